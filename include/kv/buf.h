@@ -1,0 +1,39 @@
+/* include/kv/buf.h -- a growing byte buffer, and the allocator that every process uses.
+ * Running out of memory is fatal by decision: kv_alloc and friends log and abort, the supervisor
+ * restarts the process and the journal brings back every acknowledged write. Nothing returns NULL.
+ * Implementation: supervisor/base/buf.c. Tests: unit/test_buf.c. */
+#ifndef KV_BUF_H
+#define KV_BUF_H
+
+#include "kv/slice.h"
+
+/* malloc/calloc/realloc that abort instead of returning NULL. Release with free(). */
+void *kv_alloc(size_t bytes);
+void *kv_alloc_zero(size_t count, size_t bytes);
+void *kv_realloc(void *old, size_t bytes);
+/* A malloc'ed copy of the slice (at least one byte is allocated). */
+uint8_t *kv_copy(struct kv_slice slice);
+
+/* Zero-initialised is empty and valid. */
+struct kv_buf {
+    uint8_t *data;
+    size_t bytes;
+    size_t capacity;
+};
+
+/* Makes room for `more` bytes behind the end and returns where they go; does not change `bytes`. */
+uint8_t *kv_buf_reserve(struct kv_buf *buf, size_t more);
+void kv_buf_append(struct kv_buf *buf, struct kv_slice slice);
+/* Drops `bytes` from the front (moves the rest down). */
+void kv_buf_consume(struct kv_buf *buf, size_t bytes);
+/* Moves the contents out; `buf` is empty afterwards. */
+struct kv_buf kv_buf_take(struct kv_buf *buf);
+/* Frees and zeroes; accepts an empty buffer. */
+void kv_buf_free(struct kv_buf *buf);
+
+static inline struct kv_slice kv_buf_peek(const struct kv_buf *buf)
+{
+    return kv_slice(buf->data, buf->bytes);
+}
+
+#endif

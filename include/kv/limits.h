@@ -1,0 +1,25 @@
+/* include/kv/limits.h -- every fixed limit, with its unit and what happens at the brim.
+ * Limits that a user may set live in the settings table (kv/settings.h). */
+#ifndef KV_LIMITS_H
+#define KV_LIMITS_H
+
+#define KV_KEY_BYTES_MAX 4096u          /* 414 key_too_long */
+#define KV_CONTENT_TYPE_BYTES_MAX 1024u /* 400 invalid_request */
+#define KV_BATCH_OPS_MAX 10000u         /* 413 too_large */
+#define KV_LIST_LIMIT_MAX 1000u         /* 400 invalid_request */
+#define KV_SHARDS_MAX 16u               /* refused at start; participants fit a 64-bit set */
+#define KV_SLOT_COUNT 4096u             /* slots of the key space, spread evenly over the shards */
+#define KV_HASH_BYTES 32u               /* SHA-256 */
+
+#define KV_INLINE_BYTES_MAX 65536u     /* stored form up to this travels inside the write; above it is staged */
+#define KV_CONTENT_FRAME_BYTES 262144u /* content bytes per independent zstd frame */
+#define KV_PIECE_BYTES_MAX 1048576u    /* stored bytes in one ROW, OBJECT, PIECE or STAGE_DATA message */
+#define KV_BLOB_ROW_BYTES 4080u        /* one LMDB page exactly: see guides/lmdb-0.9.24.md, section 7 */
+
+#define KV_FRAME_BODY_BYTES_MAX                                                                                        \
+    134217728u /* 128 MiB: a batch of 64 MiB with its overhead; a larger frame closes the link */
+#define KV_STORED_BYTES_MAX ((uint64_t)1 << 40) /* 1 TiB: ends arithmetic worries, not a user's limit */
+#define KV_EPOCH_MAX 1048575u                   /* 20 bits: starts of a router over the life of a store */
+#define KV_TXN_SEQUENCE_BITS 44                 /* transactions of one epoch: five years at 100,000 a second */
+
+#endif

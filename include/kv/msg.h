@@ -1,0 +1,63 @@
+/* include/kv/msg.h -- every sentence our processes can say to each other.
+ * A frame is a fixed header (struct kv_frame_header, shard/wire/frame.h) and a body: one MessagePack array.
+ * Bodies are encoded and decoded only by shard/wire/messages.c. Every request but the ones marked "-" is
+ * answered by exactly one frame of the named type with the same request id. All requests are idempotent: after a
+ * broken link the router sends the unanswered ones again.
+ * Changing a row means a new KV_WIRE_VERSION; peers compare it in HELLO. */
+#ifndef KV_MSG_H
+#define KV_MSG_H
+
+#include <stdint.h>
+
+#define KV_WIRE_VERSION 1u
+
+/* row    = nil | [hash, size, created_s, txn_id, content_type]
+ * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
+ * op     = [SET, key, expect_txn, row] | [CLEAR, key, expect_txn] | [CHECK, key, expect_txn]
+ *        | [ADD, hash, count, size, codec, object_id, bytes | nil] | [DROP, hash, count] */
+#define KV_MSG_TABLE(X) /* name  id  from    to      answer    body, a msgpack array */                                \
+    X(HELLO, 1, ANY, ANY, HELLO, "version, role, shard_index, shard_count, epoch")                                     \
+    X(READ, 10, ROUTER, SHARD, ROW, "key, bytes_max")                                                                  \
+    X(ROW, 11, SHARD, ROUTER, -, "err, row, object if the content lives here")                                         \
+    X(OPEN, 12, ROUTER, SHARD, OBJECT, "hash, bytes_max")                                                              \
+    X(OBJECT, 13, SHARD, ROUTER, -, "err, object; held until CLOSE when bytes are missing")                            \
+    X(FETCH, 14, ROUTER, SHARD, PIECE, "object_id, offset, bytes_max")                                                 \
+    X(PIECE, 15, SHARD, ROUTER, -, "err, bytes")                                                                       \
+    X(CLOSE, 16, ROUTER, SHARD, -, "object_id")                                                                        \
+    X(REFS, 17, ROUTER, SHARD, COUNTS, "hashes")                                                                       \
+    X(COUNTS, 18, SHARD, ROUTER, -, "err, reference counts in the order asked")                                        \
+    X(LIST, 19, ROUTER, SHARD, PAGE, "after, inclusive, prefix, delimiter, limit")                                     \
+    X(PAGE, 20, SHARD, ROUTER, -, "err, entries of [key, row | nil for a shared prefix], more")                        \
+    X(LOCK, 30, ROUTER, SHARD, LOCKED, "txn_id, keys ascending")                                                       \
+    X(LOCKED, 31, SHARD, ROUTER, -, "err, rows in the order of the keys")                                              \
+    X(PREPARE, 32, ROUTER, SHARD, VOTE, "txn_id, participants, ops")                                                   \
+    X(APPLY, 33, ROUTER, SHARD, VOTE, "txn_id, participants (itself), ops")                                            \
+    X(VOTE, 34, SHARD, ROUTER, -, "err, for each ADD in order: was the content here")                                  \
+    X(COMMIT, 35, ROUTER, SHARD, DONE, "txn_id")                                                                       \
+    X(ABORT, 36, ROUTER, SHARD, DONE, "txn_id")                                                                        \
+    X(RELEASE, 37, ROUTER, SHARD, DONE, "txn_id; KV_CONFLICT when its locks were lost meanwhile")                      \
+    X(DONE, 38, SHARD, ROUTER, -, "err")                                                                               \
+    X(FORGET, 39, ROUTER, SHARD, -, "below_txn_id: every transaction below it has ended everywhere")                   \
+    X(RECOVER, 40, ROUTER, SHARD, REPORT, "")                                                                          \
+    X(REPORT, 41, SHARD, ROUTER, -, "intents of [txn_id, participants], done txn_ids")                                 \
+    X(STAGE, 50, ROUTER, SHARD, STAGED, "hash, size, codec, stored_bytes")                                             \
+    X(STAGED, 51, SHARD, ROUTER, -, "err, object_id, existed (then nothing need be sent)")                             \
+    X(STAGE_DATA, 52, ROUTER, SHARD, DONE, "object_id, offset, bytes; DONE when durable")                              \
+    X(STAGE_DROP, 53, ROUTER, SHARD, -, "object_id")                                                                   \
+    X(STATS, 60, ROUTER, SHARD, COUNTERS, "")                                                                          \
+    X(COUNTERS, 61, SHARD, ROUTER, -, "pairs of [name, value]")
+
+enum kv_role { KV_ROLE_ANY, KV_ROLE_ROUTER, KV_ROLE_SHARD };
+
+enum kv_msg {
+#define X(name, id, from, to, answer, body) KV_MSG_##name = id,
+    KV_MSG_TABLE(X)
+#undef X
+};
+
+/* The name in capitals for logs, or "?" for an unknown number. */
+const char *kv_msg_name(uint32_t type);
+/* Whether a frame of this type may come from that role. False for unknown numbers. */
+int kv_msg_from(uint32_t type, enum kv_role role);
+
+#endif

@@ -1,0 +1,82 @@
+/* include/kv/settings.h -- every setting: one row yields the environment variable, the flag, the default,
+ * the range, the help text and the member of struct kv_settings.
+ * Environment NAME, flag --name with dashes (`DB_PATH`, `--db-path`); flags win. Kinds:
+ *   TEXT      any string;            NUMBER  decimal integer in [min, max];
+ *   SIZE      bytes, decimal with optional K, M, G, T (powers of 1024), in [min, max];
+ *   CHOICE    one of the words separated by '|' in the default column's first word order (value = its index).
+ * Implementation: supervisor/base/settings.c (parse one, parse all, write and read NAME=value lines).
+ * What needs the machine (paths, ports, cores) is checked by supervisor/config.c.
+ * Tests: unit/test_settings.c, system/test_supervisor.c. */
+#ifndef KV_SETTINGS_H
+#define KV_SETTINGS_H
+
+#include "kv/buf.h"
+#include "kv/err.h"
+#include "kv/limits.h"
+
+#define KV_KIB ((uint64_t)1 << 10)
+#define KV_MIB ((uint64_t)1 << 20)
+#define KV_GIB ((uint64_t)1 << 30)
+#define KV_TIB ((uint64_t)1 << 40)
+
+/* TEXT(member, NAME, default, help)  NUMBER(member, NAME, default, min, max, help)  SIZE(same)
+ * CHOICE(member, NAME, words, default_index, help) */
+#define KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)                                                                  \
+    TEXT(token, TOKEN, "", "bearer token with all rights; this or TOKEN_FILE is required")                             \
+    TEXT(token_file, TOKEN_FILE, "", "file whose first line is the token")                                             \
+    TEXT(db_path, DB_PATH, "./kv_db", "directory of the store's files")                                                \
+    TEXT(bind_addr, BIND_ADDR, "0.0.0.0:3000", "plaintext address (host:port, [v6]:port), or off")                     \
+    TEXT(tls_bind_addr, TLS_BIND_ADDR, "0.0.0.0:3443", "TLS address, open when TLS_CERT and TLS_KEY are set")          \
+    TEXT(tls_cert, TLS_CERT, "", "PEM file with the certificate chain")                                                \
+    TEXT(tls_key, TLS_KEY, "", "PEM file with the private key")                                                        \
+    NUMBER(shards, SHARDS, 0, 0, KV_SHARDS_MAX,                                                                        \
+           "shard processes; 0: the store's own number, or one per core for a new one")                                \
+    NUMBER(router_threads, ROUTER_THREADS, 0, 0, 64, "event loops of the router; 0: one per two cores, at least one")  \
+    NUMBER(compression_level, COMPRESSION_LEVEL, 1, 0, 21, "zstd level; 0 stores as it is")                            \
+    SIZE(value_bytes_max, MAX_VALUE_BYTES, KV_GIB, 1, 64 * KV_GIB, "largest value")                                    \
+    SIZE(batch_bytes_max, MAX_BATCH_BYTES, 64 * KV_MIB, 1, 64 * KV_MIB, "largest body of POST /batch")                 \
+    SIZE(cache_bytes, CACHE_BYTES, 64 * KV_MIB, 0, KV_TIB, "router's cache of contents; 0: off")                       \
+    SIZE(overlay_bytes, OVERLAY_BYTES, 64 * KV_MIB, KV_MIB, KV_TIB,                                                    \
+         "rows per shard that wait in memory to be applied")                                                           \
+    SIZE(map_size, MAP_SIZE, 256 * KV_GIB, 16 * KV_MIB, 64 * KV_TIB, "largest LMDB file per shard (sparse)")           \
+    CHOICE(durability, DURABILITY, "sync|interval", 0,                                                                 \
+           "sync: acknowledged means on disk; interval: flushed every FLUSH_INTERVAL_MS")                              \
+    NUMBER(flush_interval_ms, FLUSH_INTERVAL_MS, 100, 1, 60000, "pause between flushes with DURABILITY=interval")      \
+    NUMBER(shard_wait_ms, SHARD_WAIT_MS, 10000, 1, 3600000, "how long a request waits for a shard that is down")       \
+    NUMBER(client_wait_ms, CLIENT_WAIT_MS, 60000, 100, 3600000,                                                        \
+           "how long a client may take to send a request or to read on")                                               \
+    NUMBER(drain_wait_ms, DRAIN_WAIT_MS, 10000, 1, 3600000, "how long a stop waits for requests under way")            \
+    NUMBER(connections_max, CONNECTIONS_MAX, 10000, 1, 1000000, "open client connections")                             \
+    CHOICE(log_level, LOG_LEVEL, "error|warn|info|debug", 2, "least important level that is logged")                   \
+    CHOICE(log_format, LOG_FORMAT, "text|json", 0, "how log lines look")                                               \
+    CHOICE(access_log, ACCESS_LOG, "off|on", 0, "one line per request")                                                \
+    NUMBER(shard_count, KV_SHARD_COUNT, 0, 0, KV_SHARDS_MAX, "(internal) shards of this store")                        \
+    NUMBER(epoch, KV_EPOCH, 0, 0, KV_EPOCH_MAX, "(internal) epoch of this router")                                     \
+    TEXT(store_id, KV_STORE_ID, "", "(internal) identity of this store, 32 hex digits")
+
+enum { KV_DURABILITY_SYNC, KV_DURABILITY_INTERVAL };
+
+struct kv_settings {
+#define TEXT(member, name, standard, help) char *member;
+#define NUMBER(member, name, standard, min, max, help) uint64_t member;
+#define SIZE(member, name, standard, min, max, help) uint64_t member;
+#define CHOICE(member, name, words, standard, help) uint64_t member;
+    KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
+#undef TEXT
+#undef NUMBER
+#undef SIZE
+#undef CHOICE
+};
+
+/* Fills `out` with the defaults; kv_settings_free releases the strings. */
+void kv_settings_init(struct kv_settings *out);
+/* Sets one setting by its NAME. On error writes one sentence that names the variable into `why` (kept within
+ * why_bytes) and leaves the setting as it was. KV_NOT_FOUND: no such NAME. KV_INVALID: bad value. */
+enum kv_err kv_settings_set(struct kv_settings *settings, const char *name, const char *value, char *why,
+                            size_t why_bytes);
+/* All settings as NAME=value lines (values escaped so that a line feed survives), and back. Internal rows included. */
+void kv_settings_write(const struct kv_settings *settings, struct kv_buf *out);
+enum kv_err kv_settings_read(struct kv_slice lines, struct kv_settings *out);
+void kv_settings_free(struct kv_settings *settings);
+
+#endif

@@ -1,0 +1,137 @@
+/* router/backend.h -- what the HTTP side asks of the shards, one instance per router thread.
+ * Does:     reads, transactions, staging and listing for one event loop; hides shards, links, retries and two-phase commit.
+ * Promises: every request gets its callback exactly once, on the same thread, never from within the asking call; at the latest
+ *           after SHARD_WAIT_MS (KV_UNAVAILABLE: surely not done; KV_UNCERTAIN: a write whose outcome is open).
+ *           A request survives the death and restart of a shard. Cancelling only cuts the callback: a write goes on.
+ * Slices in results are peeks: valid during the callback.
+ * Tests:    system/, http/; the pure parts beneath it (txn.h, recovery.h) in unit/ and sim/. */
+#ifndef KV_ROUTER_BACKEND_H
+#define KV_ROUTER_BACKEND_H
+
+#include "kv/buf.h"
+#include "kv/err.h"
+#include "kv/model.h"
+
+struct backend;
+struct backend_call; /* a request under way */
+
+/* The caller's answer is no longer wanted: its callback will not run. NULL is accepted. Frees nothing of the caller's. */
+void backend_cancel(struct backend_call *call);
+
+/* ---- reads ---------------------------------------------------------------------------------------------------- */
+
+struct backend_value {
+    struct kv_row row;
+    struct kv_object
+        object; /* object.bytes: stored form up to bytes_max; object.held: call backend_close when through */
+};
+
+/* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key row whose content changed between the two steps is read again.
+ * `value` is NULL unless KV_OK. */
+typedef void (*backend_on_value)(void *arg, enum kv_err err, const struct backend_value *value);
+/* `bytes_max` stored bytes come along (0: only what HEAD needs; at most KV_PIECE_BYTES_MAX). */
+struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,
+                                  backend_on_value on_value, void *arg);
+
+typedef void (*backend_on_piece)(void *arg, enum kv_err err, struct kv_slice bytes);
+/* More stored bytes of a held object; `hash` finds its shard. At most KV_PIECE_BYTES_MAX. A shard that restarted has let go
+ * of the object: it is opened again by its hash, KV_STALE when it is gone. */
+struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
+                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_piece, void *arg);
+void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
+
+/* ---- transactions --------------------------------------------------------------------------------------------- */
+
+enum backend_op_kind { BACKEND_PUT, BACKEND_DELETE, BACKEND_GET, BACKEND_HEAD };
+
+enum backend_match {
+    BACKEND_MATCH_NONE,   /* no condition */
+    BACKEND_MATCH_ANY,    /* If-Match: * -- the key must exist */
+    BACKEND_MATCH_HASH,   /* If-Match: "<sha256>" -- it must hold this content */
+    BACKEND_MATCH_ABSENT, /* If-None-Match: * -- it must not exist */
+};
+
+/* A content to store. `stored` is the complete stored form (codec.h). Contents above KV_INLINE_BYTES_MAX of stored form are
+ * staged by the backend, piece by piece, unless the store has them already. */
+struct backend_content {
+    struct kv_hash hash;
+    uint64_t size;
+    enum kv_codec codec;
+    struct kv_slice stored;
+};
+
+struct backend_op {
+    enum backend_op_kind kind;
+    struct kv_slice key;
+    enum backend_match match;              /* PUT, DELETE */
+    struct kv_hash match_hash;             /* BACKEND_MATCH_HASH */
+    struct kv_slice content_type;          /* PUT */
+    const struct backend_content *content; /* PUT */
+};
+
+/* What one operation did or saw, ops applied in order. */
+struct backend_op_result {
+    bool found;              /* GET, HEAD: the key exists; PUT, DELETE: it existed before this operation */
+    bool existed;            /* PUT: the content was in the store already */
+    struct kv_row row;       /* GET, HEAD when found: the row; PUT: the row written */
+    uint64_t refs;           /* HEAD, GET when found: keys holding the content, as of the transaction */
+    struct kv_slice content; /* GET when found: the content, decoded and checked */
+};
+
+/* KV_OK: all done, `results` has one element per op. KV_PRECONDITION: nothing done, `index` is the op that refused.
+ * KV_OVERLOADED, KV_NO_SPACE, KV_UNAVAILABLE, KV_TOO_LARGE (contents of GETs above MAX_BATCH_BYTES): nothing done.
+ * KV_UNCERTAIN: open. KV_CORRUPT: a GET met damaged content, nothing done. `results` is NULL unless KV_OK. */
+typedef void (*backend_on_transaction)(void *arg, enum kv_err err, size_t index,
+                                       const struct backend_op_result *results);
+/* One atomic, isolated, durable transaction of `count` >= 1 ops. The ops, their keys and contents are copied or referenced
+ * until `release(arg_release)` is called (exactly once, when the backend needs none of it any more; possibly long after the
+ * callback). */
+struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
+                                      void (*release)(void *arg_release), void *arg_release,
+                                      backend_on_transaction on_transaction, void *arg);
+
+/* ---- listing and state ---------------------------------------------------------------------------------------- */
+
+struct backend_list {
+    struct kv_slice after; /* as in KV_MSG_LIST */
+    bool inclusive;
+    struct kv_slice prefix;
+    struct kv_slice delimiter;
+    uint64_t offset;
+    uint64_t limit;
+};
+
+struct backend_list_entry {
+    struct kv_slice key;
+    bool is_prefix; /* a shared prefix, `row` is not set */
+    struct kv_row row;
+    uint64_t refs;
+};
+
+/* Entries ascending over all shards; `more`: at least one follows. `total`: all keys of the store. */
+typedef void (*backend_on_list)(void *arg, enum kv_err err, const struct backend_list_entry *entries, size_t count,
+                                bool more, uint64_t total);
+struct backend_call *backend_list(struct backend *backend, const struct backend_list *list, backend_on_list on_list,
+                                  void *arg);
+
+/* Counters of each shard as KV_MSG_COUNTERS bodies; `bodies[i]` is empty for a shard that did not answer within `wait_ms`. */
+typedef void (*backend_on_stats)(void *arg, const struct kv_slice *bodies, unsigned shard_count);
+struct backend_call *backend_stats(struct backend *backend, uint64_t wait_ms, backend_on_stats on_stats, void *arg);
+
+/* Why the store is not ready, as a sentence in `why`, or true. */
+bool backend_ready(struct backend *backend, char *why, size_t why_bytes);
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+struct kv_settings;
+struct st_h2o_context_t;
+struct recovery;
+
+/* One per router thread, made on that thread. `sockets_fd`: KV_FD_ROUTER_SOCKETS. Thread 0 also resolves what the last router
+ * left (recovery.h). */
+struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_context_t *context, int sockets_fd,
+                            unsigned thread_index);
+/* Calls under way (a drain waits for 0). */
+size_t backend_pending(const struct backend *backend);
+
+#endif

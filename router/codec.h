@@ -1,0 +1,49 @@
+/* router/codec.h -- content to stored form and back: SHA-256, zstd frames of 256 KiB of content, a checksum per frame.
+ * Stored form: an index, then the frames.
+ *   index  per frame 12 bytes: u32 stored length, top bit set = raw | u64 XXH3-64 of the stored frame bytes   (little endian)
+ *   frame  i holds content bytes [i * KV_CONTENT_FRAME_BYTES, …): a complete zstd frame, or raw where zstd does not shrink
+ * An empty content has no frames and a stored form of 0 bytes. Shards treat all of it as bytes.
+ * Promises: what decodes is what was encoded, or KV_CORRUPT. Contexts are per thread and reused.
+ * Tests: unit/test_codec.c. */
+#ifndef KV_ROUTER_CODEC_H
+#define KV_ROUTER_CODEC_H
+
+#include "kv/buf.h"
+#include "kv/err.h"
+#include "kv/model.h"
+
+#define CODEC_INDEX_ENTRY_BYTES 12u
+
+static inline uint64_t codec_frame_count(uint64_t size)
+{
+    return (size + KV_CONTENT_FRAME_BYTES - 1) / KV_CONTENT_FRAME_BYTES;
+}
+
+static inline uint64_t codec_index_bytes(uint64_t size)
+{
+    return codec_frame_count(size) * CODEC_INDEX_ENTRY_BYTES;
+}
+
+struct codec_entry {
+    uint32_t stored_bytes;
+    bool raw;
+    uint64_t checksum;
+};
+
+/* One per thread; holds the zstd contexts. */
+struct codec;
+struct codec *codec_new(int level); /* 0: everything raw */
+void codec_free(struct codec **codec);
+
+struct kv_hash codec_hash(struct kv_slice content);
+/* Appends the complete stored form of `content` to `out` and says which kind it became. */
+enum kv_codec codec_encode(struct codec *codec, struct kv_slice content, struct kv_buf *out);
+/* One frame: `content` is at most KV_CONTENT_FRAME_BYTES; appends the stored frame bytes to `out`. */
+struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice content, struct kv_buf *out);
+/* Checks and decodes one stored frame; exactly `content_bytes` must come out and are appended to `out`. */
+enum kv_err codec_decode_frame(struct codec *codec, struct codec_entry entry, struct kv_slice stored,
+                               size_t content_bytes, struct kv_buf *out);
+struct codec_entry codec_entry_read(const uint8_t *index, uint64_t frame);
+void codec_entry_write(struct codec_entry entry, uint8_t out[CODEC_INDEX_ENTRY_BYTES]);
+
+#endif

@@ -1,0 +1,70 @@
+/* shard/journal.h -- the append-only journal: what makes an acknowledgement durable.
+ * Does:     collects records of one loop turn into a group, writes groups with one write and one fdatasync each from
+ *           its own thread ("kv-journal"), reports how far the disk has it; replays at start; recycles segments.
+ * Owns:     DB_PATH/shard-<i>/journal/: preallocated segments named by their first position, 16 hex digits.
+ * Format:   a position is the number of a record: 1, 2, 3 … for the life of the store. A group is padded to a multiple of
+ *           4,096 bytes, so that writing one never touches an older one:
+ *             magic u32 | record count u32 | payload bytes u64 | position of its first record u64 | XXH3-64 of header and payload u64
+ *             then records: length u32 | type u32 | body            (integers little endian)
+ *           A stale group in a recycled segment carries an older position. A group larger than a segment gets a segment of its
+ *           own size.
+ * Promises: journal_durable() >= p means that records 1 to p are on disk. A torn tail (the last group,
+ *           incomplete) is cut at replay; a bad group with a good later one behind it is KV_CORRUPT, refused loudly.
+ *           The directory is fsynced when segments are made, renamed or removed.
+ * Fails:    a failed write or flush is never retried: journal_failed() turns true, nothing further is reported durable, the
+ *           caller stops the process. No room for another segment: journal_room() says so before anything is appended.
+ * Tests:    unit/test_journal.c (torn and corrupt tails at every 4 KiB boundary and at random bytes, recycling). */
+#ifndef KV_SHARD_JOURNAL_H
+#define KV_SHARD_JOURNAL_H
+
+#include "kv/buf.h"
+#include "kv/err.h"
+
+#define JOURNAL_BLOCK_BYTES 4096u
+#define JOURNAL_SEGMENT_BYTES (8u * 1024 * 1024)
+
+struct journal_options {
+    int dir_fd;        /* DB_PATH/shard-<i>; "journal" is made below it */
+    uint64_t position; /* from store_meta: replay starts behind this record */
+    bool flush;        /* false: DURABILITY=interval, groups count as durable once written, flushed by the timer */
+    uint64_t flush_interval_ms;
+};
+
+/* One record at replay, positions ascending without gaps. Anything but KV_OK stops the replay and is returned. The callee may
+ * have everything up to `position` applied to LMDB; journal_release comes after journal_open then. */
+typedef enum kv_err (*journal_on_record)(void *ctx, uint64_t position, uint32_t type, struct kv_slice body);
+
+struct journal;
+
+/* Opens, replays every record behind options->position in order, cuts a torn tail, then starts the thread. */
+enum kv_err journal_open(const struct journal_options *options, journal_on_record on_record, void *ctx, char *why,
+                         size_t why_bytes, struct journal **out);
+/* Flushes what was submitted, stops the thread. */
+void journal_close(struct journal **journal);
+
+/* Loop thread: adds a record to the group under construction (copied) and returns its position. */
+uint64_t journal_append(struct journal *journal, uint32_t type, struct kv_slice body);
+/* Loop thread, at the end of a turn: hands the group to the thread. Groups submitted while a flush runs are merged into one. */
+void journal_submit(struct journal *journal);
+/* Whether `bytes` more payload surely fit on the disk (preallocated). Deletes may use `reserve`: the last segment. */
+bool journal_room(struct journal *journal, uint64_t bytes, bool reserve);
+
+/* Any thread. */
+uint64_t journal_durable(const struct journal *journal);
+bool journal_failed(const struct journal *journal);
+/* Readable (eventfd) whenever journal_durable or journal_failed changed; the reader reads it empty. */
+int journal_event_fd(const struct journal *journal);
+/* Loop thread: records up to `position` are in LMDB, their segments may be recycled. */
+void journal_release(struct journal *journal, uint64_t position);
+
+struct journal_stats {
+    uint64_t groups;
+    uint64_t records;
+    uint64_t bytes;
+    uint64_t flush_ns;     /* sum over all flushes */
+    uint64_t flush_ns_max; /* since the last call */
+    uint64_t segments;
+};
+void journal_stats(struct journal *journal, struct journal_stats *out);
+
+#endif

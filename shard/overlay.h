@@ -1,0 +1,49 @@
+/* shard/overlay.h -- the rows of one generation that are not yet in LMDB: an ordered map in memory.
+ * Does:     keeps for (table, key) the newest value or a tombstone, with the journal position that made it.
+ * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only and may be read by the loop
+ *           and the applier at once.
+ * Fails:    never (allocation failure aborts). The bound is the caller's: it looks at overlay_bytes.
+ * Tests:    unit/test_overlay.c (against a sorted array). */
+#ifndef KV_SHARD_OVERLAY_H
+#define KV_SHARD_OVERLAY_H
+
+#include "kv/buf.h"
+
+enum overlay_table {
+    OVERLAY_KEYS,    /* key bytes -> key row (shard/rows.h) */
+    OVERLAY_OBJECTS, /* SHA-256 -> object row */
+    OVERLAY_BLOBS,   /* object id, 8 bytes big endian -> complete stored form (at most KV_INLINE_BYTES_MAX) */
+    OVERLAY_TABLES
+};
+
+struct overlay_row {
+    struct kv_slice key;
+    struct kv_slice value; /* meaningless in a tombstone */
+    bool tombstone;
+    uint64_t position; /* journal record that must be durable before the row may be shown; 0 = none */
+};
+
+struct overlay;
+
+struct overlay *overlay_new(void);
+void overlay_free(struct overlay **overlay);
+
+/* The row of exactly this key or NULL; peek: valid until the next change of that row. */
+const struct overlay_row *overlay_get(const struct overlay *overlay, enum overlay_table table, struct kv_slice key);
+/* Sets the row (copies key and value). */
+void overlay_put(struct overlay *overlay, enum overlay_table table, struct kv_slice key, struct kv_slice value,
+                 uint64_t position);
+/* Replaces the row by a tombstone, which the applier turns into a delete. */
+void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct kv_slice key, uint64_t position);
+/* Takes the row out without a trace: for what was put in this very generation and never reached another. */
+void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key);
+/* The first row with a key >= `from` (tombstones included), or NULL. */
+const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overlay_table table, struct kv_slice from);
+/* The row behind `row` in key order, or NULL. */
+const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
+                                       const struct overlay_row *row);
+/* Memory that rows, keys and values take, with an estimate of the allocator's share; and how many rows. */
+size_t overlay_bytes(const struct overlay *overlay);
+size_t overlay_rows(const struct overlay *overlay);
+
+#endif
