@@ -1,0 +1,29 @@
+/* router/shard_link.h -- the sockets of one router thread to its shards: the rim around calls.h.
+ * Does:     connects to `shard-<i>` below KV_FD_ROUTER_SOCKETS (through /proc/self/fd), says HELLO with the epoch, checks the
+ *           shard's HELLO (version, index, count), then moves frames: all output of a loop turn in one write. Reconnects by
+ *           itself: at once, then every 20 ms growing to 200 ms, each pause with a timer of the loop.
+ * Promises: calls.h sees link_up only after the HELLO of the right shard; a link that breaks the protocol is closed and
+ *           logged. A shard that answers KV_FENCED (a newer router) ends this process: kv_fatal.
+ * Tests:    system/. */
+#ifndef KV_ROUTER_SHARD_LINK_H
+#define KV_ROUTER_SHARD_LINK_H
+
+#include "calls.h"
+
+struct st_h2o_context_t;
+struct shard_links;
+
+struct shard_links_options {
+    struct st_h2o_context_t *context;
+    int sockets_fd;
+    unsigned shard_count;
+    uint64_t epoch;
+    /* A link came up or went down (after calls.h was told). May be NULL. */
+    void (*on_change)(void *arg, unsigned shard_index, bool up);
+    void *arg;
+};
+
+/* Starts connecting. `calls_out` receives the calls that travel over these links. */
+struct shard_links *shard_links_new(const struct shard_links_options *options, struct calls **calls_out);
+
+#endif
