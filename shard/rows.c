@@ -1,0 +1,93 @@
+/* shard/rows.c -- key rows and object rows as bytes; the layouts stand in rows.h.
+ * Does:     fixed little-endian fields, written byte by byte: the files move between machines.
+ * Owns:     nothing; decoded slices borrow from the value.
+ * Promises: decode(encode(x)) == x; whatever else the bytes are, KV_CORRUPT and `out` untouched, never a read past the end.
+ * Tests:    unit/shard/test_rows.c. */
+#include "rows.h"
+
+#include <endian.h>
+
+#include "kv/log.h"
+
+static uint8_t *put_u64(uint8_t *at, uint64_t number)
+{
+    uint64_t little = htole64(number);
+    memcpy(at, &little, sizeof little);
+    return at + sizeof little;
+}
+
+static uint64_t take_u64(const uint8_t **at)
+{
+    uint64_t little;
+    memcpy(&little, *at, sizeof little);
+    *at += sizeof little;
+    return le64toh(little);
+}
+
+struct kv_slice row_encode_key(const struct kv_row *row, uint8_t space[ROW_KEY_BYTES_MAX])
+{
+    kv_assert(row->content_type.bytes <= KV_CONTENT_TYPE_BYTES_MAX);
+    uint8_t *at = space;
+    memcpy(at, row->hash.bytes, KV_HASH_BYTES);
+    at = put_u64(at + KV_HASH_BYTES, row->size);
+    at = put_u64(at, row->created_s);
+    at = put_u64(at, row->txn_id);
+    if (row->content_type.bytes > 0)
+        memcpy(at, row->content_type.data, row->content_type.bytes);
+    return kv_slice(space, ROW_KEY_BYTES_MIN + row->content_type.bytes);
+}
+
+enum kv_err row_decode_key(struct kv_slice value, struct kv_row *out)
+{
+    if (value.bytes < ROW_KEY_BYTES_MIN || value.bytes > ROW_KEY_BYTES_MAX)
+        return KV_CORRUPT;
+    const uint8_t *at = value.data + KV_HASH_BYTES;
+    memcpy(out->hash.bytes, value.data, KV_HASH_BYTES);
+    out->size = take_u64(&at);
+    out->created_s = take_u64(&at);
+    out->txn_id = take_u64(&at);
+    out->content_type = kv_slice(at, value.bytes - ROW_KEY_BYTES_MIN);
+    return KV_OK;
+}
+
+struct kv_slice row_encode_object(const struct kv_object *object, uint8_t space[ROW_OBJECT_BYTES])
+{
+    uint8_t *at = put_u64(space, object->size);
+    at = put_u64(at, object->stored_bytes);
+    at = put_u64(at, object->object_id);
+    at = put_u64(at, object->refs);
+    *at = (uint8_t)object->codec;
+    return kv_slice(space, ROW_OBJECT_BYTES);
+}
+
+enum kv_err row_decode_object(struct kv_slice value, struct kv_object *out)
+{
+    if (value.bytes != ROW_OBJECT_BYTES || value.data[ROW_OBJECT_BYTES - 1] > KV_CODEC_MIXED)
+        return KV_CORRUPT;
+    const uint8_t *at = value.data;
+    struct kv_object object = {0};
+    object.size = take_u64(&at);
+    object.stored_bytes = take_u64(&at);
+    object.object_id = take_u64(&at);
+    object.refs = take_u64(&at);
+    object.codec = (enum kv_codec) * at;
+    if (object.stored_bytes > KV_STORED_BYTES_MAX)
+        return KV_CORRUPT;
+    *out = object;
+    return KV_OK;
+}
+
+struct kv_slice row_encode_id(uint64_t id, uint8_t space[8])
+{
+    uint64_t big = htobe64(id);
+    memcpy(space, &big, sizeof big);
+    return kv_slice(space, sizeof big);
+}
+
+uint64_t row_decode_id(struct kv_slice eight_bytes)
+{
+    uint64_t big;
+    kv_assert(eight_bytes.bytes == sizeof big);
+    memcpy(&big, eight_bytes.data, sizeof big);
+    return be64toh(big);
+}

@@ -1,0 +1,213 @@
+/* Goal: the overlay is the same map as a plain sorted array, whatever happens to it.
+ * Method: seeded random puts, tombstones, forgets, seeks and walks on both, compared after every step; keys share prefixes
+ * around the cached 8 bytes, with zero bytes that the padding could confuse. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "overlay.h"
+
+#define MODEL_ROWS_MAX 512
+
+struct model_row {
+    uint8_t key[24], value[3000];
+    size_t key_bytes, value_bytes;
+    bool tombstone;
+    uint64_t position;
+};
+
+struct model {
+    struct model_row *rows; /* sorted */
+    size_t count;
+};
+
+static uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static struct kv_slice model_key(const struct model_row *row)
+{
+    return kv_slice(row->key, row->key_bytes);
+}
+
+static size_t model_lower(const struct model *model, struct kv_slice key)
+{
+    size_t at = 0;
+    while (at < model->count && kv_slice_compare(model_key(&model->rows[at]), key) < 0)
+        at++;
+    return at;
+}
+
+static struct model_row *model_get(struct model *model, struct kv_slice key)
+{
+    size_t at = model_lower(model, key);
+    return at < model->count && kv_slice_equal(model_key(&model->rows[at]), key) ? &model->rows[at] : NULL;
+}
+
+static struct model_row *model_make(struct model *model, struct kv_slice key)
+{
+    size_t at = model_lower(model, key);
+    if (at == model->count || !kv_slice_equal(model_key(&model->rows[at]), key)) {
+        memmove(&model->rows[at + 1], &model->rows[at], (model->count - at) * sizeof *model->rows);
+        memset(&model->rows[at], 0, sizeof *model->rows);
+        memcpy(model->rows[at].key, key.data, key.bytes);
+        model->rows[at].key_bytes = key.bytes;
+        model->count++;
+    }
+    return &model->rows[at];
+}
+
+static void model_forget(struct model *model, struct kv_slice key)
+{
+    struct model_row *row = model_get(model, key);
+    if (!row)
+        return;
+    size_t at = (size_t)(row - model->rows);
+    memmove(row, row + 1, (model->count - at - 1) * sizeof *row);
+    model->count--;
+}
+
+static bool same(const struct overlay_row *row, const struct model_row *model)
+{
+    if (!row || !model)
+        return !row && !model;
+    return kv_slice_equal(row->key, model_key(model)) && row->tombstone == model->tombstone &&
+           row->position == model->position &&
+           (row->tombstone || kv_slice_equal(row->value, kv_slice(model->value, model->value_bytes)));
+}
+
+/* Keys of 0 to 12 bytes out of three letters, the zero byte among them: many equal and many that are prefixes. */
+static struct kv_slice random_key(uint64_t *state, uint8_t space[24])
+{
+    static const uint8_t letters[3] = {0x00, 0x01, 0xff};
+    size_t bytes = 6 + random_next(state) % 4;
+    memset(space, 'p', 6);
+    for (size_t i = 6; i < bytes; i++)
+        space[i] = letters[random_next(state) % 3];
+    if (random_next(state) % 8 == 0)
+        bytes = random_next(state) % 3;
+    return kv_slice(space, bytes);
+}
+
+static void step(struct overlay *overlay, struct model *model, uint64_t *state, uint64_t position)
+{
+    uint8_t space[24];
+    struct kv_slice key = random_key(state, space);
+    uint64_t what = random_next(state) % 10;
+    if (what < 6) {
+        struct model_row *row = model_make(model, key);
+        row->value_bytes =
+            random_next(state) % 4 == 0 ? random_next(state) % sizeof row->value : random_next(state) % 40;
+        memset(row->value, (int)(position & 0xff), row->value_bytes);
+        row->tombstone = false;
+        row->position = position;
+        overlay_put(overlay, OVERLAY_KEYS, key, kv_slice(row->value, row->value_bytes), position);
+    } else if (what < 8) {
+        struct model_row *row = model_make(model, key);
+        row->tombstone = true;
+        row->position = position;
+        overlay_tombstone(overlay, OVERLAY_KEYS, key, position);
+    } else {
+        model_forget(model, key);
+        overlay_forget(overlay, OVERLAY_KEYS, key);
+    }
+    cr_assert(same(overlay_get(overlay, OVERLAY_KEYS, key), model_get(model, key)), "step %zu", (size_t)position);
+}
+
+static void compare_walk(struct overlay *overlay, struct model *model, struct kv_slice from, uint64_t at_step)
+{
+    const struct overlay_row *row = overlay_seek(overlay, OVERLAY_KEYS, from);
+    for (size_t at = model_lower(model, from); at < model->count; at++) {
+        cr_assert(same(row, &model->rows[at]), "step %zu, row %zu", (size_t)at_step, at);
+        row = overlay_next(overlay, OVERLAY_KEYS, row);
+    }
+    cr_assert_null(row);
+}
+
+Test(overlay, agrees_with_a_sorted_array)
+{
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        uint64_t state = seed * 0x9e3779b97f4a7c15u;
+        struct overlay *overlay = overlay_new();
+        struct model model = {calloc(MODEL_ROWS_MAX, sizeof(struct model_row)), 0};
+        for (uint64_t position = 1; position <= 1500; position++) {
+            step(overlay, &model, &state, position);
+            cr_assert_eq(overlay_rows(overlay), model.count);
+            uint8_t space[24];
+            if (position % 10 == 0)
+                compare_walk(overlay, &model, random_key(&state, space), position);
+        }
+        cr_assert_gt(model.count, 20, "the test means something");
+        compare_walk(overlay, &model, kv_slice(NULL, 0), 0);
+        free(model.rows);
+        overlay_free(&overlay);
+        cr_assert_null(overlay);
+    }
+}
+
+Test(overlay, tables_are_apart)
+{
+    struct overlay *overlay = overlay_new();
+    struct kv_slice key = kv_slice_text("12345678");
+    overlay_put(overlay, OVERLAY_OBJECTS, key, kv_slice_text("object"), 3);
+    cr_expect_null(overlay_get(overlay, OVERLAY_KEYS, key));
+    cr_expect_null(overlay_seek(overlay, OVERLAY_BLOBS, kv_slice(NULL, 0)));
+    cr_expect(kv_slice_equal(overlay_get(overlay, OVERLAY_OBJECTS, key)->value, kv_slice_text("object")));
+    overlay_free(&overlay);
+}
+
+Test(overlay, value_may_borrow_from_the_row_it_replaces)
+{
+    struct overlay *overlay = overlay_new();
+    struct kv_slice key = kv_slice_text("k");
+    overlay_put(overlay, OVERLAY_KEYS, key, kv_slice_text("0123456789"), 1);
+    struct kv_slice old = overlay_get(overlay, OVERLAY_KEYS, key)->value;
+    overlay_put(overlay, OVERLAY_KEYS, key, kv_slice(old.data + 2, 5), 2);
+    cr_expect(kv_slice_equal(overlay_get(overlay, OVERLAY_KEYS, key)->value, kv_slice_text("23456")));
+    overlay_free(&overlay);
+}
+
+Test(overlay, blobs_of_all_sizes_and_bytes_that_are_counted)
+{
+    struct overlay *overlay = overlay_new();
+    static uint8_t blob[65536];
+    size_t stored = 0;
+    for (size_t i = 0; i < 200; i++) {
+        uint8_t key[8] = {0, 0, 0, 0, 0, 0, (uint8_t)(i >> 8), (uint8_t)i};
+        size_t bytes = i * 331 % sizeof blob;
+        memset(blob, (int)i, bytes);
+        overlay_put(overlay, OVERLAY_BLOBS, kv_slice(key, 8), kv_slice(blob, bytes), 0);
+        stored += bytes;
+    }
+    cr_expect_geq(overlay_bytes(overlay), stored);
+    cr_expect_leq(overlay_bytes(overlay), stored + stored / 3 + 200 * 256);
+    size_t seen = 0;
+    for (const struct overlay_row *row = overlay_seek(overlay, OVERLAY_BLOBS, kv_slice(NULL, 0)); row;
+         row = overlay_next(overlay, OVERLAY_BLOBS, row), seen++) {
+        cr_assert_eq(row->value.bytes, seen * 331 % sizeof blob);
+        for (size_t i = 0; i < row->value.bytes; i++)
+            cr_assert_eq(row->value.data[i], (uint8_t)seen);
+    }
+    cr_expect_eq(seen, 200);
+    overlay_free(&overlay);
+}
+
+/* Put and forget over and over must not grow: blocks are used again. */
+Test(overlay, forgotten_rows_make_room)
+{
+    struct overlay *overlay = overlay_new();
+    static uint8_t blob[60000];
+    size_t first = 0;
+    for (size_t round = 0; round < 1000; round++) {
+        overlay_put(overlay, OVERLAY_BLOBS, kv_slice_text("abcdefgh"), kv_slice(blob, sizeof blob), round);
+        overlay_forget(overlay, OVERLAY_BLOBS, kv_slice_text("abcdefgh"));
+        if (round == 0)
+            first = overlay_bytes(overlay);
+    }
+    cr_expect_eq(overlay_bytes(overlay), first);
+    cr_expect_eq(overlay_rows(overlay), 0);
+    overlay_free(&overlay);
+}
