@@ -55,6 +55,7 @@
     TEXT(store_id, KV_STORE_ID, "", "(internal) identity of this store, 32 hex digits")
 
 enum { KV_DURABILITY_SYNC, KV_DURABILITY_INTERVAL };
+enum { KV_LOG_FORMAT_TEXT, KV_LOG_FORMAT_JSON }; /* log_level counts as enum kv_log_level does */
 
 struct kv_settings {
 #define TEXT(member, name, standard, help) char *member;
