@@ -54,7 +54,7 @@ __attribute__((format(printf, 2, 3))) static void line_print(struct line *line, 
 static void line_append(struct line *line, const void *text, size_t bytes)
 {
     size_t room = sizeof(line->text) - line->bytes;
-    size_t fits = bytes < room ? bytes : room;
+    size_t fits = bytes < room ? bytes : room - 1; /* room for a NUL is always left */
     memcpy(line->text + line->bytes, text, fits);
     line->bytes += fits;
 }
