@@ -59,5 +59,7 @@ enum kv_msg {
 const char *kv_msg_name(uint32_t type);
 /* Whether a frame of this type may come from that role. False for unknown numbers. */
 int kv_msg_from(uint32_t type, enum kv_role role);
+/* The type of the answer to a request; 0 for a message without one and for an unknown number. */
+uint32_t kv_msg_answer(uint32_t type);
 
 #endif
