@@ -521,12 +521,13 @@ enum kv_err kv_get_list(struct kv_slice body, struct kv_msg_list *out)
     return kv_unpack_end(&in);
 }
 
-void kv_put_page_begin(struct kv_buf *buf, enum kv_err err, bool more, size_t count)
+void kv_put_page_begin(struct kv_buf *buf, const struct kv_msg_page *page)
 {
-    kv_pack_array(buf, 3);
-    kv_pack_uint(buf, err);
-    kv_pack_bool(buf, more);
-    kv_pack_array(buf, count);
+    kv_pack_array(buf, 4);
+    kv_pack_uint(buf, page->err);
+    kv_pack_bool(buf, page->more);
+    kv_pack_uint(buf, page->keys);
+    kv_pack_array(buf, page->entries.count);
 }
 
 void kv_put_page_entry(struct kv_buf *buf, struct kv_slice key, const struct kv_row *row_or_null)
@@ -536,13 +537,14 @@ void kv_put_page_entry(struct kv_buf *buf, struct kv_slice key, const struct kv_
     kv_put_row_or_nil(buf, row_or_null);
 }
 
-enum kv_err kv_get_page(struct kv_slice body, enum kv_err *err, bool *more, struct kv_list *entries)
+enum kv_err kv_get_page(struct kv_slice body, struct kv_msg_page *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 3);
-    *err = read_err(&in);
-    *more = kv_unpack_bool(&in);
-    *entries = read_list(&in, ENTRY);
+    kv_unpack_array_of(&in, 4);
+    out->err = read_err(&in);
+    out->more = kv_unpack_bool(&in);
+    out->keys = kv_unpack_uint(&in, UINT64_MAX);
+    out->entries = read_list(&in, ENTRY);
     return kv_unpack_end(&in);
 }
 

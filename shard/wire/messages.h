@@ -111,10 +111,16 @@ struct kv_msg_list {
 void kv_put_list(struct kv_buf *buf, const struct kv_msg_list *list);
 enum kv_err kv_get_list(struct kv_slice body, struct kv_msg_list *out);
 
-/* PAGE: entries ascending; an entry without a row is a shared prefix (it ends in the delimiter). */
-void kv_put_page_begin(struct kv_buf *buf, enum kv_err err, bool more, size_t count);
+/* Entries ascending; an entry without a row is a shared prefix (it ends in the delimiter). */
+struct kv_msg_page {
+    enum kv_err err;
+    bool more;     /* at least one entry follows */
+    uint64_t keys; /* all keys of the shard, votes given counted */
+    struct kv_list entries;
+};
+void kv_put_page_begin(struct kv_buf *buf, const struct kv_msg_page *page); /* then page->entries.count entries */
 void kv_put_page_entry(struct kv_buf *buf, struct kv_slice key, const struct kv_row *row_or_null);
-enum kv_err kv_get_page(struct kv_slice body, enum kv_err *err, bool *more, struct kv_list *entries);
+enum kv_err kv_get_page(struct kv_slice body, struct kv_msg_page *out);
 bool kv_next_page_entry(struct kv_list *entries, struct kv_slice *key, bool *has_row, struct kv_row *row);
 
 void kv_put_lock_begin(struct kv_buf *buf, uint64_t txn_id, size_t count); /* then kv_put_key, ascending */

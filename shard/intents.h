@@ -1,0 +1,73 @@
+/* shard/intents.h -- open transactions of this shard and the ids of those done: what a vote and a decision leave behind.
+ * Does:     remembers prepared transactions (their operations without contents) until they are decided, in the order of their
+ *           votes, and the ids of decided ones until the router says that everybody knows (FORGET).
+ * Owns:     copies of the encoded operations; messages that wait for a decision ("parked").
+ * Promises: intents_encode and intents_decode carry all of it through a restart, parked messages left out.
+ * Tests:    unit/shard/test_core.c, sim/. */
+#ifndef KV_SHARD_INTENTS_H
+#define KV_SHARD_INTENTS_H
+
+#include <uthash.h>
+
+#include "kv/buf.h"
+#include "kv/msg.h"
+#include "wire/messages.h"
+
+/* A request that waits: for the decision of an intent, or for room. */
+struct parked {
+    uint64_t session;
+    uint64_t request_id;
+    enum kv_msg type;
+    uint64_t sequence_max; /* it waits only for intents that were there when it came */
+    uint64_t since_ms;
+    struct kv_buf body;
+    struct parked *prev, *next;
+};
+
+struct intent {
+    uint64_t txn_id;
+    kv_shard_set participants;
+    uint64_t position; /* of the PREPARE record */
+    uint64_t sequence; /* order of arrival */
+    struct kv_buf ops; /* encoded, without contents */
+    size_t op_count;
+    struct kv_buf existed; /* a byte per ADD, in order */
+    struct parked *parked; /* utlist */
+    UT_hash_handle hh;     /* iterates in order of arrival */
+};
+
+struct done {
+    uint64_t txn_id;
+    struct kv_buf existed; /* of an APPLY, whose vote may be asked for again */
+    UT_hash_handle hh;
+};
+
+struct intents {
+    struct intent *open;
+    struct done *done;
+    uint64_t sequence_last;
+};
+
+struct intent *intents_find(const struct intents *intents, uint64_t txn_id);
+struct done *intents_find_done(const struct intents *intents, uint64_t txn_id);
+/* Takes `ops` and `existed` over. */
+struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_set participants, uint64_t position,
+                           struct kv_buf *ops, size_t op_count, struct kv_buf *existed);
+/* Takes the intent out and gives its parked messages to the caller. */
+struct parked *intents_remove(struct intents *intents, struct intent *intent);
+/* Remembers the id; `existed` (may be NULL) is taken over. */
+void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_buf *existed);
+/* Whether there is a done id below that one. */
+bool intents_can_forget(const struct intents *intents, uint64_t below_txn_id);
+void intents_forget(struct intents *intents, uint64_t below_txn_id);
+struct kv_list intent_ops(const struct intent *intent);
+
+void intents_encode(const struct intents *intents, struct kv_buf *out);
+/* Fills an empty `out`. KV_CORRUPT when the bytes are not what encode writes. Empty input: nothing open. */
+enum kv_err intents_decode(struct kv_slice encoded, struct intents *out);
+void intents_clear(struct intents *intents);
+
+struct parked *parked_new(uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body);
+void parked_free(struct parked **parked);
+
+#endif
