@@ -36,6 +36,21 @@ struct codec *codec_new(int level); /* 0: everything raw */
 void codec_free(struct codec **codec);
 
 struct kv_hash codec_hash(struct kv_slice content);
+
+/* Builds a stored form frame by frame: room for the index first, then the frames, in `out`, which belongs to the caller
+ * and must not be touched in between. */
+struct codec_writer {
+    struct codec *codec;
+    struct kv_buf *out;
+    size_t index_at; /* offset of the next entry within `out` */
+    uint64_t raw_frames;
+    uint64_t zstd_frames;
+};
+void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64_t size, struct kv_buf *out);
+/* KV_CONTENT_FRAME_BYTES of content, less only for the last frame. */
+void codec_writer_add(struct codec_writer *writer, struct kv_slice content);
+enum kv_codec codec_writer_end(struct codec_writer *writer);
+
 /* Appends the complete stored form of `content` to `out` and says which kind it became. */
 enum kv_codec codec_encode(struct codec *codec, struct kv_slice content, struct kv_buf *out);
 /* One frame: `content` is at most KV_CONTENT_FRAME_BYTES; appends the stored frame bytes to `out`. */
@@ -43,6 +58,10 @@ struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice conte
 /* Checks and decodes one stored frame; exactly `content_bytes` must come out and are appended to `out`. */
 enum kv_err codec_decode_frame(struct codec *codec, struct codec_entry entry, struct kv_slice stored,
                                size_t content_bytes, struct kv_buf *out);
+/* A complete stored form back to its content of `size` bytes, appended to `out`; KV_CORRUPT leaves `out` as it was. */
+enum kv_err codec_decode(struct codec *codec, struct kv_slice stored, uint64_t size, struct kv_buf *out);
+/* Checks the bytes of a stored frame without decoding them: what goes out as zstd must be what was stored. */
+enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored);
 struct codec_entry codec_entry_read(const uint8_t *index, uint64_t frame);
 void codec_entry_write(struct codec_entry entry, uint8_t out[CODEC_INDEX_ENTRY_BYTES]);
 
