@@ -3,12 +3,14 @@
  *           shard's HELLO (version, index, count), then moves frames: all output of a loop turn in one write. Reconnects by
  *           itself: at once, then every 20 ms growing to 200 ms, each pause with a timer of the loop.
  * Promises: calls.h sees link_up only after the HELLO of the right shard; a link that breaks the protocol is closed and
- *           logged. A shard that answers KV_FENCED (a newer router) ends this process: kv_fatal.
- * Tests:    system/. */
+ *           logged. A shard whose HELLO names a newer epoch (a newer router) ends this process: kv_fatal.
+ * Tests:    unit/router/test_shard_link.c, system/. */
 #ifndef KV_ROUTER_SHARD_LINK_H
 #define KV_ROUTER_SHARD_LINK_H
 
 #include "calls.h"
+
+#define SHARD_LINK_BUFFER_BYTES (1u << 20) /* asked for as SO_SNDBUF on both ends: a PIECE in one write */
 
 struct st_h2o_context_t;
 struct shard_links;
@@ -25,5 +27,7 @@ struct shard_links_options {
 
 /* Starts connecting. `calls_out` receives the calls that travel over these links. */
 struct shard_links *shard_links_new(const struct shard_links_options *options, struct calls **calls_out);
+/* Closes the sockets and frees the calls; not from within a callback. For tests: a router just exits. */
+void shard_links_free(struct shard_links **links);
 
 #endif
