@@ -48,15 +48,16 @@ enum kv_op_kind { KV_OP_SET = 1, KV_OP_CLEAR = 2, KV_OP_CHECK = 3, KV_OP_ADD = 4
 /* One shard's share of a transaction. */
 struct kv_op {
     enum kv_op_kind kind;
-    struct kv_slice key; /* SET, CLEAR, CHECK */
-    uint64_t expect_txn; /* SET, CLEAR, CHECK: version that the row must have; 0 = absent */
-    struct kv_row row;   /* SET; its txn_id is ignored: the transaction's own is written */
-    struct kv_hash hash; /* ADD, DROP */
-    uint64_t count;      /* ADD, DROP: references, at least 1 */
-    uint64_t size;       /* ADD: content bytes */
-    enum kv_codec codec; /* ADD */
-    uint64_t object_id;  /* ADD: staged content to adopt; 0 = `bytes`, or what the shard holds already */
-    bool has_bytes;      /* ADD: `bytes` is the complete stored form */
+    struct kv_slice key;   /* SET, CLEAR, CHECK */
+    uint64_t expect_txn;   /* SET, CLEAR, CHECK: version that the row must have; 0 = absent */
+    struct kv_row row;     /* SET; its txn_id is ignored: the transaction's own is written */
+    struct kv_hash hash;   /* ADD, DROP */
+    uint64_t count;        /* ADD, DROP: references, at least 1 */
+    uint64_t size;         /* ADD: content bytes */
+    enum kv_codec codec;   /* ADD */
+    uint64_t object_id;    /* ADD: staged content to adopt; 0 = `bytes`, or what the shard holds already */
+    uint64_t stored_bytes; /* ADD: of the stored form, wherever it is */
+    bool has_bytes;        /* ADD: `bytes` is the complete stored form */
     struct kv_slice bytes;
 };
 

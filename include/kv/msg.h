@@ -14,7 +14,7 @@
 /* row    = nil | [hash, size, created_s, txn_id, content_type]
  * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
  * op     = [SET, key, expect_txn, row] | [CLEAR, key, expect_txn] | [CHECK, key, expect_txn]
- *        | [ADD, hash, count, size, codec, object_id, bytes | nil] | [DROP, hash, count] */
+ *        | [ADD, hash, count, size, codec, object_id, stored_bytes, bytes | nil] | [DROP, hash, count] */
 #define KV_MSG_TABLE(X) /* name  id  from    to      answer    body, a msgpack array */                                \
     X(HELLO, 1, ANY, ANY, HELLO, "version, role, shard_index, shard_count, epoch")                                     \
     X(READ, 10, ROUTER, SHARD, ROW, "key, bytes_max")                                                                  \

@@ -75,6 +75,8 @@ void kv_settings_init(struct kv_settings *out);
  * why_bytes) and leaves the setting as it was. KV_NOT_FOUND: no such NAME. KV_INVALID: bad value. */
 enum kv_err kv_settings_set(struct kv_settings *settings, const char *name, const char *value, char *why,
                             size_t why_bytes);
+/* A size as a user would write it: 67108864 is "64M". */
+void kv_settings_print_size(uint64_t bytes, char *out, size_t out_bytes);
 /* All settings as NAME=value lines (values escaped so that a line feed survives), and back. Internal rows included. */
 void kv_settings_write(const struct kv_settings *settings, struct kv_buf *out);
 enum kv_err kv_settings_read(struct kv_slice lines, struct kv_settings *out);

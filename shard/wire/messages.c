@@ -104,7 +104,7 @@ static void put_object_or_nil(struct kv_buf *buf, const struct kv_object *object
 void kv_put_op(struct kv_buf *buf, const struct kv_op *op)
 {
     static const size_t members[] = {
-        [KV_OP_SET] = 4, [KV_OP_CLEAR] = 3, [KV_OP_CHECK] = 3, [KV_OP_ADD] = 7, [KV_OP_DROP] = 3};
+        [KV_OP_SET] = 4, [KV_OP_CLEAR] = 3, [KV_OP_CHECK] = 3, [KV_OP_ADD] = 8, [KV_OP_DROP] = 3};
     kv_pack_array(buf, members[op->kind]);
     kv_pack_uint(buf, op->kind);
     if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP) {
@@ -121,6 +121,7 @@ void kv_put_op(struct kv_buf *buf, const struct kv_op *op)
     kv_pack_uint(buf, op->size);
     kv_pack_uint(buf, op->codec);
     kv_pack_uint(buf, op->object_id);
+    kv_pack_uint(buf, op->stored_bytes);
     if (op->has_bytes)
         kv_pack_bin(buf, op->bytes);
     else
@@ -132,15 +133,18 @@ static void read_add(struct kv_unpack *in, struct kv_op *out)
     out->size = kv_unpack_uint(in, UINT64_MAX);
     out->codec = (enum kv_codec)kv_unpack_uint(in, KV_CODEC_MIXED);
     out->object_id = kv_unpack_uint(in, UINT64_MAX);
+    out->stored_bytes = kv_unpack_uint(in, KV_STORED_BYTES_MAX);
     out->has_bytes = !kv_unpack_nil(in);
-    if (out->has_bytes)
-        out->bytes = kv_unpack_bin(in, KV_INLINE_BYTES_MAX);
+    if (!out->has_bytes)
+        return;
+    out->bytes = kv_unpack_bin(in, KV_INLINE_BYTES_MAX);
+    in->bad |= out->bytes.bytes != out->stored_bytes;
 }
 
 static struct kv_op read_op(struct kv_unpack *in)
 {
     struct kv_op op = {0};
-    size_t members = kv_unpack_array(in, 7);
+    size_t members = kv_unpack_array(in, 8);
     op.kind = (enum kv_op_kind)kv_unpack_uint(in, KV_OP_DROP);
     if (op.kind == KV_OP_ADD || op.kind == KV_OP_DROP) {
         op.hash = read_hash(in);
@@ -154,7 +158,7 @@ static struct kv_op read_op(struct kv_unpack *in)
         in->bad = true;
     if (op.kind == KV_OP_ADD)
         read_add(in, &op);
-    static const size_t expected[] = {0, 4, 3, 3, 7, 3};
+    static const size_t expected[] = {0, 4, 3, 3, 8, 3};
     if (members == 0 || members != expected[op.kind])
         in->bad = true;
     return op;

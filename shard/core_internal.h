@@ -1,0 +1,83 @@
+/* shard/core_internal.h -- what core.c (transactions) and core_read.c (reads, listing, staging) share. Nobody else. */
+#ifndef KV_SHARD_CORE_INTERNAL_H
+#define KV_SHARD_CORE_INTERNAL_H
+
+#include "core.h"
+#include "intents.h"
+#include "ledger.h"
+#include "locks.h"
+
+/* A message at the door. `sequence_max`: it waits only for intents up to this one. */
+struct request {
+    uint64_t session;
+    enum kv_msg type;
+    uint64_t request_id;
+    struct kv_slice body;
+    uint64_t sequence_max;
+};
+
+/* A large content on its way in. */
+struct stage {
+    uint64_t object_id;
+    uint64_t session;
+    struct kv_hash hash;
+    uint64_t size;
+    uint64_t stored_bytes;
+    uint64_t received; /* handed to the applier */
+    uint64_t durable;
+    UT_hash_handle hh;
+};
+
+/* A session that reads an object piece by piece: its blob rows must stay. */
+struct hold {
+    struct {
+        uint64_t session;
+        uint64_t object_id;
+    } id;
+    uint64_t count;
+    UT_hash_handle hh;
+};
+
+struct core {
+    struct core_options options;
+    struct core_world world;
+    struct ledger ledger;
+    struct locks *locks;
+    struct intents intents;
+    struct parked *stalled; /* PREPARE and APPLY that wait for room in the overlay, utlist */
+    size_t stalled_count;
+    size_t parked_count;
+    struct stage *stages;
+    struct hold *holds;
+    uint64_t position;       /* of the last record */
+    uint64_t now_ms;         /* of the last tick */
+    bool changed;            /* records since the last freeze */
+    struct core_stats stats; /* the counters of it; the gauges are filled in by core_stats */
+    struct kv_buf scratch;
+};
+
+struct kv_buf *core_answer(struct core *core, const struct request *request, enum kv_msg type, uint64_t position);
+void core_answered(struct core *core);
+void core_answer_done(struct core *core, const struct request *request, enum kv_err err, uint64_t position);
+enum kv_err core_dispatch(struct core *core, const struct request *request);
+
+/* core_read.c */
+enum kv_err core_on_read(struct core *core, const struct request *request);
+enum kv_err core_on_open(struct core *core, const struct request *request);
+enum kv_err core_on_fetch(struct core *core, const struct request *request);
+enum kv_err core_on_close(struct core *core, const struct request *request);
+enum kv_err core_on_refs(struct core *core, const struct request *request);
+enum kv_err core_on_list(struct core *core, const struct request *request);
+enum kv_err core_on_stage(struct core *core, const struct request *request);
+enum kv_err core_on_stage_data(struct core *core, const struct request *request);
+enum kv_err core_on_stage_drop(struct core *core, const struct request *request);
+struct stage *core_find_stage(struct core *core, uint64_t object_id);
+/* The transaction that brings this staged content is about to be journaled. `redundant`: the content is here already. */
+void core_adopt_stage(struct core *core, uint64_t object_id, bool redundant);
+/* Drops holds and stages of a session; of all sessions. */
+void core_close_reads(struct core *core, uint64_t session);
+void core_clear_reads(struct core *core);
+/* The object ids that any session holds, ascending, malloc'ed. */
+void core_held(const struct core *core, uint64_t **ids, size_t *count);
+
+#endif

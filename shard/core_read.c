@@ -1,0 +1,390 @@
+/* shard/core_read.c -- the reading half of core.h, and large contents on their way in: READ, OPEN, FETCH, CLOSE, REFS, LIST,
+ * STAGE, STAGE_DATA, STAGE_DROP. A read of a key whose intent is undecided waits for the decision; no other read waits. */
+#include "core_internal.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "kv/log.h"
+#include "kv/placement.h"
+#include "list.h"
+#include "rows.h"
+
+static void park(struct core *core, struct intent *intent, const struct request *request)
+{
+    struct parked *parked = parked_new(request->session, request->type, request->request_id, request->body);
+    parked->sequence_max = request->sequence_max;
+    DL_APPEND(intent->parked, parked);
+    core->parked_count++;
+}
+
+/* ---- objects -------------------------------------------------------------------------------------------------- */
+
+static struct hold *find_hold(struct core *core, uint64_t session, uint64_t object_id)
+{
+    struct hold *hold = NULL, wanted = {.id = {session, object_id}};
+    HASH_FIND(hh, core->holds, &wanted.id, sizeof wanted.id, hold);
+    return hold;
+}
+
+static void take_hold(struct core *core, uint64_t session, uint64_t object_id)
+{
+    struct hold *hold = find_hold(core, session, object_id);
+    if (hold == NULL) {
+        hold = kv_alloc_zero(1, sizeof *hold);
+        hold->id.session = session;
+        hold->id.object_id = object_id;
+        HASH_ADD(hh, core->holds, id, sizeof hold->id, hold);
+    }
+    hold->count++;
+}
+
+/* Looks the content up, with its first stored bytes in `bytes` and a hold when some are missing. Small contents come whole
+ * unless none of their bytes are wanted. */
+static enum kv_err open_object(struct core *core, uint64_t session, const struct kv_hash *hash, uint64_t bytes_max,
+                               struct kv_buf *bytes, struct kv_object *out, uint64_t *position)
+{
+    enum kv_err err = ledger_get_object(&core->ledger, hash, out, position);
+    if (err != KV_OK)
+        return err;
+    out->refs = ledger_refs(&core->ledger, hash, out->refs);
+    if (bytes_max == 0)
+        return KV_OK;
+    uint64_t wanted = out->stored_bytes;
+    if (wanted > KV_INLINE_BYTES_MAX && wanted > bytes_max) {
+        wanted = bytes_max;
+        out->held = true;
+    }
+    err = ledger_get_bytes(&core->ledger, out, 0, wanted, bytes);
+    if (err != KV_OK) {
+        kv_error("object %llu: %s", (unsigned long long)out->object_id, kv_err_text(err));
+        return KV_CORRUPT;
+    }
+    if (out->held)
+        take_hold(core, session, out->object_id);
+    out->bytes = kv_buf_peek(bytes);
+    return KV_OK;
+}
+
+enum kv_err core_on_read(struct core *core, const struct request *request)
+{
+    struct kv_msg_read read;
+    if (kv_get_read(request->body, &read) != KV_OK)
+        return KV_INVALID;
+    bool writes = false;
+    uint64_t holder = locks_holder(core->locks, read.key, &writes);
+    struct intent *intent = holder == 0 || !writes ? NULL : intents_find(&core->intents, holder);
+    if (intent != NULL && intent->sequence <= request->sequence_max) {
+        park(core, intent, request);
+        return KV_OK;
+    }
+    core->stats.gets++;
+    struct kv_msg_row answer = {.err = KV_NOT_FOUND};
+    struct kv_buf bytes = {0};
+    uint64_t position, object_position = 0;
+    answer.has_row = ledger_get_key(&core->ledger, read.key, &answer.row, &position) == KV_OK;
+    if (answer.has_row) {
+        answer.err = KV_OK;
+        struct kv_slice hash = kv_hash_slice(&answer.row.hash);
+        if (kv_shard_of(hash, core->options.shard_count) == core->options.shard_index) {
+            answer.err = open_object(core, request->session, &answer.row.hash, read.bytes_max, &bytes, &answer.object,
+                                     &object_position);
+            answer.has_object = answer.err == KV_OK;
+        }
+    }
+    kv_put_row(core_answer(core, request, KV_MSG_ROW, position > object_position ? position : object_position),
+               &answer);
+    core_answered(core);
+    kv_buf_free(&bytes);
+    return KV_OK;
+}
+
+enum kv_err core_on_open(struct core *core, const struct request *request)
+{
+    struct kv_msg_open open;
+    if (kv_get_open(request->body, &open) != KV_OK)
+        return KV_INVALID;
+    struct kv_msg_object answer = {0};
+    struct kv_buf bytes = {0};
+    uint64_t position;
+    answer.err = open_object(core, request->session, &open.hash, open.bytes_max, &bytes, &answer.object, &position);
+    kv_put_object(core_answer(core, request, KV_MSG_OBJECT, position), &answer);
+    core_answered(core);
+    kv_buf_free(&bytes);
+    return KV_OK;
+}
+
+enum kv_err core_on_fetch(struct core *core, const struct request *request)
+{
+    struct kv_msg_fetch fetch;
+    if (kv_get_fetch(request->body, &fetch) != KV_OK)
+        return KV_INVALID;
+    struct kv_buf bytes = {0};
+    struct kv_msg_piece piece = {.err = KV_STALE};
+    if (find_hold(core, request->session, fetch.object_id) != NULL)
+        piece.err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, &bytes);
+    if (piece.err == KV_OK)
+        piece.bytes = kv_buf_peek(&bytes);
+    kv_put_piece(core_answer(core, request, KV_MSG_PIECE, 0), &piece);
+    core_answered(core);
+    kv_buf_free(&bytes);
+    return KV_OK;
+}
+
+enum kv_err core_on_close(struct core *core, const struct request *request)
+{
+    uint64_t object_id;
+    if (kv_get_id(request->body, &object_id) != KV_OK)
+        return KV_INVALID;
+    struct hold *hold = find_hold(core, request->session, object_id);
+    if (hold != NULL && --hold->count == 0) {
+        HASH_DEL(core->holds, hold);
+        free(hold);
+    }
+    return KV_OK;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+void core_held(const struct core *core, uint64_t **ids, size_t *count)
+{
+    size_t total = HASH_COUNT(core->holds), unique = 0;
+    uint64_t *out = kv_alloc(total * sizeof *out + 1);
+    size_t at = 0;
+    for (const struct hold *hold = core->holds; hold != NULL; hold = hold->hh.next)
+        out[at++] = hold->id.object_id;
+    qsort(out, total, sizeof *out, compare_ids);
+    for (size_t i = 0; i < total; i++) {
+        if (unique == 0 || out[unique - 1] != out[i])
+            out[unique++] = out[i];
+    }
+    *ids = out;
+    *count = unique;
+}
+
+enum kv_err core_on_refs(struct core *core, const struct request *request)
+{
+    struct kv_list hashes;
+    if (kv_get_refs(request->body, &hashes) != KV_OK)
+        return KV_INVALID;
+    struct kv_buf counts = {0};
+    uint64_t position_max = 0;
+    size_t count = hashes.count;
+    struct kv_hash hash;
+    while (kv_next_hash(&hashes, &hash)) {
+        struct kv_object object = {0};
+        uint64_t position;
+        bool found = ledger_get_object(&core->ledger, &hash, &object, &position) == KV_OK;
+        kv_pack_uint(&counts, found ? ledger_refs(&core->ledger, &hash, object.refs) : 0);
+        position_max = position > position_max ? position : position_max;
+    }
+    struct kv_buf *buf = core_answer(core, request, KV_MSG_COUNTS, position_max);
+    kv_put_counts_begin(buf, KV_OK, count);
+    kv_buf_append(buf, kv_buf_peek(&counts));
+    core_answered(core);
+    kv_buf_free(&counts);
+    return KV_OK;
+}
+
+/* ---- listing -------------------------------------------------------------------------------------------------- */
+
+static bool is_listed(const struct kv_msg_list *list, struct kv_slice key)
+{
+    return kv_slice_starts_with(key, list->prefix) && kv_slice_compare(key, list->after) >= 0;
+}
+
+/* The first intent that was there when the request came and may change what it shows. */
+static struct intent *find_undecided(struct core *core, const struct kv_msg_list *list, uint64_t sequence_max)
+{
+    for (struct intent *intent = core->intents.open; intent != NULL; intent = intent->hh.next) {
+        if (intent->sequence > sequence_max)
+            return NULL;
+        struct kv_list ops = intent_ops(intent);
+        struct kv_op op;
+        while (kv_next_op(&ops, &op)) {
+            if ((op.kind == KV_OP_SET || op.kind == KV_OP_CLEAR) && is_listed(list, op.key))
+                return intent;
+        }
+    }
+    return NULL;
+}
+
+enum kv_err core_on_list(struct core *core, const struct request *request)
+{
+    struct kv_msg_list list;
+    if (kv_get_list(request->body, &list) != KV_OK)
+        return KV_INVALID;
+    struct intent *undecided = find_undecided(core, &list, request->sequence_max);
+    if (undecided != NULL) {
+        park(core, undecided, request);
+        return KV_OK;
+    }
+    struct kv_buf entries = {0};
+    struct kv_msg_page page = {.keys = (uint64_t)((int64_t)core->ledger.keys + core->ledger.keys_pending)};
+    uint64_t position = list_page(&core->ledger, &list, &entries, &page.entries.count, &page.more);
+    struct kv_buf *buf = core_answer(core, request, KV_MSG_PAGE, position);
+    kv_put_page_begin(buf, &page);
+    kv_buf_append(buf, kv_buf_peek(&entries));
+    core_answered(core);
+    kv_buf_free(&entries);
+    return KV_OK;
+}
+
+/* ---- large contents on their way in --------------------------------------------------------------------------- */
+
+struct stage *core_find_stage(struct core *core, uint64_t object_id)
+{
+    struct stage *stage = NULL;
+    HASH_FIND(hh, core->stages, &object_id, sizeof object_id, stage);
+    return stage;
+}
+
+static void remove_stage(struct core *core, struct stage *stage)
+{
+    HASH_DEL(core->stages, stage);
+    free(stage);
+}
+
+/* Gives the blob rows back as well: nothing durable refers to them. */
+static void drop_stage(struct core *core, struct stage *stage)
+{
+    core->world.unstage(core->world.ctx, stage->object_id);
+    remove_stage(core, stage);
+}
+
+void core_adopt_stage(struct core *core, uint64_t object_id, bool redundant)
+{
+    struct stage *stage = core_find_stage(core, object_id);
+    if (stage != NULL && redundant)
+        drop_stage(core, stage);
+    else if (stage != NULL)
+        remove_stage(core, stage);
+}
+
+enum kv_err core_on_stage(struct core *core, const struct request *request)
+{
+    struct kv_msg_stage message;
+    if (kv_get_stage(request->body, &message) != KV_OK || message.stored_bytes <= KV_INLINE_BYTES_MAX)
+        return KV_INVALID;
+    struct kv_object object;
+    uint64_t position;
+    struct kv_msg_staged answer = {.err = KV_OK};
+    answer.existed = ledger_get_object(&core->ledger, &message.hash, &object, &position) == KV_OK;
+    if (!answer.existed) {
+        struct stage *stage = kv_alloc_zero(1, sizeof *stage);
+        stage->object_id = core->ledger.object_id_next++;
+        stage->session = request->session;
+        stage->hash = message.hash;
+        stage->size = message.size;
+        stage->stored_bytes = message.stored_bytes;
+        HASH_ADD(hh, core->stages, object_id, sizeof stage->object_id, stage);
+        answer.object_id = stage->object_id;
+    }
+    kv_put_staged(core_answer(core, request, KV_MSG_STAGED, 0), &answer);
+    core_answered(core);
+    return KV_OK;
+}
+
+enum kv_err core_on_stage_data(struct core *core, const struct request *request)
+{
+    struct kv_msg_stage_data data;
+    if (kv_get_stage_data(request->body, &data) != KV_OK)
+        return KV_INVALID;
+    struct stage *stage = core_find_stage(core, data.object_id);
+    if (stage == NULL || stage->session != request->session || stage->received != data.offset) {
+        core_answer_done(core, request, KV_STALE, 0); /* staged before a restart, or repeated out of order */
+        return KV_OK;
+    }
+    bool last = stage->received + data.bytes.bytes == stage->stored_bytes;
+    if (data.bytes.bytes == 0 || data.bytes.bytes > stage->stored_bytes - stage->received ||
+        (!last && data.bytes.bytes % KV_BLOB_ROW_BYTES != 0))
+        return KV_INVALID;
+    if (!core->world.room(core->world.ctx, data.bytes.bytes, false)) {
+        core_answer_done(core, request, KV_NO_SPACE, 0);
+        return KV_OK;
+    }
+    stage->received += data.bytes.bytes;
+    struct store_piece piece = {data.object_id, data.offset, data.bytes};
+    core->world.stage(core->world.ctx, request->session, request->request_id, &piece);
+    return KV_OK;
+}
+
+void core_staged(struct core *core, uint64_t object_id, uint64_t bytes)
+{
+    struct stage *stage = core_find_stage(core, object_id);
+    if (stage != NULL && bytes > stage->durable)
+        stage->durable = bytes;
+}
+
+enum kv_err core_on_stage_drop(struct core *core, const struct request *request)
+{
+    uint64_t object_id;
+    if (kv_get_id(request->body, &object_id) != KV_OK)
+        return KV_INVALID;
+    struct stage *stage = core_find_stage(core, object_id);
+    if (stage != NULL && stage->session == request->session)
+        drop_stage(core, stage);
+    return KV_OK;
+}
+
+/* ---- sessions and starts -------------------------------------------------------------------------------------- */
+
+void core_close_reads(struct core *core, uint64_t session)
+{
+    struct hold *hold, *after_hold;
+    HASH_ITER(hh, core->holds, hold, after_hold)
+    {
+        if (hold->id.session != session)
+            continue;
+        HASH_DEL(core->holds, hold);
+        free(hold);
+    }
+    struct stage *stage, *after_stage;
+    HASH_ITER(hh, core->stages, stage, after_stage)
+    {
+        if (stage->session == session)
+            drop_stage(core, stage);
+    }
+}
+
+void core_clear_reads(struct core *core)
+{
+    struct hold *hold, *after_hold;
+    HASH_ITER(hh, core->holds, hold, after_hold)
+    {
+        HASH_DEL(core->holds, hold);
+        free(hold);
+    }
+    struct stage *stage, *after_stage;
+    HASH_ITER(hh, core->stages, stage, after_stage)
+    {
+        remove_stage(core, stage);
+    }
+}
+
+/* Ids of staged contents that a replayed record adopted: their object rows are not applied yet. */
+static bool is_adopted(const struct core *core, uint64_t object_id)
+{
+    const struct overlay *rows = core->ledger.active;
+    const struct overlay_row *row = overlay_seek(rows, OVERLAY_OBJECTS, kv_slice(NULL, 0));
+    for (; row != NULL; row = overlay_next(rows, OVERLAY_OBJECTS, row)) {
+        struct kv_object object;
+        if (!row->tombstone && row_decode_object(row->value, &object) == KV_OK && object.object_id == object_id)
+            return true;
+    }
+    return false;
+}
+
+void core_start(struct core *core, const uint64_t *staged, size_t staged_count)
+{
+    for (size_t i = 0; i < staged_count; i++) {
+        if (staged[i] >= core->ledger.object_id_next)
+            core->ledger.object_id_next = staged[i] + 1;
+        if (!is_adopted(core, staged[i]))
+            core->world.unstage(core->world.ctx, staged[i]);
+    }
+}

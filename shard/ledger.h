@@ -1,0 +1,49 @@
+/* shard/ledger.h -- the rows of a shard as a fold over its journal: overlay over overlay over LMDB.
+ * Does:     looks rows up (active generation, frozen generation, applied rows), and folds operations into rows: keys set and
+ *           cleared, references added and dropped, contents born with their first reference and deleted with their last.
+ * Owns:     both overlays, the counters, and per content the votes given and not decided ("pending").
+ * Promises: deterministic: the same records in the same order give the same rows. Each row carries the position that must be
+ *           durable before it may be shown. An object row exists exactly while references or pending adds exist.
+ * Fails:    store errors go to world.failed; the lookup then reads as KV_NOT_FOUND.
+ * Tests:    unit/shard/test_core.c, sim/. */
+#ifndef KV_SHARD_LEDGER_H
+#define KV_SHARD_LEDGER_H
+
+#include "core.h"
+#include "wire/messages.h"
+
+struct pending;
+
+struct ledger {
+    const struct core_world *world;
+    struct overlay *active;
+    struct overlay *frozen; /* NULL when none */
+    struct pending *pending;
+    uint64_t object_id_next;
+    uint64_t keys, objects, stored_bytes;
+    int64_t keys_pending; /* what open votes will change `keys` by */
+};
+
+void ledger_init(struct ledger *ledger, const struct core_world *world, const struct store_meta *meta);
+void ledger_clear(struct ledger *ledger);
+
+/* KV_OK or KV_NOT_FOUND. `position` must be durable before the answer (either one) may be shown. Slices are peeks. */
+enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv_row *out, uint64_t *position);
+/* refs: settled ones only. */
+enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
+                              uint64_t *position);
+/* Keys that hold the content once all votes given here are decided well: what X-Refs shows. */
+uint64_t ledger_refs(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs);
+/* Appends stored bytes of an object. */
+enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *object, uint64_t offset, uint64_t bytes,
+                             struct kv_buf *out);
+
+/* Folds. `ops` was validated; `existed` receives a byte per ADD: was the content here before. */
+void ledger_prepare(struct ledger *ledger, struct kv_list ops, uint64_t position, struct kv_buf *existed);
+/* `position`: 0 when the votes were durable before (COMMIT), the record's own for a one-step APPLY. */
+void ledger_commit(struct ledger *ledger, uint64_t txn_id, struct kv_list ops, uint64_t position);
+void ledger_abort(struct ledger *ledger, struct kv_list ops, uint64_t position);
+/* After a restart: counts the votes of an intent that LMDB's meta row carried over; its object rows are there already. */
+void ledger_restore_votes(struct ledger *ledger, struct kv_list ops);
+
+#endif
