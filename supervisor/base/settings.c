@@ -124,8 +124,7 @@ static uint64_t unit_of(char letter)
     }
 }
 
-/* 67108864 as "64M": the largest unit that divides it. */
-static void print_size(uint64_t number, char *out, size_t bytes)
+void kv_settings_print_size(uint64_t number, char *out, size_t out_bytes)
 {
     static const char units[] = " KMGT";
     size_t unit = 0;
@@ -133,7 +132,7 @@ static void print_size(uint64_t number, char *out, size_t bytes)
         number /= 1024;
         unit++;
     }
-    snprintf(out, bytes, unit == 0 ? "%" PRIu64 : "%" PRIu64 "%c", number, units[unit]);
+    snprintf(out, out_bytes, unit == 0 ? "%" PRIu64 : "%" PRIu64 "%c", number, units[unit]);
 }
 
 static enum kv_err parse_number(const struct row *row, const char *value, uint64_t *out, char *why, size_t why_bytes)
@@ -164,8 +163,8 @@ static enum kv_err parse_size(const struct row *row, const char *value, uint64_t
     }
     if (number > UINT64_MAX / unit || number * unit < row->min || number * unit > row->max) {
         char min[32], max[32];
-        print_size(row->min, min, sizeof(min));
-        print_size(row->max, max, sizeof(max));
+        kv_settings_print_size(row->min, min, sizeof(min));
+        kv_settings_print_size(row->max, max, sizeof(max));
         snprintf(why, why_bytes, "%s: %.64s is not between %s and %s", row->name, value, min, max);
         return KV_INVALID;
     }
