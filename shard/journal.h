@@ -2,17 +2,21 @@
  * Does:     collects records of one loop turn into a group, writes groups with one write and one fdatasync each from
  *           its own thread ("kv-journal"), reports how far the disk has it; replays at start; recycles segments.
  * Owns:     DB_PATH/shard-<i>/journal/: preallocated segments named by their first position, 16 hex digits.
- * Format:   a position is the number of a record: 1, 2, 3 … for the life of the store. A group is padded to a multiple of
- *           4,096 bytes, so that writing one never touches an older one:
- *             magic u32 | record count u32 | payload bytes u64 | position of its first record u64 | XXH3-64 of header and payload u64
+ * Format:   a position is the number of a record: 1, 2, 3 … for the life of the store. A segment begins with one block: magic,
+ *           version, first position, segment bytes, 16 random bytes of salt (new at every recycling), checksum. Groups follow,
+ *           each padded to a multiple of 4,096 bytes, so that writing one never touches an older one:
+ *             magic u32 | record count u32 | payload bytes u64 | position of its first record u64 | position flushed before u64
+ *             | XXH3-64 of header and payload, seeded with the salt u64
  *             then records: length u32 | type u32 | body            (integers little endian)
- *           A stale group in a recycled segment carries an older position. A group larger than a segment gets a segment of its
- *           own size.
+ *           Values come from clients and may hold the image of a group: the salt makes forging one hopeless, and stale
+ *           groups of a recycled segment never fit. A record larger than a segment gets a segment of its own size.
  * Promises: journal_durable() >= p means that records 1 to p are on disk. A torn tail (the last group,
- *           incomplete) is cut at replay; a bad group with a good later one behind it is KV_CORRUPT, refused loudly.
+ *           incomplete) is cut at replay; a bad group that is known to have been flushed (a good later one says so) is
+ *           KV_CORRUPT, refused loudly: journal_replay.h.
  *           The directory is fsynced when segments are made, renamed or removed.
  * Fails:    a failed write or flush is never retried: journal_failed() turns true, nothing further is reported durable, the
- *           caller stops the process. No room for another segment: journal_room() says so before anything is appended.
+ *           caller stops the process. No room for another segment: journal_room() says so before anything is appended; what was
+ *           appended all the same (others filled the disk meanwhile) waits, not durable, until there is room again.
  * Tests:    unit/test_journal.c (torn and corrupt tails at every 4 KiB boundary and at random bytes, recycling). */
 #ifndef KV_SHARD_JOURNAL_H
 #define KV_SHARD_JOURNAL_H

@@ -1,0 +1,72 @@
+/* shard/journal_internal.h -- what the two halves of the journal share: journal.c on the loop thread, journal_thread.c on
+ * its own. Nobody else includes this but the tests, which hand in failing system calls and small segments. */
+#ifndef KV_SHARD_JOURNAL_INTERNAL_H
+#define KV_SHARD_JOURNAL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "journal.h"
+#include "journal_dir.h"
+
+/* Records on their way: bytes as they stand in a group's payload, and how many. */
+struct journal_queue {
+    struct kv_buf bytes;
+    uint64_t records;
+};
+
+/* Journal thread only: the segment that is written. */
+struct journal_writer {
+    struct journal_dir dir;
+    int fd; /* -1: the next group begins a segment */
+    uint64_t offset;
+    uint64_t segment_bytes;
+    struct journal_seal seal;
+    uint64_t written; /* last position handed to the kernel */
+    uint64_t flushed; /* last position known to be on the disk */
+    uint64_t dirty_since_ms;
+    uint64_t spare_retry_ms; /* no attempt to make a spare before this time */
+    bool full;               /* the last attempt met a full disk */
+    struct journal_queue taken;
+    struct journal_stats done; /* since the last report */
+};
+
+struct journal {
+    bool flush;
+    uint64_t flush_interval_ms;
+    int event_fd;
+    pthread_t thread;
+
+    /* loop thread */
+    struct journal_queue building;
+    uint64_t position; /* last one given out */
+    uint64_t record_bytes_max;
+
+    /* any thread */
+    _Atomic uint64_t durable;
+    atomic_bool failed;
+
+    pthread_mutex_t mutex; /* guards down to `stats`; never held over a system call on a file */
+    pthread_cond_t wake;
+    struct journal_queue submitted;
+    uint64_t queued_bytes; /* submitted and taken, not yet written */
+    uint64_t released;
+    bool stop;
+    uint64_t rest_bytes; /* of the segment in use */
+    uint64_t spares;     /* of the usual size */
+    bool full;
+    struct journal_stats stats;
+
+    struct journal_writer writer;
+};
+
+enum kv_err journal_open_with(const struct journal_options *options, const struct journal_ops *ops,
+                              uint64_t segment_bytes, journal_on_record on_record, void *ctx, char *why,
+                              size_t why_bytes, struct journal **out);
+
+/* Body of the journal thread; `arg` is the struct journal. */
+void *journal_run(void *arg);
+/* Tells the loop's side what the files look like now. */
+void journal_publish(struct journal *journal);
+
+#endif
