@@ -1,0 +1,339 @@
+/* supervisor/config.c -- environment and flags to settings, all checks that need no open file of ours.
+ * Does:     collects values, then checks what one row of the table cannot know: the token, TLS in pairs, something
+ *           to listen on, readable files.
+ * Owns:     nothing; it makes and changes no file.
+ * Promises: the sentence of a refusal names the variable (or the flag) and never holds the token.
+ * Fails:    KV_INVALID with one sentence; main.c prints it and exits with KV_EXIT_CONFIG.
+ * Tests:    unit/supervisor/test_config.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "config.h"
+
+#define TOKEN_BYTES_MAX 4096u
+#define INTERNAL_NAME "KV_" /* rows that only the supervisor may set */
+
+enum kind { KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE };
+
+struct option {
+    enum kind kind;
+    const char *name, *help;
+    const char *text; /* TEXT: default; CHOICE: the words */
+    uint64_t standard;
+};
+
+static const struct option options[] = {
+#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0},
+#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard},
+#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard},
+#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard},
+    KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
+#undef TEXT
+#undef NUMBER
+#undef SIZE
+#undef CHOICE
+};
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+#define FLAG_BYTES_MAX 64u
+
+enum kv_err why_not(struct why *why, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why->text, sizeof(why->text), format, arguments);
+    va_end(arguments);
+    return KV_INVALID;
+}
+
+static bool is_internal(const struct option *option)
+{
+    return strncmp(option->name, INTERNAL_NAME, strlen(INTERNAL_NAME)) == 0;
+}
+
+/* DB_PATH to --db-path. */
+static void flag_of(const char *name, char flag[FLAG_BYTES_MAX])
+{
+    size_t at = (size_t)snprintf(flag, FLAG_BYTES_MAX, "--");
+    for (; *name != '\0' && at + 1 < FLAG_BYTES_MAX; name++)
+        flag[at++] = *name == '_' ? '-' : *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
+    flag[at] = '\0';
+}
+
+/* The option of `--name` or `--name=value`, NULL when there is none. */
+static const struct option *option_of_flag(const char *argument)
+{
+    size_t bytes = strcspn(argument, "=");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char flag[FLAG_BYTES_MAX];
+        flag_of(options[i].name, flag);
+        if (!is_internal(&options[i]) && strlen(flag) == bytes && memcmp(flag, argument, bytes) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* ---- collecting ----------------------------------------------------------------------------------------------- */
+
+static const char *environment_value(char *const *environment, const char *name)
+{
+    size_t bytes = strlen(name);
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, name, bytes) == 0 && (*environment)[bytes] == '=')
+            return *environment + bytes + 1;
+    return NULL;
+}
+
+static enum kv_err take_environment(char *const *environment, struct kv_settings *settings, struct why *why)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const char *value = is_internal(&options[i]) ? NULL : environment_value(environment, options[i].name);
+        if (value == NULL || *value == '\0')
+            continue;
+        enum kv_err err = kv_settings_set(settings, options[i].name, value, why->text, sizeof(why->text));
+        if (err != KV_OK)
+            return err;
+    }
+    return KV_OK;
+}
+
+static enum kv_err take_flag(int argc, char *const *argv, int *at, struct kv_settings *settings, struct why *why)
+{
+    const char *argument = argv[*at];
+    const struct option *option = option_of_flag(argument);
+    if (option == NULL)
+        return why_not(why, "%.64s: no such flag (kv-storage --help lists them)", argument);
+    const char *value = strchr(argument, '=');
+    if (value != NULL)
+        value++;
+    else if (++*at < argc)
+        value = argv[*at];
+    else
+        return why_not(why, "%.64s: a value must follow", argument);
+    return kv_settings_set(settings, option->name, value, why->text, sizeof(why->text));
+}
+
+static enum kv_err take_arguments(int argc, char *const *argv, struct kv_settings *settings, enum config_action *action,
+                                  struct why *why)
+{
+    *action = CONFIG_RUN;
+    for (int at = 1; at < argc; at++) {
+        if (at == 1 && strcmp(argv[at], "health") == 0) {
+            *action = CONFIG_HEALTH;
+        } else if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+            *action = CONFIG_HELP;
+            return KV_OK;
+        } else if (strcmp(argv[at], "--version") == 0) {
+            *action = CONFIG_VERSION;
+            return KV_OK;
+        } else if (strncmp(argv[at], "--", 2) != 0) {
+            return why_not(why, "%.64s: not a flag and not the word health (kv-storage --help)", argv[at]);
+        } else if (take_flag(argc, argv, &at, settings, why) != KV_OK) {
+            return KV_INVALID;
+        }
+    }
+    return KV_OK;
+}
+
+/* ---- checking ------------------------------------------------------------------------------------------------- */
+
+/* The first line of TOKEN_FILE, without its line feed. */
+static enum kv_err read_token_file(const char *path, char out[TOKEN_BYTES_MAX + 2], struct why *why)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return why_not(why, "TOKEN_FILE: %s cannot be opened: %s", path, strerror(errno));
+    size_t bytes = 0;
+    ssize_t got = 0;
+    while (bytes < TOKEN_BYTES_MAX + 1 && (got = read(fd, out + bytes, TOKEN_BYTES_MAX + 1 - bytes)) > 0)
+        bytes += (size_t)got;
+    int saved = errno;
+    close(fd);
+    if (got < 0)
+        return why_not(why, "TOKEN_FILE: %s cannot be read: %s", path, strerror(saved));
+    out[bytes] = '\0';
+    char *end = memchr(out, '\n', bytes);
+    if (end == NULL)
+        end = out + bytes;
+    if ((size_t)(end - out) != strnlen(out, (size_t)(end - out)))
+        return why_not(why, "TOKEN_FILE: the first line of %s holds a zero byte", path);
+    *end = '\0';
+    return KV_OK;
+}
+
+/* What a header `Authorization: Bearer …` can carry unambiguously: visible ASCII. */
+static enum kv_err check_token_bytes(const char *token, const char *name, struct why *why)
+{
+    if (*token == '\0')
+        return why_not(why, "%s: the token is empty", name);
+    if (strlen(token) > TOKEN_BYTES_MAX)
+        return why_not(why, "%s: the token is longer than %u bytes", name, TOKEN_BYTES_MAX);
+    for (; *token != '\0'; token++)
+        if (*token <= ' ' || *token > '~')
+            return why_not(why, "%s: the token holds a byte that is not a visible ASCII character", name);
+    return KV_OK;
+}
+
+static enum kv_err check_token(struct kv_settings *settings, struct why *why)
+{
+    bool has_token = *settings->token != '\0', has_file = *settings->token_file != '\0';
+    if (has_token && has_file)
+        return why_not(why, "TOKEN: set TOKEN or TOKEN_FILE, not both");
+    if (!has_token && !has_file)
+        return why_not(why, "TOKEN: required (or TOKEN_FILE): the bearer token that clients must send");
+    if (has_token)
+        return check_token_bytes(settings->token, "TOKEN", why);
+    char token[TOKEN_BYTES_MAX + 2];
+    enum kv_err err = read_token_file(settings->token_file, token, why);
+    if (err == KV_OK)
+        err = check_token_bytes(token, "TOKEN_FILE", why);
+    if (err == KV_OK)
+        err = kv_settings_set(settings, "TOKEN", token, why->text, sizeof(why->text));
+    explicit_bzero(token, sizeof(token));
+    return err;
+}
+
+static enum kv_err check_readable(const char *name, const char *path, struct why *why)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return why_not(why, "%s: %s cannot be opened: %s", name, path, strerror(errno));
+    close(fd);
+    return KV_OK;
+}
+
+static enum kv_err check_listeners(const struct kv_settings *settings, struct why *why)
+{
+    bool cert = *settings->tls_cert != '\0', key = *settings->tls_key != '\0';
+    struct address address;
+    if (cert != key)
+        return why_not(why, "%s: TLS_CERT and TLS_KEY must be set together", cert ? "TLS_KEY" : "TLS_CERT");
+    if (cert && (check_readable("TLS_CERT", settings->tls_cert, why) != KV_OK ||
+                 check_readable("TLS_KEY", settings->tls_key, why) != KV_OK))
+        return KV_INVALID;
+    if (address_parse("BIND_ADDR", settings->bind_addr, &address, why) != KV_OK)
+        return KV_INVALID;
+    bool plain = !address.off;
+    if (address_parse("TLS_BIND_ADDR", settings->tls_bind_addr, &address, why) != KV_OK)
+        return KV_INVALID;
+    if (!plain && (!cert || address.off))
+        return why_not(why, "BIND_ADDR: off leaves nothing to listen on without TLS_CERT, TLS_KEY and TLS_BIND_ADDR");
+    return KV_OK;
+}
+
+unsigned config_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) < 1)
+        return 1;
+    return (unsigned)CPU_COUNT(&set);
+}
+
+static enum kv_err check(struct kv_settings *settings, struct why *why)
+{
+    enum kv_err err = check_token(settings, why);
+    if (err == KV_OK)
+        err = check_listeners(settings, why);
+    if (err == KV_OK && *settings->db_path == '\0')
+        err = why_not(why, "DB_PATH: a directory must be named");
+    if (err == KV_OK && settings->router_threads == 0)
+        settings->router_threads = config_cores() > 3 ? config_cores() / 2 : 1;
+    return err;
+}
+
+enum kv_err config_read(int argc, char *const *argv, char *const *environment, struct kv_settings *settings,
+                        enum config_action *action, struct why *why)
+{
+    struct kv_settings read;
+    enum config_action wanted;
+    kv_settings_init(&read);
+    enum kv_err err = take_arguments(argc, argv, &read, &wanted, why);
+    if (err == KV_OK && (wanted == CONFIG_RUN || wanted == CONFIG_HEALTH)) {
+        kv_settings_free(&read);
+        kv_settings_init(&read);
+        err = take_environment(environment, &read, why);
+        if (err == KV_OK)
+            err = take_arguments(argc, argv, &read, &wanted, why); /* again, on top: flags win */
+        if (err == KV_OK && wanted == CONFIG_RUN)
+            err = check(&read, why);
+    }
+    if (err != KV_OK) {
+        kv_settings_free(&read);
+        return KV_INVALID;
+    }
+    *settings = read;
+    *action = wanted;
+    return KV_OK;
+}
+
+/* ---- the token's traces --------------------------------------------------------------------------------------- */
+
+static void wipe_argument(char *argument)
+{
+    memset(argument, '*', strlen(argument));
+}
+
+void config_wipe_token(int argc, char **argv)
+{
+    char *value = getenv("TOKEN");
+    if (value != NULL)
+        explicit_bzero(value, strlen(value));
+    unsetenv("TOKEN");
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--token=", 8) == 0)
+            wipe_argument(argv[i] + 8);
+        else if (strcmp(argv[i], "--token") == 0 && i + 1 < argc)
+            wipe_argument(argv[++i]);
+    }
+}
+
+/* ---- help ----------------------------------------------------------------------------------------------------- */
+
+/* The default as a user would write it. */
+static void standard_text(const struct option *option, char *out, size_t out_bytes)
+{
+    const char *word = option->text;
+    switch (option->kind) {
+    case KIND_TEXT:
+        snprintf(out, out_bytes, "%s", option->text);
+        break;
+    case KIND_NUMBER:
+        snprintf(out, out_bytes, "%llu", (unsigned long long)option->standard);
+        break;
+    case KIND_SIZE:
+        kv_settings_print_size(option->standard, out, out_bytes);
+        break;
+    case KIND_CHOICE:
+        for (uint64_t i = 0; i < option->standard; i++)
+            word += strcspn(word, "|") + 1;
+        snprintf(out, out_bytes, "%.*s", (int)strcspn(word, "|"), word);
+        break;
+    }
+}
+
+void config_print_help(FILE *out)
+{
+    fputs("usage: kv-storage [--flag=value]...         run the store in the foreground\n"
+          "       kv-storage health [--flag=value]...  exit 0 when a store with this configuration is ready\n"
+          "       kv-storage --help | --version\n\n"
+          "Each flag has an environment variable of the same name (--db-path, DB_PATH); flags win.\n"
+          "Sizes are bytes, or have K, M, G or T behind. Defaults are in brackets.\n\n",
+          out);
+    static const char *const kinds[] = {"TEXT", "NUMBER", "SIZE", NULL};
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char flag[FLAG_BYTES_MAX], standard[64];
+        if (is_internal(&options[i]))
+            continue;
+        flag_of(options[i].name, flag);
+        standard_text(&options[i], standard, sizeof(standard));
+        fprintf(out, "  %s=%s", flag, options[i].kind == KIND_CHOICE ? options[i].text : kinds[options[i].kind]);
+        fprintf(out, *standard == '\0' ? "\n" : "  [%s]\n", standard);
+        fprintf(out, "        %s\n", options[i].help);
+    }
+    fputs("\nExit codes: 0 stopped in order, 1 stopped by force or not ready, 2 the start was wrong.\n", out);
+}
