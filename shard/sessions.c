@@ -1,0 +1,420 @@
+/* shard/sessions.c -- see sessions.h. A session is read in its watch's callback and written at the end of the turn; whatever
+ * stops it from being read (its output, its staged content) is looked at before each frame, since one read may hold
+ * thousands of small requests for a mebibyte each. */
+#include "sessions.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "loop.h"
+#include "outbox.h"
+#include "wire/messages.h"
+
+#define READ_CHUNK_BYTES (256u * 1024)
+#define INPUT_KEEP_BYTES ((size_t)4 * 1024 * 1024) /* a larger input buffer is given back once it is empty */
+#define ACCEPTS_PER_TURN 16
+
+struct session {
+    struct sessions *sessions;
+    struct loop_watch watch;
+    uint64_t id;
+    uint64_t epoch;
+    uint64_t born_ms;
+    bool greeted;
+    bool leaving; /* closed once its last answer was offered to the socket */
+    bool paused;  /* congested: not read from until half of what waits is gone */
+    struct kv_buf input;
+    struct outbox outbox;
+    uint64_t staging_bytes;
+};
+
+struct sessions {
+    struct sessions_options options;
+    struct loop_watch listener;
+    bool stopped;
+    uint64_t epoch;
+    uint64_t id_rounds; /* session ids: rounds * SESSIONS_MAX + place */
+    unsigned count;
+    struct session *places[SESSIONS_MAX];
+    struct outbox *answering; /* the outbox between answer_begin and answer_end */
+    struct outbox nobody;     /* answers to sessions that are gone */
+};
+
+static struct session *session_find(struct sessions *sessions, uint64_t id)
+{
+    struct session *session = sessions->places[id % SESSIONS_MAX];
+    return session != NULL && session->id == id ? session : NULL;
+}
+
+/* ---- an end --------------------------------------------------------------------------------------------------- */
+
+static void session_close(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    bool greeted = session->greeted;
+    uint64_t id = session->id;
+    int fd = session->watch.fd;
+    loop_remove(sessions->options.loop, &session->watch);
+    close(fd);
+    sessions->places[id % SESSIONS_MAX] = NULL;
+    sessions->count--;
+    kv_buf_free(&session->input);
+    outbox_free(&session->outbox);
+    free(session);
+    if (greeted)
+        sessions->options.on_closed(sessions->options.ctx, id);
+}
+
+static void session_refuse(struct session *session, const char *why)
+{
+    kv_warn("session %llu closed: %s", (unsigned long long)session->id, why);
+    session_close(session);
+}
+
+/* ---- back-pressure -------------------------------------------------------------------------------------------- */
+
+static bool congested(const struct session *session, unsigned divisor)
+{
+    return outbox_bytes(&session->outbox) > SESSION_OUTPUT_BYTES_MAX / divisor ||
+           session->staging_bytes > SESSION_STAGING_BYTES_MAX / divisor;
+}
+
+/* EPOLLIN unless paused, leaving or stopped. EPOLLOUT while bytes wait for the socket, and to be called once more when a pause
+ * is over: what was read before it still waits in the input. */
+static void session_watch(struct session *session)
+{
+    bool stopped = session->sessions->stopped || session->leaving;
+    bool resume = session->paused && !congested(session, 2) && !stopped;
+    bool output = outbox_peek(&session->outbox).bytes > 0;
+    uint32_t events =
+        (!session->paused && !stopped ? (uint32_t)EPOLLIN : 0) | (output || resume ? (uint32_t)EPOLLOUT : 0);
+    loop_modify(session->sessions->options.loop, &session->watch, events);
+}
+
+/* ---- HELLO ---------------------------------------------------------------------------------------------------- */
+
+static void answer_hello(struct session *session, uint64_t request_id)
+{
+    const struct sessions_options *options = &session->sessions->options;
+    struct kv_buf *buf = outbox_begin(&session->outbox, KV_MSG_HELLO, request_id, 0);
+    kv_put_hello(buf, &(struct kv_msg_hello){.version = KV_WIRE_VERSION,
+                                             .role = KV_ROLE_SHARD,
+                                             .shard_index = options->shard_index,
+                                             .shard_count = options->shard_count,
+                                             .epoch = session->sessions->epoch});
+    outbox_end(&session->outbox);
+}
+
+/* Before the newer router hears from us, the older ones are gone: none of their frames can come after this. */
+static void fence(struct sessions *sessions, uint64_t epoch)
+{
+    unsigned closed = 0;
+    sessions->epoch = epoch;
+    kv_log_epoch(epoch);
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        struct session *session = sessions->places[i];
+        if (session != NULL && session->greeted && session->epoch < epoch) {
+            session_close(session);
+            closed++;
+        }
+    }
+    kv_info("router of epoch %llu connected, %u sessions of older ones closed", (unsigned long long)epoch, closed);
+}
+
+/* What is wrong with a peer that would be ours, or NULL. */
+static const char *hello_fault(const struct sessions *sessions, const struct kv_msg_hello *hello)
+{
+    if (hello->version != KV_WIRE_VERSION)
+        return "the peer speaks another version of the protocol";
+    if (hello->shard_index != sessions->options.shard_index || hello->shard_count != sessions->options.shard_count)
+        return "the peer looks for another shard";
+    return hello->epoch < sessions->epoch ? "fenced: a router of a newer epoch is here" : NULL;
+}
+
+/* A peer that is not ours is told who we are, and what epoch, before it is closed. */
+static enum kv_err session_greet(struct session *session, const struct kv_frame *frame)
+{
+    struct kv_msg_hello hello;
+    if (frame->type != KV_MSG_HELLO || kv_get_hello(frame->body, &hello) != KV_OK || hello.role != KV_ROLE_ROUTER ||
+        hello.epoch > KV_EPOCH_MAX)
+        return KV_INVALID;
+    const char *fault = hello_fault(session->sessions, &hello);
+    if (fault != NULL) {
+        kv_warn("session %llu of epoch %llu refused: %s", (unsigned long long)session->id,
+                (unsigned long long)hello.epoch, fault);
+        session->leaving = true;
+    } else {
+        if (hello.epoch > session->sessions->epoch)
+            fence(session->sessions, hello.epoch);
+        session->epoch = hello.epoch;
+        session->greeted = true;
+    }
+    answer_hello(session, frame->request_id);
+    return KV_OK;
+}
+
+/* ---- in ------------------------------------------------------------------------------------------------------- */
+
+static enum kv_err session_frame(struct session *session, const struct kv_frame *frame)
+{
+    const struct sessions_options *options = &session->sessions->options;
+    if (!session->greeted)
+        return session_greet(session, frame);
+    if (frame->type == KV_MSG_HELLO)
+        return KV_INVALID;
+    return options->on_message(options->ctx, session->id, frame->type, frame->request_id, frame->body);
+}
+
+/* Takes whole frames off the input until there is none, or the session must wait. False: it is closed. */
+static bool session_process(struct session *session)
+{
+    size_t done = 0;
+    enum kv_err err = KV_OK;
+    while (!session->leaving && !session->sessions->stopped && !session->paused) {
+        struct kv_frame frame;
+        size_t used = 0;
+        err = kv_frame_peek(kv_slice(session->input.data + done, session->input.bytes - done), KV_ROLE_ROUTER, &frame,
+                            &used);
+        if (err == KV_OK && session_frame(session, &frame) != KV_OK)
+            err = KV_INVALID;
+        if (err != KV_OK)
+            break;
+        done += used;
+        session->paused = congested(session, 1);
+    }
+    if (err != KV_OK && err != KV_NOT_FOUND) {
+        session_refuse(session, "it broke the protocol");
+        return false;
+    }
+    kv_buf_consume(&session->input, done);
+    if (session->input.bytes == 0 && session->input.capacity > INPUT_KEEP_BYTES)
+        kv_buf_free(&session->input);
+    return true;
+}
+
+/* Reads until the socket is empty or the turn's share is used up; what is left makes the next turn. False: it is closed. */
+static bool session_read(struct session *session)
+{
+    for (size_t total = 0; total < SESSION_READ_BYTES;) {
+        uint8_t *space = kv_buf_reserve(&session->input, READ_CHUNK_BYTES);
+        ssize_t got = read(session->watch.fd, space, READ_CHUNK_BYTES);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno == EAGAIN)
+            return true;
+        if (got <= 0) {
+            if (session_process(session)) /* what it said before it left still counts */
+                session_close(session);
+            return false;
+        }
+        session->input.bytes += (size_t)got;
+        total += (size_t)got;
+        if ((size_t)got < READ_CHUNK_BYTES)
+            return true;
+    }
+    return true;
+}
+
+/* ---- out ------------------------------------------------------------------------------------------------------ */
+
+/* False: the session is closed. A peer that is gone is only hung up on: it is closed in the next turn's callbacks, since closing
+ * may wake other sessions' requests, and at the end of a turn nobody would look after them. */
+static bool session_write(struct session *session)
+{
+    for (struct kv_slice out; (out = outbox_peek(&session->outbox)).bytes > 0;) {
+        ssize_t sent = write(session->watch.fd, out.data, out.bytes);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno == EAGAIN)
+            break;
+        if (sent < 0) {
+            shutdown(session->watch.fd, SHUT_RDWR);
+            break;
+        }
+        outbox_consume(&session->outbox, (size_t)sent);
+    }
+    if (session->leaving) {
+        session_close(session);
+        return false;
+    }
+    return true;
+}
+
+static void on_session_ready(void *arg, uint32_t events)
+{
+    struct session *session = arg;
+    if ((events & EPOLLOUT) != 0 && !session_write(session))
+        return;
+    if ((events & EPOLLIN) != 0) {
+        if (!session_read(session))
+            return;
+    } else if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+        session_close(session); /* gone while it was not read from */
+        return;
+    }
+    if (session->paused && congested(session, 2))
+        return; /* sessions_flush and sessions_staging look again */
+    session->paused = false;
+    session_process(session);
+}
+
+void sessions_flush(struct sessions *sessions, uint64_t durable)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        struct session *session = sessions->places[i];
+        if (session == NULL)
+            continue;
+        outbox_release(&session->outbox, durable);
+        if (session_write(session))
+            session_watch(session);
+    }
+}
+
+bool sessions_flushed(const struct sessions *sessions)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++)
+        if (sessions->places[i] != NULL && outbox_peek(&sessions->places[i]->outbox).bytes > 0)
+            return false;
+    return true;
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------- */
+
+struct kv_buf *sessions_answer_begin(struct sessions *sessions, uint64_t session_id, enum kv_msg type,
+                                     uint64_t request_id, uint64_t position)
+{
+    kv_assert(sessions->answering == NULL);
+    struct session *session = session_find(sessions, session_id);
+    sessions->answering = session != NULL ? &session->outbox : &sessions->nobody;
+    return outbox_begin(sessions->answering, type, request_id, position);
+}
+
+void sessions_answer_end(struct sessions *sessions)
+{
+    kv_assert(sessions->answering != NULL);
+    outbox_end(sessions->answering);
+    sessions->answering = NULL;
+    outbox_free(&sessions->nobody); /* whoever asked is gone */
+}
+
+void sessions_staging(struct sessions *sessions, uint64_t session_id, uint64_t bytes, bool done)
+{
+    struct session *session = session_find(sessions, session_id);
+    if (session == NULL)
+        return;
+    kv_assert(!done || session->staging_bytes >= bytes);
+    session->staging_bytes = done ? session->staging_bytes - bytes : session->staging_bytes + bytes;
+}
+
+/* ---- a beginning ---------------------------------------------------------------------------------------------- */
+
+static unsigned free_place(struct sessions *sessions)
+{
+    unsigned place = 0;
+    while (place < SESSIONS_MAX && sessions->places[place] != NULL)
+        place++;
+    return place;
+}
+
+static void session_new(struct sessions *sessions, int fd)
+{
+    unsigned place = free_place(sessions);
+    if (place == SESSIONS_MAX) {
+        kv_warn("connection refused: %u sessions are open", SESSIONS_MAX);
+        close(fd);
+        return;
+    }
+    int bytes = SESSION_SOCKET_BYTES; /* above net.core.wmem_max with CAP_NET_ADMIN only */
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) != 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+    struct session *session = kv_alloc_zero(1, sizeof(*session));
+    session->sessions = sessions;
+    session->id = ++sessions->id_rounds * SESSIONS_MAX + place;
+    session->born_ms = loop_now_ms(sessions->options.loop);
+    if (loop_add(sessions->options.loop, &session->watch, fd, EPOLLIN, on_session_ready, session) != KV_OK) {
+        kv_warn("connection refused: %m");
+        close(fd);
+        free(session);
+        return;
+    }
+    sessions->places[place] = session;
+    sessions->count++;
+}
+
+static void on_connection(void *arg, uint32_t events)
+{
+    struct sessions *sessions = arg;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = accept4(sessions->options.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            session_new(sessions, fd);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            kv_warn("cannot accept a connection: %m");
+            loop_modify(sessions->options.loop, &sessions->listener, 0); /* sessions_tick tries again */
+        }
+        return;
+    }
+}
+
+void sessions_tick(struct sessions *sessions, uint64_t now_ms)
+{
+    if (!sessions->stopped)
+        loop_modify(sessions->options.loop, &sessions->listener, EPOLLIN);
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        struct session *session = sessions->places[i];
+        if (session != NULL && !session->greeted && now_ms > session->born_ms + SESSION_HELLO_WAIT_MS)
+            session_refuse(session, "it did not say HELLO");
+    }
+}
+
+void sessions_stop(struct sessions *sessions)
+{
+    sessions->stopped = true;
+    loop_remove(sessions->options.loop, &sessions->listener);
+}
+
+struct sessions *sessions_new(const struct sessions_options *options)
+{
+    struct sessions *sessions = kv_alloc_zero(1, sizeof(*sessions));
+    sessions->options = *options;
+    int flags = fcntl(options->listen_fd, F_GETFL);
+    if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) != 0)
+        kv_fatal("the listening socket is none: %m");
+    if (loop_add(options->loop, &sessions->listener, options->listen_fd, EPOLLIN, on_connection, sessions) != KV_OK)
+        kv_fatal("cannot watch the listening socket: %m");
+    return sessions;
+}
+
+void sessions_free(struct sessions **sessions)
+{
+    if (*sessions == NULL)
+        return;
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        if ((*sessions)->places[i] == NULL)
+            continue;
+        (*sessions)->places[i]->greeted = false; /* without a word */
+        session_close((*sessions)->places[i]);
+    }
+    loop_remove((*sessions)->options.loop, &(*sessions)->listener);
+    outbox_free(&(*sessions)->nobody);
+    free(*sessions);
+    *sessions = NULL;
+}
+
+unsigned sessions_count(const struct sessions *sessions)
+{
+    return sessions->count;
+}
+
+uint64_t sessions_epoch(const struct sessions *sessions)
+{
+    return sessions->epoch;
+}
