@@ -2,7 +2,8 @@
  * Does:     reads, transactions, staging and listing for one event loop; hides shards, links, retries and two-phase commit.
  * Promises: every request gets its callback exactly once, on the same thread, never from within the asking call; at the latest
  *           after SHARD_WAIT_MS (KV_UNAVAILABLE: surely not done; KV_UNCERTAIN: a write whose outcome is open).
- *           A request survives the death and restart of a shard. Cancelling only cuts the callback: a write goes on.
+ *           A request survives the death and restart of a shard. Cancelling cuts the callback: a write whose votes are out goes
+ *           on, one that still waits for locks or uploads is given up.
  * Slices in results are peeks: valid during the callback.
  * Tests:    system/, http/; the pure parts beneath it (txn.h, recovery.h) in unit/ and sim/. */
 #ifndef KV_ROUTER_BACKEND_H

@@ -153,7 +153,8 @@ static void link_greet(struct shard_link *link)
                                                         .role = KV_ROLE_ROUTER,
                                                         .shard_index = link->shard_index,
                                                         .shard_count = options->shard_count,
-                                                        .epoch = options->epoch});
+                                                        .epoch = options->epoch,
+                                                        .thread_index = options->thread_index});
     kv_frame_end(&link->writing, begin);
     link_write(link);
 }

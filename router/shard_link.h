@@ -20,6 +20,7 @@ struct shard_links_options {
     int sockets_fd;
     unsigned shard_count;
     uint64_t epoch;
+    unsigned thread_index; /* said in HELLO: a shard closes what an earlier link of the same thread left */
     /* A link came up or went down (after calls.h was told). May be NULL. */
     void (*on_change)(void *arg, unsigned shard_index, bool up);
     void *arg;

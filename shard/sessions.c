@@ -24,6 +24,7 @@ struct session {
     struct loop_watch watch;
     uint64_t id;
     uint64_t epoch;
+    uint64_t thread_index; /* of the router */
     uint64_t born_ms;
     bool greeted;
     bool leaving; /* closed once its last answer was offered to the socket */
@@ -110,20 +111,30 @@ static void answer_hello(struct session *session, uint64_t request_id)
     outbox_end(&session->outbox);
 }
 
-/* Before the newer router hears from us, the older ones are gone: none of their frames can come after this. */
-static void fence(struct sessions *sessions, uint64_t epoch)
+static bool is_superseded(const struct session *session, const struct kv_msg_hello *hello)
+{
+    return session->greeted && (session->epoch < hello->epoch ||
+                                (session->epoch == hello->epoch && session->thread_index == hello->thread_index));
+}
+
+/* Before the newcomer hears from us, older routers and the thread's own last link are gone: frames that they left in a
+ * socket can never come behind this (a PREPARE read after its ABORT would stay for ever). */
+static void fence(struct sessions *sessions, const struct kv_msg_hello *hello)
 {
     unsigned closed = 0;
-    sessions->epoch = epoch;
-    kv_log_epoch(epoch);
+    bool newer = hello->epoch > sessions->epoch;
+    sessions->epoch = hello->epoch;
+    kv_log_epoch(hello->epoch);
     for (unsigned i = 0; i < SESSIONS_MAX; i++) {
         struct session *session = sessions->places[i];
-        if (session != NULL && session->greeted && session->epoch < epoch) {
+        if (session != NULL && is_superseded(session, hello)) {
             session_close(session);
             closed++;
         }
     }
-    kv_info("router of epoch %llu connected, %u sessions of older ones closed", (unsigned long long)epoch, closed);
+    if (newer)
+        kv_info("router of epoch %llu connected, %u sessions of older ones closed", (unsigned long long)hello->epoch,
+                closed);
 }
 
 /* What is wrong with a peer that would be ours, or NULL. */
@@ -149,9 +160,9 @@ static enum kv_err session_greet(struct session *session, const struct kv_frame 
                 (unsigned long long)hello.epoch, fault);
         session->leaving = true;
     } else {
-        if (hello.epoch > session->sessions->epoch)
-            fence(session->sessions, hello.epoch);
+        fence(session->sessions, &hello);
         session->epoch = hello.epoch;
+        session->thread_index = hello.thread_index;
         session->greeted = true;
     }
     answer_hello(session, frame->request_id);

@@ -16,7 +16,7 @@
  * op     = [SET, key, expect_txn, row] | [CLEAR, key, expect_txn] | [CHECK, key, expect_txn]
  *        | [ADD, hash, count, size, codec, object_id, stored_bytes, bytes | nil] | [DROP, hash, count] */
 #define KV_MSG_TABLE(X) /* name  id  from    to      answer    body, a msgpack array */                                \
-    X(HELLO, 1, ANY, ANY, HELLO, "version, role, shard_index, shard_count, epoch")                                     \
+    X(HELLO, 1, ANY, ANY, HELLO, "version, role, shard_index, shard_count, epoch, thread_index")                       \
     X(READ, 10, ROUTER, SHARD, ROW, "key, bytes_max")                                                                  \
     X(ROW, 11, SHARD, ROUTER, -, "err, row, object if the content lives here")                                         \
     X(OPEN, 12, ROUTER, SHARD, OBJECT, "hash, bytes_max")                                                              \

@@ -301,23 +301,25 @@ static struct kv_list read_list(struct kv_unpack *in, enum element element)
 
 void kv_put_hello(struct kv_buf *buf, const struct kv_msg_hello *hello)
 {
-    kv_pack_array(buf, 5);
+    kv_pack_array(buf, 6);
     kv_pack_uint(buf, hello->version);
     kv_pack_uint(buf, hello->role);
     kv_pack_uint(buf, hello->shard_index);
     kv_pack_uint(buf, hello->shard_count);
     kv_pack_uint(buf, hello->epoch);
+    kv_pack_uint(buf, hello->thread_index);
 }
 
 enum kv_err kv_get_hello(struct kv_slice body, struct kv_msg_hello *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 5);
+    kv_unpack_array_of(&in, 6);
     out->version = kv_unpack_uint(&in, UINT64_MAX);
     out->role = (enum kv_role)kv_unpack_uint(&in, KV_ROLE_SHARD);
     out->shard_index = kv_unpack_uint(&in, KV_SHARDS_MAX);
     out->shard_count = kv_unpack_uint(&in, KV_SHARDS_MAX);
     out->epoch = kv_unpack_uint(&in, KV_EPOCH_MAX);
+    out->thread_index = kv_unpack_uint(&in, UINT8_MAX);
     return kv_unpack_end(&in);
 }
 

@@ -28,9 +28,10 @@ bool kv_next_row(struct kv_list *rows, bool *present, struct kv_row *out);
 struct kv_msg_hello {
     uint64_t version;
     enum kv_role role;
-    uint64_t shard_index;
+    uint64_t shard_index; /* who the shard is, or whom the router looks for */
     uint64_t shard_count;
     uint64_t epoch;
+    uint64_t thread_index; /* of the router: a thread has one link at a time, a new one ends the old; 0 from a shard */
 };
 void kv_put_hello(struct kv_buf *buf, const struct kv_msg_hello *hello);
 enum kv_err kv_get_hello(struct kv_slice body, struct kv_msg_hello *out);

@@ -72,7 +72,7 @@ static bool same_object(const struct kv_object *object)
 
 static void put_hello(struct kv_buf *buf)
 {
-    kv_put_hello(buf, &(struct kv_msg_hello){1, KV_ROLE_SHARD, 3, KV_SHARDS_MAX, KV_EPOCH_MAX});
+    kv_put_hello(buf, &(struct kv_msg_hello){1, KV_ROLE_SHARD, 3, KV_SHARDS_MAX, KV_EPOCH_MAX, 7});
 }
 
 static enum kv_err get_hello(struct kv_slice body, bool compare)
@@ -81,7 +81,7 @@ static enum kv_err get_hello(struct kv_slice body, bool compare)
     enum kv_err err = kv_get_hello(body, &hello);
     if (err == KV_OK)
         SAME(hello.version == 1 && hello.role == KV_ROLE_SHARD && hello.shard_index == 3 &&
-             hello.shard_count == KV_SHARDS_MAX && hello.epoch == KV_EPOCH_MAX);
+             hello.shard_count == KV_SHARDS_MAX && hello.epoch == KV_EPOCH_MAX && hello.thread_index == 7);
     return err;
 }
 

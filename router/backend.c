@@ -1,0 +1,210 @@
+/* router/backend.c -- see backend.h. This file: life, deadlines, transaction ids, readiness. */
+#include "backend_internal.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "kv/placement.h"
+#include "kv/settings.h"
+#include "wire/messages.h"
+
+#define TICK_MS 20u
+#define THREADS_MAX 64u
+
+/* What the threads of the router share. Ids come from one counter. Each thread publishes the oldest id that it may still use
+ * BEFORE it takes one from the counter (0: none), and a reader loads the counter BEFORE it looks at the threads: so the
+ * minimum that it finds is never above an id in use, also of a thread that begins meanwhile. */
+static struct {
+    _Atomic uint64_t sequence; /* of the last id given out */
+    _Atomic uint64_t oldest[THREADS_MAX];
+    _Atomic bool recovered;
+} router_wide;
+
+static uint64_t next_id(void *ctx)
+{
+    struct backend *backend = ctx;
+    if (txns_oldest(backend->txns) == UINT64_MAX)
+        atomic_store(&router_wide.oldest[backend->thread_index],
+                     kv_txn_id(backend->epoch, atomic_load(&router_wide.sequence) + 1));
+    uint64_t sequence = atomic_fetch_add(&router_wide.sequence, 1) + 1;
+    if (sequence >> KV_TXN_SEQUENCE_BITS != 0)
+        kv_fatal("transaction ids of this epoch are used up: starting anew");
+    return kv_txn_id(backend->epoch, sequence);
+}
+
+static uint64_t forget_below(const struct backend *backend)
+{
+    if (!atomic_load(&router_wide.recovered))
+        return 0; /* done ids of the last router are still needed */
+    uint64_t below = kv_txn_id(backend->epoch, atomic_load(&router_wide.sequence) + 1);
+    for (unsigned i = 0; i < THREADS_MAX; i++) {
+        uint64_t oldest = atomic_load(&router_wide.oldest[i]);
+        if (oldest != 0 && oldest < below)
+            below = oldest;
+    }
+    return below;
+}
+
+static void write_forget(void *arg, struct kv_buf *buf)
+{
+    kv_put_id(buf, *(const uint64_t *)arg);
+}
+
+static void tell_forget(struct backend *backend)
+{
+    uint64_t oldest = txns_oldest(backend->txns);
+    atomic_store(&router_wide.oldest[backend->thread_index], oldest == UINT64_MAX ? 0 : oldest);
+    uint64_t below = forget_below(backend);
+    if (backend->thread_index != 0 || below == backend->forgot_below)
+        return;
+    backend->forgot_below = below;
+    for (unsigned i = 0; i < backend->shard_count; i++)
+        calls_tell(backend->calls, i, KV_MSG_FORGET, write_forget, &below);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------- */
+
+void *backend_call_new(struct backend *backend, size_t bytes, void (*fail)(struct backend_call *call, enum kv_err err))
+{
+    struct backend_call *call = kv_alloc_zero(1, bytes);
+    call->backend = backend;
+    call->wanted = true;
+    call->fail = fail;
+    backend_call_renew(call);
+    DL_APPEND(backend->list, call);
+    backend->count++;
+    return call;
+}
+
+void backend_call_renew(struct backend_call *call)
+{
+    call->deadline_ms = kv_clock_ms() + call->backend->wait_ms;
+}
+
+void backend_call_end(struct backend_call *call)
+{
+    DL_DELETE(call->backend->list, call);
+    call->backend->count--;
+    free(call);
+}
+
+void backend_call_fail_later(struct backend_call *call, enum kv_err err)
+{
+    struct backend *backend = call->backend;
+    call->failed = err;
+    if (!h2o_timeout_is_linked(&backend->failures))
+        h2o_timeout_link(backend->context->loop, &backend->context->zero_timeout, &backend->failures);
+}
+
+void backend_cancel(struct backend_call *call)
+{
+    if (call == NULL)
+        return;
+    call->wanted = false;
+    call->deadline_ms = 0; /* the next tick ends it, where nobody is in the middle of it */
+}
+
+/* Ends what is due: `fail` may end other calls' callers, never other calls, so `after` stays valid. */
+static void fail_due(struct backend *backend, uint64_t now_ms)
+{
+    struct backend_call *call, *after;
+    DL_FOREACH_SAFE(backend->list, call, after)
+    {
+        if (call->failed != KV_OK)
+            call->fail(call, call->failed);
+        else if (call->deadline_ms <= now_ms)
+            call->fail(call, KV_UNAVAILABLE);
+    }
+}
+
+static void on_failures(h2o_timeout_entry_t *entry)
+{
+    struct backend *backend = H2O_STRUCT_FROM_MEMBER(struct backend, failures, entry);
+    fail_due(backend, 0);
+}
+
+static void on_tick(h2o_timeout_entry_t *entry)
+{
+    struct backend *backend = H2O_STRUCT_FROM_MEMBER(struct backend, tick_entry, entry);
+    fail_due(backend, kv_clock_ms());
+    tell_forget(backend);
+    h2o_timeout_link(backend->context->loop, &backend->tick, &backend->tick_entry);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash)
+{
+    return kv_shard_of(kv_hash_slice(hash), backend->shard_count);
+}
+
+static void on_recovered(void *arg)
+{
+    (void)arg;
+    atomic_store(&router_wide.recovered, true);
+    kv_info("nothing is in doubt");
+}
+
+/* A shard that comes back has missed what it was told meanwhile. */
+static void on_link_change(void *arg, unsigned shard_index, bool up)
+{
+    (void)shard_index;
+    struct backend *backend = arg;
+    if (up)
+        backend->forgot_below = 0;
+}
+
+struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *context, int sockets_fd,
+                            unsigned thread_index)
+{
+    kv_assert(thread_index < THREADS_MAX);
+    struct backend *backend = kv_alloc_zero(1, sizeof *backend);
+    backend->context = context;
+    backend->thread_index = thread_index;
+    backend->shard_count = (unsigned)settings->shard_count;
+    backend->epoch = settings->epoch;
+    backend->wait_ms = settings->shard_wait_ms;
+    backend->batch_bytes_max = settings->batch_bytes_max;
+    backend->codec = codec_new((int)settings->compression_level);
+    struct shard_links_options options = {.context = context,
+                                          .sockets_fd = sockets_fd,
+                                          .shard_count = backend->shard_count,
+                                          .epoch = backend->epoch,
+                                          .thread_index = thread_index,
+                                          .on_change = on_link_change,
+                                          .arg = backend};
+    backend->links = shard_links_new(&options, &backend->calls);
+    struct txns_world world = {backend, next_id};
+    backend->txns = txns_new(backend->calls, backend->shard_count, &world);
+    if (thread_index == 0)
+        backend->recovery = recovery_new(backend->calls, backend->shard_count, backend->epoch, on_recovered, backend);
+    h2o_timeout_init(context->loop, &backend->tick, TICK_MS);
+    backend->tick_entry.cb = on_tick;
+    backend->failures.cb = on_failures;
+    h2o_timeout_link(context->loop, &backend->tick, &backend->tick_entry);
+    return backend;
+}
+
+size_t backend_pending(const struct backend *backend)
+{
+    return backend->count + txns_active(backend->txns);
+}
+
+bool backend_ready(struct backend *backend, char *why, size_t why_bytes)
+{
+    for (unsigned i = 0; i < backend->shard_count; i++) {
+        if (!calls_link_is_up(backend->calls, i)) {
+            snprintf(why, why_bytes, "shard %u does not answer", i);
+            return false;
+        }
+    }
+    if (!atomic_load(&router_wide.recovered)) {
+        snprintf(why, why_bytes, "transactions of the last router are in doubt");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,78 @@
+/* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_read.c,
+ * backend_write.c, backend_load.c, backend_stage.c, backend_list.c. Nobody else includes it. */
+#ifndef KV_ROUTER_BACKEND_INTERNAL_H
+#define KV_ROUTER_BACKEND_INTERNAL_H
+
+#include <h2o.h>
+
+#include "backend.h"
+#include "calls.h"
+#include "codec.h"
+#include "recovery.h"
+#include "shard_link.h"
+#include "txn.h"
+
+struct backend {
+    h2o_context_t *context;
+    unsigned thread_index;
+    unsigned shard_count;
+    uint64_t epoch;
+    uint64_t wait_ms;
+    uint64_t batch_bytes_max;
+    struct shard_links *links;
+    struct calls *calls;
+    struct txns *txns;
+    struct recovery *recovery; /* thread 0 only */
+    struct codec *codec;       /* decodes contents of GETs in batches */
+    struct backend_call *list; /* all calls under way, utlist */
+    size_t count;
+    h2o_timeout_t tick;
+    h2o_timeout_entry_t tick_entry;
+    h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
+    uint64_t forgot_below;        /* what the shards were told last */
+};
+
+/* The head of every kind of call. */
+struct backend_call {
+    struct backend *backend;
+    bool wanted;          /* the caller waits for its callback */
+    enum kv_err failed;   /* set: the callback is due at the end of this turn */
+    uint64_t deadline_ms; /* kv_clock_ms */
+    /* Runs the callback with this error if it is still wanted, then ends the call, now or when its last answer is in. */
+    void (*fail)(struct backend_call *call, enum kv_err err);
+    struct backend_call *prev, *next;
+};
+
+/* Allocates `bytes` (a kind of call, the head first), links it, sets the deadline. */
+void *backend_call_new(struct backend *backend, size_t bytes, void (*fail)(struct backend_call *call, enum kv_err err));
+/* Unlinks and frees the head's memory; the kind frees what it owns before. */
+void backend_call_end(struct backend_call *call);
+/* Progress was made: the deadline starts anew. */
+void backend_call_renew(struct backend_call *call);
+/* Lets `fail` run at the end of the turn, for refusals known while the caller still asks. */
+void backend_call_fail_later(struct backend_call *call, enum kv_err err);
+/* KV_UNAVAILABLE in words of this call's kind: reads and writes alike were surely not done. */
+unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash);
+
+/* ---- contents on their way to a shard (backend_stage.c) ------------------------------------------------------- */
+
+struct stager;
+/* `object_id` 0: the shard has the content already. KV_NO_SPACE. */
+typedef void (*stager_on_staged)(void *arg, enum kv_err err, uint64_t object_id);
+/* `content` is borrowed until the callback or the cancel; `call` is renewed with each piece that became durable. */
+struct stager *stager_new(struct backend_call *call, const struct backend_content *content, stager_on_staged on_staged,
+                          void *arg);
+/* Gives up what was staged. NULL is accepted. */
+void stager_cancel(struct stager *stager);
+
+/* ---- contents on their way from the shards (backend_load.c) --------------------------------------------------- */
+
+struct plan;
+struct loader;
+/* KV_OK: refs and contents of the plan are filled in. KV_CONFLICT: a content is gone, so a lock was lost. KV_CORRUPT. */
+typedef void (*loader_on_loaded)(void *arg, enum kv_err err);
+/* Never calls back from within; NULL when the plan wants nothing. */
+struct loader *loader_new(struct backend *backend, struct plan *plan, loader_on_loaded on_loaded, void *arg);
+void loader_cancel(struct loader *loader);
+
+#endif

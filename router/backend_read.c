@@ -1,0 +1,227 @@
+/* router/backend_read.c -- reads: the key's row at its shard, then the content at the shard of its hash; pieces of large ones.
+ * An answer that makes the shard hold an object is waited for even when nobody wants it any more, so that it can be closed. */
+#include "backend_internal.h"
+
+#include <stdlib.h>
+
+#include "kv/log.h"
+#include "kv/placement.h"
+#include "wire/messages.h"
+
+struct read_call {
+    struct backend_call head;
+    uint8_t *key;
+    size_t key_bytes;
+    uint64_t bytes_max;
+    unsigned shard_index; /* where the request under way is */
+    struct call *call;
+    struct kv_buf row_body; /* of the ROW, when the content lives elsewhere */
+    struct kv_row row;
+    backend_on_value on_value;
+    void *arg;
+};
+
+static void read_end(struct read_call *read)
+{
+    calls_cancel(read->head.backend->calls, read->call);
+    free(read->key);
+    kv_buf_free(&read->row_body);
+    backend_call_end(&read->head);
+}
+
+static void read_answer(struct read_call *read, enum kv_err err, const struct backend_value *value)
+{
+    if (read->head.wanted)
+        read->on_value(read->arg, err, value);
+    else if (value != NULL && value->object.held)
+        backend_close(read->head.backend, &value->row.hash, value->object.object_id);
+    read_end(read);
+}
+
+static void read_fail(struct backend_call *head, enum kv_err err)
+{
+    struct read_call *read = (struct read_call *)head;
+    if (head->wanted)
+        read->on_value(read->arg, err, NULL);
+    head->wanted = false;
+    head->failed = KV_OK;
+    head->deadline_ms = UINT64_MAX;
+    bool may_hold =
+        read->call != NULL && read->bytes_max > 0 && calls_link_is_up(head->backend->calls, read->shard_index);
+    if (!may_hold)
+        read_end(read);
+}
+
+static void ask_row(struct read_call *read);
+
+static void write_open(void *arg, struct kv_buf *buf)
+{
+    const struct read_call *read = arg;
+    kv_put_open(buf, &(struct kv_msg_open){read->row.hash, read->bytes_max});
+}
+
+/* A content that is gone was replaced between the two steps: the row is read again. */
+static void on_object(void *arg, struct kv_slice body)
+{
+    struct read_call *read = arg;
+    read->call = NULL;
+    struct kv_msg_object object;
+    enum kv_err err = kv_get_object(body, &object);
+    kv_assert(err == KV_OK);
+    if (object.err == KV_NOT_FOUND && read->head.wanted) {
+        ask_row(read);
+        return;
+    }
+    struct backend_value value = {read->row, object.object};
+    read_answer(read, object.err, object.err == KV_OK ? &value : NULL);
+}
+
+static void on_row(void *arg, struct kv_slice body)
+{
+    struct read_call *read = arg;
+    read->call = NULL;
+    read->row_body.bytes = 0;
+    struct kv_msg_row row;
+    enum kv_err err = kv_get_row(body, &row);
+    kv_assert(err == KV_OK);
+    if (row.err != KV_OK || row.has_object) {
+        struct backend_value value = {row.row, row.object};
+        read_answer(read, row.err, row.err == KV_OK ? &value : NULL);
+        return;
+    }
+    kv_buf_append(&read->row_body, body); /* the row's content type must outlive this frame */
+    err = kv_get_row(kv_buf_peek(&read->row_body), &row);
+    kv_assert(err == KV_OK && row.has_row);
+    read->row = row.row;
+    read->shard_index = backend_shard_of(read->head.backend, &read->row.hash);
+    read->call =
+        calls_send(read->head.backend->calls, read->shard_index, KV_MSG_OPEN, true, write_open, on_object, read);
+}
+
+static void write_read(void *arg, struct kv_buf *buf)
+{
+    const struct read_call *read = arg;
+    kv_put_read(buf, &(struct kv_msg_read){kv_slice(read->key, read->key_bytes), read->bytes_max});
+}
+
+static void ask_row(struct read_call *read)
+{
+    struct backend *backend = read->head.backend;
+    read->shard_index = kv_shard_of(kv_slice(read->key, read->key_bytes), backend->shard_count);
+    read->call = calls_send(backend->calls, read->shard_index, KV_MSG_READ, false, write_read, on_row, read);
+    if (read->call == NULL)
+        backend_call_fail_later(&read->head, KV_OVERLOADED);
+}
+
+struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,
+                                  backend_on_value on_value, void *arg)
+{
+    struct read_call *read = backend_call_new(backend, sizeof *read, read_fail);
+    read->key = kv_copy(key);
+    read->key_bytes = key.bytes;
+    read->bytes_max = bytes_max;
+    read->on_value = on_value;
+    read->arg = arg;
+    ask_row(read);
+    return &read->head;
+}
+
+/* ---- pieces --------------------------------------------------------------------------------------------------- */
+
+struct fetch_call {
+    struct backend_call head;
+    struct kv_hash hash;
+    struct kv_msg_fetch fetch;
+    struct call *call;
+    backend_on_piece on_piece;
+    void *arg;
+};
+
+static void fetch_answer(struct fetch_call *fetch, enum kv_err err, struct kv_slice bytes)
+{
+    if (fetch->head.wanted)
+        fetch->on_piece(fetch->arg, err, bytes);
+    calls_cancel(fetch->head.backend->calls, fetch->call);
+    backend_call_end(&fetch->head);
+}
+
+static void fetch_fail(struct backend_call *head, enum kv_err err)
+{
+    fetch_answer((struct fetch_call *)head, err, kv_slice(NULL, 0));
+}
+
+static void ask_piece(struct fetch_call *fetch);
+
+static void write_reopen(void *arg, struct kv_buf *buf)
+{
+    const struct fetch_call *fetch = arg;
+    kv_put_open(buf, &(struct kv_msg_open){fetch->hash, KV_BLOB_ROW_BYTES});
+}
+
+/* The shard was restarted and let go; the caller's backend_close will balance the new hold. */
+static void on_reopened(void *arg, struct kv_slice body)
+{
+    struct fetch_call *fetch = arg;
+    fetch->call = NULL;
+    struct kv_msg_object object;
+    enum kv_err err = kv_get_object(body, &object);
+    kv_assert(err == KV_OK);
+    if (object.err == KV_OK && object.object.object_id == fetch->fetch.object_id && object.object.held) {
+        ask_piece(fetch);
+        return;
+    }
+    if (object.err == KV_OK && object.object.held)
+        backend_close(fetch->head.backend, &fetch->hash, object.object.object_id);
+    fetch_answer(fetch, KV_STALE, kv_slice(NULL, 0));
+}
+
+static void on_piece(void *arg, struct kv_slice body)
+{
+    struct fetch_call *fetch = arg;
+    fetch->call = NULL;
+    struct kv_msg_piece piece;
+    enum kv_err err = kv_get_piece(body, &piece);
+    kv_assert(err == KV_OK);
+    if (piece.err != KV_STALE) {
+        fetch_answer(fetch, piece.err, piece.bytes);
+        return;
+    }
+    struct backend *backend = fetch->head.backend;
+    fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_OPEN, true, write_reopen,
+                             on_reopened, fetch);
+}
+
+static void write_fetch(void *arg, struct kv_buf *buf)
+{
+    const struct fetch_call *fetch = arg;
+    kv_put_fetch(buf, &fetch->fetch);
+}
+
+static void ask_piece(struct fetch_call *fetch)
+{
+    struct backend *backend = fetch->head.backend;
+    fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_FETCH, true, write_fetch,
+                             on_piece, fetch);
+}
+
+struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
+                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_fetched, void *arg)
+{
+    struct fetch_call *fetch = backend_call_new(backend, sizeof *fetch, fetch_fail);
+    fetch->hash = *hash;
+    fetch->fetch = (struct kv_msg_fetch){object_id, offset, bytes_max};
+    fetch->on_piece = on_fetched;
+    fetch->arg = arg;
+    ask_piece(fetch);
+    return &fetch->head;
+}
+
+static void write_close(void *arg, struct kv_buf *buf)
+{
+    kv_put_id(buf, *(const uint64_t *)arg);
+}
+
+void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+{
+    calls_tell(backend->calls, backend_shard_of(backend, hash), KV_MSG_CLOSE, write_close, &object_id);
+}

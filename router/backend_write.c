@@ -1,0 +1,216 @@
+/* router/backend_write.c -- one transaction from the caller's operations to its results:
+ *   stage large contents -> lock -> evaluate (plan.h) -> load what reads want -> commit or release -> results.
+ * A row that changed because its lock was lost with its shard (KV_CONFLICT) and a content that is gone (KV_STALE) begin again,
+ * within the deadline; neither was done. */
+#include "backend_internal.h"
+
+#include <stdlib.h>
+
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "plan.h"
+
+struct write_call {
+    struct backend_call head;
+    const struct backend_op *ops;
+    size_t count;
+    void (*release)(void *arg_release);
+    void *arg_release;
+    backend_on_transaction on_transaction;
+    void *arg;
+    struct plan *plan;
+    size_t staged; /* contents of the plan that are through staging */
+    struct stager *stager;
+    struct txn *txn;
+    struct loader *loader;
+};
+
+static void stage_next(struct write_call *write);
+static void lock(struct write_call *write);
+
+static void write_end(struct write_call *write)
+{
+    stager_cancel(write->stager);
+    loader_cancel(write->loader);
+    plan_free(&write->plan);
+    write->release(write->arg_release);
+    backend_call_end(&write->head);
+}
+
+static void write_answer(struct write_call *write, enum kv_err err, size_t index,
+                         const struct backend_op_result *results)
+{
+    if (write->head.wanted)
+        write->on_transaction(write->arg, err, index, results);
+    write_end(write);
+}
+
+/* The deadline passed, or nobody waits any more. Open votes are waited for all the same: they borrow from us. */
+static void write_fail(struct backend_call *head, enum kv_err err)
+{
+    struct write_call *write = (struct write_call *)head;
+    bool open = write->txn != NULL && !txn_give_up(write->txn);
+    if (!open) {
+        write->txn = NULL;
+        write_answer(write, err, 0, NULL);
+        return;
+    }
+    if (head->wanted)
+        write->on_transaction(write->arg, KV_UNCERTAIN, 0, NULL);
+    head->wanted = false;
+    head->failed = KV_OK;
+    head->deadline_ms = UINT64_MAX;
+}
+
+/* Begins again from `step`, unless nobody waits for it any more. */
+static void again(struct write_call *write, void (*step)(struct write_call *write))
+{
+    if (write->head.wanted)
+        step(write);
+    else
+        write_end(write);
+}
+
+/* ---- commit or release ---------------------------------------------------------------------------------------- */
+
+static void stage_again(struct write_call *write)
+{
+    size_t count;
+    struct plan_content *contents = plan_contents(write->plan, &count);
+    for (size_t i = 0; i < count; i++)
+        contents[i].object_id = 0;
+    write->staged = 0;
+    stage_next(write);
+}
+
+static void on_outcome(void *arg, enum kv_err err, const bool *existed)
+{
+    struct write_call *write = arg;
+    write->txn = NULL;
+    if (err == KV_OK)
+        write_answer(write, KV_OK, 0, plan_results(write->plan, existed));
+    else if (err == KV_CONFLICT)
+        again(write, lock);
+    else if (err == KV_STALE)
+        again(write, stage_again);
+    else
+        write_answer(write, err, 0, NULL);
+}
+
+static void on_released(void *arg, bool held)
+{
+    struct write_call *write = arg;
+    write->txn = NULL;
+    if (held)
+        write_answer(write, KV_OK, 0, plan_results(write->plan, NULL));
+    else
+        again(write, lock);
+}
+
+static void conclude(struct write_call *write)
+{
+    if (!plan_writes(write->plan)) {
+        txn_release(write->txn, on_released);
+        return;
+    }
+    size_t count;
+    const struct txn_op *ops = plan_ops(write->plan, &count);
+    txn_commit(write->txn, ops, count, on_outcome);
+}
+
+/* Ends a transaction that was not to be: nothing was done. */
+static void refuse(struct write_call *write, enum kv_err err, size_t index)
+{
+    bool released = txn_give_up(write->txn);
+    kv_assert(released);
+    write->txn = NULL;
+    write_answer(write, err, index, NULL);
+}
+
+/* ---- lock, evaluate, load ------------------------------------------------------------------------------------- */
+
+static void on_loaded(void *arg, enum kv_err err)
+{
+    struct write_call *write = arg;
+    write->loader = NULL;
+    if (err == KV_OK) {
+        conclude(write);
+    } else if (err == KV_CONFLICT || err == KV_STALE) {
+        txn_give_up(write->txn);
+        write->txn = NULL;
+        again(write, lock);
+    } else {
+        refuse(write, err, 0);
+    }
+}
+
+static void on_locked(void *arg, const struct txn_row *rows)
+{
+    struct write_call *write = arg;
+    size_t index = 0;
+    enum kv_err err = plan_evaluate(write->plan, rows, kv_clock_unix_s(), &index);
+    if (err == KV_OK && plan_get_bytes(write->plan) > write->head.backend->batch_bytes_max)
+        err = KV_TOO_LARGE;
+    if (err != KV_OK) {
+        refuse(write, err, index);
+        return;
+    }
+    write->loader = loader_new(write->head.backend, write->plan, on_loaded, write);
+    if (write->loader == NULL)
+        conclude(write);
+}
+
+static void lock(struct write_call *write)
+{
+    size_t count;
+    const struct kv_slice *keys = plan_keys(write->plan, &count);
+    write->txn = txn_begin(write->head.backend->txns, keys, count, on_locked, write);
+    if (write->txn == NULL)
+        backend_call_fail_later(&write->head, KV_OVERLOADED);
+}
+
+/* ---- stage ---------------------------------------------------------------------------------------------------- */
+
+static void on_staged(void *arg, enum kv_err err, uint64_t object_id)
+{
+    struct write_call *write = arg;
+    write->stager = NULL;
+    if (err != KV_OK) {
+        write_answer(write, err, 0, NULL);
+        return;
+    }
+    size_t count;
+    plan_contents(write->plan, &count)[write->staged++].object_id = object_id;
+    stage_next(write);
+}
+
+static void stage_next(struct write_call *write)
+{
+    size_t count;
+    const struct plan_content *contents = plan_contents(write->plan, &count);
+    for (; write->staged < count; write->staged++) {
+        const struct backend_content *given = contents[write->staged].given;
+        if (given == NULL || given->stored.bytes <= KV_INLINE_BYTES_MAX)
+            continue;
+        write->stager = stager_new(&write->head, given, on_staged, write);
+        return;
+    }
+    backend_call_renew(&write->head); /* the bytes are there: from here on the wait is for locks and votes */
+    lock(write);
+}
+
+struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
+                                      void (*release)(void *arg_release), void *arg_release,
+                                      backend_on_transaction on_transaction, void *arg)
+{
+    struct write_call *write = backend_call_new(backend, sizeof *write, write_fail);
+    write->ops = ops;
+    write->count = count;
+    write->release = release;
+    write->arg_release = arg_release;
+    write->on_transaction = on_transaction;
+    write->arg = arg;
+    write->plan = plan_new(ops, count, backend->shard_count);
+    stage_next(write);
+    return &write->head;
+}

@@ -1,0 +1,63 @@
+/* router/txn.h -- two-phase commit, the coordinator's half: pure code over calls.h, run as it is by the simulation.
+ * Does:     lock at each shard that owns a key, in ascending order; then prepare everywhere at once (or apply at the only
+ *           participant); all votes yes = committed, one refusal = aborted. See design.md, section 4.
+ * Owns:     the transactions of one router thread until every participant has said that it is through.
+ * Promises: on_locked, on_outcome and on_released run at most once each, never from within the function that started them.
+ *           A decision is told to every participant, however often links break. While a vote is missing the outcome is open:
+ *           nothing is aborted because of a timeout.
+ * Fails:    KV_CONFLICT: a row changed after its lock was lost with its shard; begin again with a new transaction.
+ *           KV_STALE: a content to refer to is gone; stage it again. KV_NO_SPACE, KV_OVERLOADED: refused. All of them: surely
+ *           not done, everything released.
+ * Tests:    unit/router/test_txn.c, sim/. */
+#ifndef KV_ROUTER_TXN_H
+#define KV_ROUTER_TXN_H
+
+#include "calls.h"
+#include "kv/model.h"
+
+struct txns; /* the coordinator of one router thread */
+struct txn;
+
+struct txns_world {
+    void *ctx;
+    uint64_t (*next_id)(void *ctx); /* larger than any before in the whole router */
+};
+
+struct txns *txns_new(struct calls *calls, unsigned shard_count, const struct txns_world *world);
+void txns_free(struct txns **txns);
+/* The smallest id that is not through everywhere, UINT64_MAX when there is none: below it shards may FORGET. */
+uint64_t txns_oldest(const struct txns *txns);
+size_t txns_active(const struct txns *txns);
+
+struct txn_row {
+    bool present;
+    struct kv_row row; /* content_type is a peek that lives as long as the transaction's lock phase */
+};
+
+/* All locks are held; `rows` in the order of the keys. The callee calls txn_commit or txn_release, now or later. */
+typedef void (*txn_on_locked)(void *arg, const struct txn_row *rows);
+/* `existed[i]` for op i, where it is an ADD. NULL unless KV_OK. The transaction needs nothing of the caller's any more. */
+typedef void (*txn_on_outcome)(void *arg, enum kv_err err, const bool *existed);
+/* `held`: all locks were held without a break until now, so what was read under them was one state. */
+typedef void (*txn_on_released)(void *arg, bool held);
+
+/* Starts locking `count` >= 1 keys, ascending, without repeats. Keys are borrowed until the outcome, the release or the giving up.
+ * NULL when a shard's queue is full (KV_OVERLOADED). */
+struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg);
+
+struct txn_op {
+    unsigned shard_index;
+    struct kv_op op;
+};
+
+/* Ends a locked transaction with these operations; every locked key has a SET, CLEAR or CHECK among them. `ops` and what they
+ * point to are borrowed until the outcome. */
+void txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
+/* Ends a locked transaction without changing anything. */
+void txn_release(struct txn *txn, txn_on_released on_released);
+/* The caller cannot wait. True: surely not done, locks on their way to be released, no callback will run. False: votes are
+ * out, the outcome is open and on_outcome will still run. */
+bool txn_give_up(struct txn *txn);
+uint64_t txn_id(const struct txn *txn);
+
+#endif
