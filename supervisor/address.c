@@ -147,7 +147,7 @@ enum kv_err address_connect(const char *variable, const struct address *address,
 
 void address_of_socket(int fd, char *out, unsigned out_bytes)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t bytes = sizeof(bound);
     char host[NI_MAXHOST], port[NI_MAXSERV];
     if (getsockname(fd, (struct sockaddr *)&bound, &bytes) != 0 ||

@@ -124,15 +124,15 @@ static uint64_t unit_of(char letter)
     }
 }
 
-void kv_settings_print_size(uint64_t number, char *out, size_t out_bytes)
+void kv_settings_print_size(uint64_t bytes, char *out, size_t out_bytes)
 {
     static const char units[] = " KMGT";
     size_t unit = 0;
-    while (number != 0 && number % 1024 == 0 && unit < 4) {
-        number /= 1024;
+    while (bytes != 0 && bytes % 1024 == 0 && unit < 4) {
+        bytes /= 1024;
         unit++;
     }
-    snprintf(out, out_bytes, unit == 0 ? "%" PRIu64 : "%" PRIu64 "%c", number, units[unit]);
+    snprintf(out, out_bytes, unit == 0 ? "%" PRIu64 : "%" PRIu64 "%c", bytes, units[unit]);
 }
 
 static enum kv_err parse_number(const struct row *row, const char *value, uint64_t *out, char *why, size_t why_bytes)
