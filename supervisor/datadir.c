@@ -18,12 +18,14 @@
 
 #include "datadir.h"
 #include "kv/limits.h"
+#include "kv/log.h"
 
 #define BACKLOG 128 /* router threads, each with one connection */
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 
 static void shard_name(unsigned shard_index, char out[16])
 {
+    kv_assert(shard_index < KV_SHARDS_MAX);
     snprintf(out, 16, "shard-%u", shard_index);
 }
 

@@ -42,7 +42,9 @@ void family_init(struct family *family, struct loop *loop, const struct family_w
                  const struct family_events *events)
 {
     *family = (struct family){.loop = loop, .world = *world, .events = *events};
-    for (unsigned i = 0; i < world->shard_count; i++)
+    const unsigned shard_count = world->shard_count;
+    kv_assert(shard_count <= KV_SHARDS_MAX);
+    for (unsigned i = 0; i < shard_count; i++)
         child_init(&family->shards[i], family, (int)i);
     child_init(&family->router, family, -1);
 }
