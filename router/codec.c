@@ -13,9 +13,10 @@
 #define RAW_BIT 0x80000000u
 
 enum {
-    TINY_BYTES_MAX = 32,      /* below it a zstd frame's own header eats the gain */
-    SAMPLE_BYTES = 512,       /* counted to tell random bytes */
-    SAMPLED_BYTES_MAX = 16384 /* contents above it are always tried */
+    TINY_BYTES_MAX = 32,       /* below it a zstd frame's own header eats the gain */
+    SAMPLE_BYTES = 512,        /* counted to tell random bytes */
+    SAMPLED_BYTES_MAX = 16384, /* contents above it are always tried */
+    TAIL_BYTES_MAX = 4096      /* a last frame up to this follows the frames before it, whatever zstd makes of it */
 };
 
 struct codec {
@@ -72,21 +73,22 @@ static bool worth_trying(const struct codec *codec, struct kv_slice content)
     return content.bytes < SAMPLE_BYTES || content.bytes > SAMPLED_BYTES_MAX || !looks_random(content);
 }
 
-/* Bytes that zstd made at the end of `out`, 0 when it does not shrink. */
-static size_t try_zstd(struct codec *codec, struct kv_slice content, struct kv_buf *out)
+/* Bytes that zstd made at the end of `out`, 0 when it does not shrink (`force`: then too). */
+static size_t try_zstd(struct codec *codec, struct kv_slice content, bool force, struct kv_buf *out)
 {
-    if (!worth_trying(codec, content))
+    if (!force && !worth_trying(codec, content))
         return 0;
-    size_t room = content.bytes - 1; /* one byte less than raw, or it is not worth it */
+    /* one byte less than raw, or it is not worth it */
+    size_t room = force ? ZSTD_compressBound(content.bytes) : content.bytes - 1;
     size_t made =
         ZSTD_compressCCtx(codec->packer, kv_buf_reserve(out, room), room, content.data, content.bytes, codec->level);
     return ZSTD_isError(made) ? 0 : made;
 }
 
-struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice content, struct kv_buf *out)
+static struct codec_entry encode_frame(struct codec *codec, struct kv_slice content, bool force, struct kv_buf *out)
 {
     kv_assert(content.bytes <= KV_CONTENT_FRAME_BYTES);
-    size_t made = try_zstd(codec, content, out);
+    size_t made = try_zstd(codec, content, force, out);
     struct codec_entry entry = {.stored_bytes = (uint32_t)(made != 0 ? made : content.bytes), .raw = made == 0};
     if (made != 0)
         out->bytes += made;
@@ -94,6 +96,11 @@ struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice conte
         kv_buf_append(out, content);
     entry.checksum = XXH3_64bits(out->data + out->bytes - entry.stored_bytes, entry.stored_bytes);
     return entry;
+}
+
+struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice content, struct kv_buf *out)
+{
+    return encode_frame(codec, content, false, out);
 }
 
 enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored)
@@ -153,9 +160,11 @@ void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64
     out->bytes += index_bytes;
 }
 
+/* A content whose frames are all zstd can be sent as it is stored: a short tail shall not spoil that. */
 void codec_writer_add(struct codec_writer *writer, struct kv_slice content)
 {
-    struct codec_entry entry = codec_encode_frame(writer->codec, content, writer->out);
+    bool is_tail = content.bytes <= TAIL_BYTES_MAX && writer->zstd_frames > 0 && writer->raw_frames == 0;
+    struct codec_entry entry = encode_frame(writer->codec, content, is_tail, writer->out);
     codec_entry_write(entry, writer->out->data + writer->index_at);
     writer->index_at += CODEC_INDEX_ENTRY_BYTES;
     writer->raw_frames += entry.raw;

@@ -2,6 +2,7 @@
  * Stored form: an index, then the frames.
  *   index  per frame 12 bytes: u32 stored length, top bit set = raw | u64 XXH3-64 of the stored frame bytes   (little endian)
  *   frame  i holds content bytes [i * KV_CONTENT_FRAME_BYTES, …): a complete zstd frame, or raw where zstd does not shrink
+ *          (a short last frame behind zstd frames is zstd anyway, so that the content can be sent as it is stored)
  * An empty content has no frames and a stored form of 0 bytes. Shards treat all of it as bytes.
  * Promises: what decodes is what was encoded, or KV_CORRUPT. Contexts are per thread and reused.
  * Tests: unit/test_codec.c. */

@@ -3,8 +3,10 @@
 
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "hex.h"
+#include "kv/buf.h"
 #include "kv/log.h"
 
 static EVP_MD *sha256;
@@ -24,35 +26,27 @@ static void fetch(void)
         kv_fatal("OpenSSL has no SHA-256");
 }
 
-static EVP_MD_CTX *own_context(void)
-{
-    if (context == NULL) {
-        pthread_once(&once, fetch);
-        context = EVP_MD_CTX_new();
-        if (context == NULL || pthread_setspecific(context_key, context) != 0)
-            kv_fatal("no memory for a digest context");
-    }
-    return context;
-}
+struct digest {
+    EVP_MD_CTX *context;
+};
 
-void digest_begin(void)
+static void begin(EVP_MD_CTX *with)
 {
-    EVP_MD_CTX *own = own_context();
-    if (EVP_DigestInit_ex2(own, sha256, NULL) != 1)
+    if (with == NULL || EVP_DigestInit_ex2(with, sha256, NULL) != 1)
         kv_fatal("SHA-256 does not start");
 }
 
-void digest_add(struct kv_slice bytes)
+static void add(EVP_MD_CTX *with, struct kv_slice bytes)
 {
-    if (bytes.bytes != 0 && EVP_DigestUpdate(own_context(), bytes.data, bytes.bytes) != 1)
+    if (bytes.bytes != 0 && EVP_DigestUpdate(with, bytes.data, bytes.bytes) != 1)
         kv_fatal("SHA-256 does not go on");
 }
 
-struct kv_hash digest_end(void)
+static struct kv_hash end(EVP_MD_CTX *with)
 {
     struct kv_hash hash;
     unsigned bytes = 0;
-    if (EVP_DigestFinal_ex(own_context(), hash.bytes, &bytes) != 1)
+    if (EVP_DigestFinal_ex(with, hash.bytes, &bytes) != 1)
         kv_fatal("SHA-256 does not end");
     kv_assert(bytes == KV_HASH_BYTES);
     return hash;
@@ -60,9 +54,42 @@ struct kv_hash digest_end(void)
 
 struct kv_hash digest_of(struct kv_slice bytes)
 {
-    digest_begin();
-    digest_add(bytes);
-    return digest_end();
+    pthread_once(&once, fetch);
+    if (context == NULL) {
+        context = EVP_MD_CTX_new();
+        pthread_setspecific(context_key, context);
+    }
+    begin(context);
+    add(context, bytes);
+    return end(context);
+}
+
+struct digest *digest_new(void)
+{
+    struct digest *digest = kv_alloc(sizeof(*digest));
+    pthread_once(&once, fetch);
+    digest->context = EVP_MD_CTX_new();
+    begin(digest->context);
+    return digest;
+}
+
+void digest_add(struct digest *digest, struct kv_slice bytes)
+{
+    add(digest->context, bytes);
+}
+
+struct kv_hash digest_end(struct digest *digest)
+{
+    return end(digest->context);
+}
+
+void digest_free(struct digest **digest)
+{
+    if (*digest == NULL)
+        return;
+    EVP_MD_CTX_free((*digest)->context);
+    free(*digest);
+    *digest = NULL;
 }
 
 void digest_hex(const struct kv_hash *hash, char out[DIGEST_HEX_BYTES])

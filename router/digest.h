@@ -8,10 +8,12 @@
 
 struct kv_hash digest_of(struct kv_slice bytes);
 
-/* In pieces; one at a time per thread, and not across a digest_of. */
-void digest_begin(void);
-void digest_add(struct kv_slice bytes);
-struct kv_hash digest_end(void);
+/* In pieces, by whatever threads, one after the other. */
+struct digest;
+struct digest *digest_new(void);
+void digest_add(struct digest *digest, struct kv_slice bytes);
+struct kv_hash digest_end(struct digest *digest); /* then only digest_free */
+void digest_free(struct digest **digest);
 
 #define DIGEST_HEX_BYTES 64u
 /* Lower-case hex, no terminating zero. */

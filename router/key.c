@@ -114,10 +114,10 @@ enum kv_err key_check(struct kv_slice key, const char **why)
     return KV_OK;
 }
 
-enum kv_err key_decode(struct kv_slice path, uint8_t *space, struct kv_slice *out, const char **why)
+enum kv_err key_decode(struct kv_slice path, uint8_t *space, size_t space_bytes, struct kv_slice *out, const char **why)
 {
     struct kv_slice key;
-    enum kv_err err = key_unescape(kv_slice(path.data + 1, path.bytes - 1), space, KV_KEY_BYTES_MAX, &key);
+    enum kv_err err = key_unescape(kv_slice(path.data + 1, path.bytes - 1), space, space_bytes, &key);
     if (err == KV_INVALID)
         *why = why_percent;
     if (err == KV_OK)

@@ -23,9 +23,11 @@ enum kv_err key_target(struct kv_slice request_target, struct key_target *out);
  * KV_TOO_LARGE: does not fit. `out` points into `space`. */
 enum kv_err key_unescape(struct kv_slice encoded, uint8_t *space, size_t space_bytes, struct kv_slice *out);
 
-/* The key of a path (with its first '/'); `space` holds KV_KEY_BYTES_MAX bytes and `out` points into it.
+/* The key of a path (with its first '/'); `space` holds the path's bytes or KV_KEY_BYTES_MAX, whichever is less, and `out`
+ * points into it.
  * KV_NOT_FOUND: the path is "/". KV_TOO_LARGE: above KV_KEY_BYTES_MAX. KV_INVALID: `why` is a sentence, static. */
-enum kv_err key_decode(struct kv_slice path, uint8_t *space, struct kv_slice *out, const char **why);
+enum kv_err key_decode(struct kv_slice path, uint8_t *space, size_t space_bytes, struct kv_slice *out,
+                       const char **why);
 
 /* KV_OK, KV_NOT_FOUND (empty), KV_TOO_LARGE or KV_INVALID as above, for a key that came another way (a batch). */
 enum kv_err key_check(struct kv_slice key, const char **why);

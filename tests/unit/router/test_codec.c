@@ -67,6 +67,9 @@ Test(codec, says_which_kind_it_became)
     cr_expect_eq(round_trip(4096, RANDOM, 1, &stored_bytes), KV_CODEC_RAW);
     cr_expect_eq(round_trip(1048576, RANDOM, 1, &stored_bytes), KV_CODEC_RAW);
     cr_expect_eq(round_trip(1048576, MIXED, 1, &stored_bytes), KV_CODEC_MIXED);
+    cr_expect_eq(round_trip(KV_CONTENT_FRAME_BYTES + 1, TEXT, 1, &stored_bytes), KV_CODEC_ZSTD, "a tail of one byte");
+    cr_expect_eq(round_trip(KV_CONTENT_FRAME_BYTES + 4096, MIXED, 1, &stored_bytes), KV_CODEC_ZSTD, "a random tail");
+    cr_expect_eq(round_trip(KV_CONTENT_FRAME_BYTES + 4097, MIXED, 1, &stored_bytes), KV_CODEC_MIXED);
     cr_expect_eq(round_trip(100000, TEXT, 21, &stored_bytes), KV_CODEC_ZSTD);
 }
 

@@ -9,7 +9,7 @@ static const char *why;
 
 static enum kv_err decode(const char *path, struct kv_slice *key)
 {
-    return key_decode(kv_slice_text(path), space, key, &why);
+    return key_decode(kv_slice_text(path), space, sizeof(space), key, &why);
 }
 
 Test(key, decodes_once_and_keeps_everything_else)

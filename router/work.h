@@ -1,0 +1,64 @@
+/* router/work.h -- hashing and compressing of large contents, off the event loops.
+ * Does:     one thread, `kv-codec`. A job's content is handed over in chunks: its loop copies WORK_CHUNK_BYTES, the thread works
+ *           on the copy, its answer makes the loop copy the next. Jobs take turns, so a small one does not wait for a huge one.
+ * Why:      a body belongs to libh2o, which frees it (HTTP/2) before it tells us that the request is gone: no other thread may
+ *           ever look at it, and copying a body of 1 GiB as a whole is no way out.
+ * Owns:     what waits: WORK_JOBS_MAX jobs, then KV_OVERLOADED. The sum of contents from their begin until they are let go of is
+ *           at most WORK_CONTENT_BYTES_MAX, so encoded bytes that wait to be stored do not pile up; a single larger content is
+ *           let through alone.
+ * Promises: on_done runs exactly once per submitted job, on the asking loop, never from within work_submit. After work_cancel
+ *           the content is not touched any more.
+ * Tests:    unit/router/test_work.c, http/test_large.c, http/test_disconnects.c. */
+#ifndef KV_ROUTER_WORK_H
+#define KV_ROUTER_WORK_H
+
+#include <h2o/multithread.h>
+
+#include "codec.h"
+#include "kv/buf.h"
+#include "kv/err.h"
+#include "kv/model.h"
+
+#define WORK_JOBS_MAX 1024u
+#define WORK_CONTENT_BYTES_MAX ((uint64_t)256 << 20)
+#define WORK_CHUNK_BYTES (2 * KV_CONTENT_FRAME_BYTES)
+
+struct work;
+struct digest;
+
+/* Zeroed by its owner, who fills in the first part; freed by the owner after on_done. */
+struct work_job {
+    struct kv_slice content;
+    h2o_multithread_receiver_t *receiver; /* registered with work_on_messages */
+    void (*on_done)(struct work_job *job);
+    /* results, valid from on_done on unless cancelled; `stored` is the owner's to free */
+    struct kv_hash hash;
+    enum kv_codec codec;
+    struct kv_buf stored;
+    /* the loop's */
+    bool cancelled;
+    size_t copied; /* bytes of content */
+    /* whoever has the job: the loop or the thread */
+    struct work *work;
+    h2o_multithread_message_t message;
+    struct work_job *next;
+    struct digest *digest;
+    struct codec_writer writer;
+    struct kv_buf chunk;
+};
+
+struct work *work_new(int compression_level);
+/* Ends the thread after the chunk at hand; jobs under way get no on_done. */
+void work_free(struct work **work);
+
+/* KV_OVERLOADED: too many wait, on_done will not run. */
+enum kv_err work_submit(struct work *work, struct work_job *job);
+/* The content is about to die. on_done will still run, with `cancelled`. */
+void work_cancel(struct work_job *job);
+/* Once per job whose on_done has run: its result is stored, or of no use. */
+void work_let_go(struct work *work, const struct work_job *job);
+
+/* The callback for h2o_multithread_register_receiver. */
+void work_on_messages(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages);
+
+#endif
