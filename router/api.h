@@ -1,0 +1,15 @@
+/* router/api.h -- the handlers that the table of routes names. Each is given an exchange that passed every check up to
+ * the key, and answers it, sooner or later, exactly once. */
+#ifndef KV_ROUTER_API_H
+#define KV_ROUTER_API_H
+
+#include "http.h"
+
+void api_value(struct exchange *exchange); /* GET, HEAD, PUT, DELETE of a key: one of the next three */
+void api_get(struct exchange *exchange);
+void api_put(struct exchange *exchange);
+void api_delete(struct exchange *exchange);
+void api_healthy(struct exchange *exchange);
+void api_ready(struct exchange *exchange);
+
+#endif

@@ -1,0 +1,146 @@
+/* router/api_put.c -- PUT /{key}: stores the body, answers when it is durable.
+ * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread); compares
+ *           X-Content-Sha256; then write.h.
+ * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
+ *           as it is, and no client shall believe otherwise.
+ * Tests:    http/test_values.c, http/test_large.c, http/test_disconnects.c. */
+#include <stdlib.h>
+
+#include "answer.h"
+#include "api.h"
+#include "codec.h"
+#include "digest.h"
+#include "kv/log.h"
+#include "list.h"
+#include "thread.h"
+#include "write.h"
+
+static const char default_type[] = "application/octet-stream";
+
+/* The value of Content-Type as it will be sent back. KV_INVALID: too long, or with control bytes. */
+static enum kv_err read_content_type(struct exchange *exchange, struct kv_slice *out)
+{
+    struct kv_slice type = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL));
+    if (type.bytes > KV_CONTENT_TYPE_BYTES_MAX)
+        return KV_INVALID;
+    for (size_t i = 0; i < type.bytes; i++)
+        if ((type.data[i] < ' ' && type.data[i] != '\t') || type.data[i] == 0x7f)
+            return KV_INVALID;
+    *out = type.bytes == 0 ? kv_slice_text(default_type) : type;
+    return KV_OK;
+}
+
+static bool has_identity_body(struct exchange *exchange)
+{
+    bool ranged;
+    bool encoded;
+    struct kv_slice encoding = http_header(exchange, H2O_TOKEN_CONTENT_ENCODING, &encoded);
+    http_header(exchange, H2O_TOKEN_CONTENT_RANGE, &ranged);
+    return !ranged && (!encoded || encoding.bytes == 0 || list_is(list_trim(encoding), "identity"));
+}
+
+/* Answers and returns false when a header or the size is not what it should be. */
+static bool check(struct exchange *exchange, struct kv_slice *content_type)
+{
+    bool declared;
+    struct kv_hash hash;
+    struct kv_slice declaration = http_header_named(exchange, "x-content-sha256", &declared);
+    uint64_t bytes_max = exchange->thread->server->settings->value_bytes_max;
+    if (read_content_type(exchange, content_type) != KV_OK)
+        answer_error(exchange, 400, "invalid_request",
+                     "Content-Type is longer than %u bytes or holds control characters.", KV_CONTENT_TYPE_BYTES_MAX);
+    else if (!has_identity_body(exchange))
+        answer_error(exchange, 400, "invalid_request",
+                     "Content-Encoding and Content-Range are not supported on PUT: send the value as it is.");
+    else if (declared && digest_parse(declaration, &hash) != KV_OK)
+        answer_error(exchange, 400, "invalid_request", "X-Content-Sha256 is not 64 hex digits.");
+    else if (http_body(exchange).bytes > bytes_max)
+        answer_error(exchange, 413, "too_large", "The value has %zu bytes, MAX_VALUE_BYTES allows %lu.",
+                     http_body(exchange).bytes, bytes_max);
+    else
+        return true;
+    return false;
+}
+
+static void on_stored(struct write *write, const struct backend_op_result *result)
+{
+    struct exchange *exchange = write->exchange;
+    char body[DIGEST_HEX_BYTES + 1];
+    char tag[ETAG_BYTES_MAX];
+    digest_hex(&write->content.hash, body);
+    body[DIGEST_HEX_BYTES] = '\n';
+    struct kv_slice hex = answer_copy(exchange, kv_slice(body, DIGEST_HEX_BYTES));
+    answer_header(exchange, "etag", answer_copy(exchange, kv_slice(tag, etag_write(&write->content.hash, false, tag))));
+    answer_header(exchange, "x-content-sha256", hex);
+    answer_header(exchange, "x-hash", hex);
+    answer_header(exchange, "x-hash-algorithm", kv_slice_text("sha256"));
+    answer_header(exchange, "x-deduplicated", kv_slice_text(result->existed ? "true" : "false"));
+    answer_body(exchange, result->found ? 200 : 201, "text/plain", kv_slice(body, sizeof(body)));
+}
+
+/* The content is hashed and encoded. */
+static void store(struct write *write)
+{
+    struct kv_hash declared_hash;
+    bool declared;
+    struct kv_slice declaration = http_header_named(write->exchange, "x-content-sha256", &declared);
+    if (declared) {
+        kv_assert(digest_parse(declaration, &declared_hash) == KV_OK);
+        if (!kv_hash_equal(&declared_hash, &write->job.hash)) {
+            answer_error(write->exchange, 400, "invalid_request",
+                         "The value does not hash to X-Content-Sha256; nothing was stored.");
+            return;
+        }
+    }
+    write->content.hash = write->job.hash;
+    write->content.codec = write->job.codec;
+    write->content.stored = kv_buf_peek(&write->job.stored);
+    write_start(write);
+}
+
+static void on_encoded(struct work_job *job)
+{
+    struct write *write = H2O_STRUCT_FROM_MEMBER(struct write, job, job);
+    write->job_queued = false;
+    write->job_counted = true;
+    if (write->exchange != NULL)
+        store(write);
+    write_drop(write);
+}
+
+static void encode(struct write *write)
+{
+    struct exchange *exchange = write->exchange;
+    struct work_job *job = &write->job;
+    job->content = http_body(exchange);
+    if (job->content.bytes <= HTTP_INLINE_BYTES_MAX) {
+        job->hash = codec_hash(job->content);
+        job->codec = codec_encode(exchange->thread->codec, job->content, &job->stored);
+        store(write);
+        return;
+    }
+    job->receiver = &exchange->thread->worked;
+    job->on_done = on_encoded;
+    if (work_submit(write->work, job) != KV_OK) {
+        answer_failure(exchange, KV_OVERLOADED);
+        return;
+    }
+    write->holders++;
+    write->job_queued = true;
+}
+
+void api_put(struct exchange *exchange)
+{
+    struct kv_slice content_type;
+    if (!check(exchange, &content_type))
+        return;
+    struct write *write = write_new(exchange, BACKEND_PUT);
+    if (write == NULL)
+        return;
+    write->content_type = kv_copy(content_type);
+    write->content.size = http_body(exchange).bytes;
+    write->op.content_type = kv_slice(write->content_type, content_type.bytes);
+    write->op.content = &write->content;
+    write->on_written = on_stored;
+    encode(write);
+}

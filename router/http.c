@@ -1,0 +1,271 @@
+/* router/http.c -- see http.h. */
+#include "http.h"
+
+#include <sys/socket.h>
+
+#include "answer.h"
+#include "auth.h"
+#include "key.h"
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "routes.h"
+#include "thread.h"
+
+/* ---- what a request says ------------------------------------------------------------------------------------------ */
+
+void *http_alloc(struct exchange *exchange, size_t bytes)
+{
+    return h2o_mem_alloc_pool(&exchange->req->pool, bytes);
+}
+
+struct kv_slice http_body(const struct exchange *exchange)
+{
+    return kv_slice(exchange->req->entity.base, exchange->req->entity.len);
+}
+
+/* Appends `more` behind `list`, as RFC 9110, 5.3 joins fields of one name. */
+static struct kv_slice join(struct exchange *exchange, struct kv_slice list, struct kv_slice more)
+{
+    uint8_t *joined = http_alloc(exchange, list.bytes + 2 + more.bytes);
+    memcpy(joined, list.data, list.bytes);
+    memcpy(joined + list.bytes, ", ", 2);
+    memcpy(joined + list.bytes + 2, more.data, more.bytes);
+    return kv_slice(joined, list.bytes + 2 + more.bytes);
+}
+
+static bool has_name(const h2o_header_t *header, const h2o_token_t *token, const char *name)
+{
+    if (token != NULL)
+        return header->name == &token->buf;
+    return kv_slice_equal(kv_slice(header->name->base, header->name->len), kv_slice_text(name));
+}
+
+static struct kv_slice find_header(struct exchange *exchange, const h2o_token_t *token, const char *name, bool *found)
+{
+    const h2o_headers_t *headers = &exchange->req->headers;
+    struct kv_slice value = {NULL, 0};
+    size_t count = 0;
+    for (size_t i = 0; i < headers->size; i++) {
+        const h2o_header_t *header = &headers->entries[i];
+        if (!has_name(header, token, name))
+            continue;
+        struct kv_slice one = kv_slice(header->value.base, header->value.len);
+        value = count == 0 ? one : join(exchange, value, one);
+        count++;
+    }
+    if (found != NULL)
+        *found = count > 0;
+    return value;
+}
+
+struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found)
+{
+    return find_header(exchange, token, NULL, found);
+}
+
+struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found)
+{
+    return find_header(exchange, NULL, name, found);
+}
+
+static enum http_method method_of(const h2o_req_t *req)
+{
+    static const struct {
+        const char *name;
+        enum http_method method;
+    } methods[] = {
+        {"GET", HTTP_GET}, {"HEAD", HTTP_HEAD}, {"PUT", HTTP_PUT}, {"DELETE", HTTP_DELETE}, {"POST", HTTP_POST},
+    };
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (kv_slice_equal(kv_slice(req->method.base, req->method.len), kv_slice_text(methods[i].name)))
+            return methods[i].method;
+    return HTTP_OTHER;
+}
+
+/* ---- the life of an exchange -------------------------------------------------------------------------------------- */
+
+static void disconnect_stalled(h2o_timeout_entry_t *entry)
+{
+    struct exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct exchange, stalled, entry);
+    h2o_conn_t *conn = exchange->req->conn;
+    /* h2o sees the end of the connection and disposes of its requests by itself; closing it here would pull it out from
+     * under h2o's feet */
+    shutdown(h2o_socket_get_fd(conn->callbacks->get_socket(conn)), SHUT_RDWR);
+}
+
+void http_unwatch(struct exchange *exchange)
+{
+    if (h2o_timeout_is_linked(&exchange->stalled))
+        h2o_timeout_unlink(&exchange->stalled);
+}
+
+void http_watch(struct exchange *exchange)
+{
+    http_unwatch(exchange);
+    h2o_timeout_link(exchange->thread->context.loop, &exchange->thread->client_wait, &exchange->stalled);
+}
+
+/* The path with everything but visible ASCII percent-escaped, so that a log line cannot be forged. */
+static void escape_path(struct kv_slice path, char *out, size_t out_bytes)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    size_t used = 0;
+    for (size_t i = 0; i < path.bytes && used + 4 < out_bytes; i++) {
+        uint8_t byte = path.data[i];
+        if (byte > ' ' && byte < 0x7f && byte != '"' && byte != '\\') {
+            out[used++] = (char)byte;
+            continue;
+        }
+        out[used++] = '%';
+        out[used++] = digits[byte >> 4];
+        out[used++] = digits[byte & 15];
+    }
+    out[used] = '\0';
+}
+
+static void write_access_log(const struct exchange *exchange)
+{
+    static const char *const names[] = {[HTTP_OTHER] = "OTHER", [HTTP_GET] = "GET",       [HTTP_HEAD] = "HEAD",
+                                        [HTTP_PUT] = "PUT",     [HTTP_DELETE] = "DELETE", [HTTP_POST] = "POST"};
+    char path[3 * KV_KEY_BYTES_MAX + 8];
+    const h2o_req_t *req = exchange->req;
+    escape_path(exchange->path, path, sizeof(path));
+    kv_info("access %s %s status=%d bytes=%zu ms=%.3f request=%.*s", names[exchange->method], path, req->res.status,
+            req->bytes_sent, (double)(kv_clock_ns() - exchange->begin_ns) / 1e6, (int)exchange->request_id.bytes,
+            (const char *)exchange->request_id.data);
+}
+
+/* Runs when h2o clears the request's pool: its chunks, and so everything from http_alloc, are still there. */
+static void on_disposed(void *memory)
+{
+    struct exchange *exchange = memory;
+    struct router_thread *thread = exchange->thread;
+    http_unwatch(exchange);
+    backend_cancel(exchange->call);
+    if (exchange->on_gone != NULL)
+        exchange->on_gone(exchange->state);
+    if (thread->server->settings->access_log != 0)
+        write_access_log(exchange);
+    thread->exchanges--;
+    if (exchange->req->version >= 0x200)
+        thread->exchanges_h2--;
+}
+
+/* 32 hex digits of a generator seeded by the kernel: unique enough to find a log line, not a secret. */
+static struct kv_slice make_request_id(struct exchange *exchange)
+{
+    uint64_t bits[2];
+    for (size_t i = 0; i < 2; i++) {
+        exchange->thread->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+        uint64_t z = exchange->thread->random;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        bits[i] = z ^ (z >> 31);
+    }
+    return answer_format(exchange, "%016lx%016lx", bits[0], bits[1]);
+}
+
+static struct kv_slice request_id(struct exchange *exchange)
+{
+    struct kv_slice given = http_header_named(exchange, "x-request-id", NULL);
+    bool good = given.bytes >= 1 && given.bytes <= HTTP_REQUEST_ID_BYTES_MAX;
+    for (size_t i = 0; good && i < given.bytes; i++)
+        good = given.data[i] > ' ' && given.data[i] < 0x7f;
+    return good ? given : make_request_id(exchange);
+}
+
+static struct exchange *exchange_new(h2o_req_t *req)
+{
+    struct exchange *exchange = h2o_mem_alloc_shared(&req->pool, sizeof(*exchange), on_disposed);
+    *exchange = (struct exchange){
+        .req = req,
+        .thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx),
+        .method = method_of(req),
+        .path = kv_slice(req->path.base, req->path.len),
+        .begin_ns = kv_clock_ns(),
+        .stalled = {.cb = disconnect_stalled},
+    };
+    exchange->request_id = request_id(exchange);
+    exchange->thread->exchanges++;
+    if (req->version >= 0x200)
+        exchange->thread->exchanges_h2++;
+    return exchange;
+}
+
+/* ---- the checks, in their order ----------------------------------------------------------------------------------- */
+
+static bool is_authorised(struct exchange *exchange, const struct route *route)
+{
+    if (route->is_public && (route->methods & exchange->method) != 0)
+        return true;
+    struct kv_slice value = http_header(exchange, H2O_TOKEN_AUTHORIZATION, NULL);
+    return auth_allows(&exchange->thread->server->auth, value);
+}
+
+static void refuse_method(struct exchange *exchange, const struct route *route)
+{
+    answer_header(exchange, "allow", kv_slice_text(route->allow));
+    if (route->path[0] == '\0')
+        answer_error(exchange, 405, "method_not_allowed", "A key has the methods %s.", route->allow);
+    else
+        answer_error(
+            exchange, 405, "method_not_allowed",
+            "The names keys, batch, metrics and all that begin with '-/' are the server's own: this one has the "
+            "methods %s.",
+            route->allow);
+}
+
+static void refuse_key(struct exchange *exchange, enum kv_err err, const char *why)
+{
+    if (err == KV_TOO_LARGE)
+        answer_error(exchange, 414, "key_too_long", "The key is longer than %u bytes.", KV_KEY_BYTES_MAX);
+    else
+        answer_error(exchange, 400, "invalid_key", "%s", why);
+}
+
+static void check_and_handle(struct exchange *exchange)
+{
+    struct key_target target = {0};
+    const char *why = NULL;
+    struct kv_slice key = {NULL, 0};
+    enum kv_err key_err = KV_NOT_FOUND;
+    enum kv_err target_err = key_target(exchange->path, &target);
+    if (target_err == KV_OK) {
+        exchange->path = target.path;
+        exchange->query = target.query;
+        size_t space = target.path.bytes < KV_KEY_BYTES_MAX ? target.path.bytes : KV_KEY_BYTES_MAX;
+        key_err = key_decode(target.path, http_alloc(exchange, space), space, &key, &why);
+    }
+    const struct route *route = routes_find(key);
+    if (!is_authorised(exchange, route))
+        answer_error(exchange, 401, "unauthorized", "A valid token is needed: Authorization: Bearer <token>.");
+    else if (exchange->req->headers.size > HTTP_HEADERS_MAX)
+        answer_error(exchange, 431, "invalid_request", "The request has more than %u headers.", HTTP_HEADERS_MAX);
+    else if (target_err != KV_OK)
+        answer_error(exchange, 400, "invalid_request", "The request target is neither a path nor an absolute URL.");
+    else if (key_err == KV_NOT_FOUND)
+        answer_error(exchange, 404, "not_found", "There is nothing at this path; keys are at /{key}.");
+    else if ((route->methods & exchange->method) == 0)
+        refuse_method(exchange, route);
+    else if (key_err != KV_OK)
+        refuse_key(exchange, key_err, why);
+    else if (route->handle == NULL)
+        answer_error(exchange, 404, "not_found", "There is nothing at this path of the server's own.");
+    else {
+        exchange->key = key;
+        route->handle(exchange);
+    }
+}
+
+static int on_req(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    check_and_handle(exchange_new(req));
+    return 0;
+}
+
+void http_register(h2o_pathconf_t *pathconf)
+{
+    h2o_handler_t *handler = h2o_create_handler(pathconf, sizeof(*handler));
+    handler->on_req = on_req;
+}

@@ -1,0 +1,65 @@
+/* router/http.h -- one request and its answer: an exchange.
+ * Does:     checks each request in this order: number of headers, path form, authentication, route, method, key; then gives it
+ *           to the route's handler, which looks at headers and body.
+ * Owns:     the exchange, from on_req until h2o disposes of the request (answered, reset or disconnected); writes the access
+ *           log then.
+ * Promises: when the request dies, exchange->call is cancelled and on_gone(state) runs, once, and nobody touches the exchange
+ *           afterwards. A client that does not take its answer for CLIENT_WAIT_MS is disconnected.
+ * How a handler works: start a backend call, keep it in exchange->call, set it to NULL first thing in the callback, then start
+ *           the next or answer (answer.h). Memory that ends with the request comes from exchange->req->pool.
+ * Tests:    http/. */
+#ifndef KV_ROUTER_HTTP_H
+#define KV_ROUTER_HTTP_H
+
+#include <h2o.h>
+
+#include "backend.h"
+#include "kv/slice.h"
+
+#define HTTP_HEADERS_MAX 100u        /* 431 invalid_request */
+#define HTTP_INLINE_BYTES_MAX 65536u /* contents above it are hashed and encoded by the worker thread */
+#define HTTP_REQUEST_ID_BYTES_MAX 128u
+
+/* A set of them is their sum. */
+enum http_method {
+    HTTP_OTHER = 0,
+    HTTP_GET = 1,
+    HTTP_HEAD = 2,
+    HTTP_PUT = 4,
+    HTTP_DELETE = 8,
+    HTTP_POST = 16,
+};
+
+struct router_thread;
+
+struct exchange {
+    h2o_req_t *req;
+    struct router_thread *thread;
+    enum http_method method;
+    struct kv_slice path;  /* as the client wrote it, without the query */
+    struct kv_slice query; /* as the client wrote it */
+    struct kv_slice key;   /* decoded; for reserved names the name */
+    struct kv_slice request_id;
+    uint64_t begin_ns;
+    struct backend_call *call;    /* cancelled when the request dies */
+    void (*on_gone)(void *state); /* the handler's clean-up; NULL until it sets one */
+    void *state;
+    h2o_timeout_entry_t stalled; /* linked while the client has bytes to take */
+};
+
+/* Makes the handler of a path configuration; `h2o_handler_t.on_req` does the rest. */
+void http_register(h2o_pathconf_t *pathconf);
+
+/* The value of a request header, several of the same name joined with ", "; empty when there is none (see `found`, which may
+ * be NULL). Header of a token known to h2o, or of any other name in lower case. */
+struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found);
+struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found);
+struct kv_slice http_body(const struct exchange *exchange);
+/* Memory that ends with the request, not zeroed. */
+void *http_alloc(struct exchange *exchange, size_t bytes);
+
+/* The deadline of a client that has bytes to take: started with every send, ended when it took them. */
+void http_watch(struct exchange *exchange);
+void http_unwatch(struct exchange *exchange);
+
+#endif

@@ -1,0 +1,33 @@
+/* router/listen.h -- how connections come in, for one loop.
+ * Does:     duplicates the inherited listening sockets into the loop, accepts, counts connections.
+ * Promises: at most server->connections_max connections per loop: at the brim, or without descriptors, the listeners pause (the
+ *           kernel's backlog holds what comes) and go on when a connection has ended, or 100 ms later.
+ * Tests:    http/test_connections.c. */
+#ifndef KV_ROUTER_LISTEN_H
+#define KV_ROUTER_LISTEN_H
+
+#include <h2o.h>
+#include <stdbool.h>
+
+struct router_thread;
+
+struct listener {
+    h2o_socket_t *socket; /* NULL: not open */
+    h2o_accept_ctx_t accept;
+    struct listeners *all;
+};
+
+struct listeners {
+    struct router_thread *thread;
+    struct listener plain;
+    struct listener tls;
+    size_t connections;
+    bool paused;
+    h2o_timeout_entry_t resume; /* linked while paused for want of descriptors */
+};
+
+void listeners_open(struct listeners *listeners, struct router_thread *thread);
+/* For good; not from within a callback of the loop. Repeating it does nothing. */
+void listeners_close(struct listeners *listeners);
+
+#endif

@@ -1,0 +1,137 @@
+/* router/server.c -- see server.h. What h2o needs to be told is explained in guides/libh2o-2.2.5.md, section 10. */
+#include "server.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "http.h"
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "thread.h"
+#include "tls.h"
+#include "work.h"
+
+enum {
+    HANDSHAKE_WAIT_MS = 10000,
+    DESCRIPTORS_RESERVED = 128, /* shards, loops, listeners, body files; the rest may be connections */
+};
+
+static bool is_listening(int fd)
+{
+    int listening = 0;
+    socklen_t bytes = sizeof(listening);
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening != 0;
+}
+
+/* Bodies above 16 MiB go to unlinked files (guide, section 6) in $TMPDIR or /tmp. The template is a global of h2o. */
+static void set_body_folder(void)
+{
+    const char *folder = getenv("TMPDIR");
+    if (folder == NULL || folder[0] != '/' || strlen(folder) > PATH_MAX - 32 || access(folder, W_OK | X_OK) != 0)
+        folder = "/tmp";
+    snprintf(h2o_socket_buffer_mmap_settings.fn_template, sizeof(h2o_socket_buffer_mmap_settings.fn_template),
+             "%s/kv-body.XXXXXX", folder);
+}
+
+/* Twice the largest body we take, and some: a body that is too large shall reach the handler, which answers 413 in words;
+ * what is far too large is cut off by h2o itself (413 in HTTP/1, a refused stream in HTTP/2). */
+static size_t body_bytes_max(const struct kv_settings *settings)
+{
+    uint64_t largest =
+        settings->value_bytes_max > settings->batch_bytes_max ? settings->value_bytes_max : settings->batch_bytes_max;
+    return 2 * largest + 64 * KV_MIB;
+}
+
+static void configure(struct server *server)
+{
+    const struct kv_settings *settings = server->settings;
+    h2o_globalconf_t *config = &server->config;
+    h2o_config_init(config);
+    config->server_name = h2o_iovec_init(H2O_STRLIT("kv-storage"));
+    config->max_request_entity_size = body_bytes_max(settings);
+    config->handshake_timeout = HANDSHAKE_WAIT_MS;
+    config->http1.req_timeout = settings->client_wait_ms;
+    config->http2.idle_timeout = settings->client_wait_ms;
+    config->http2.graceful_shutdown_timeout = settings->drain_wait_ms;
+    config->http2.latency_optimization.min_rtt = UINT_MAX; /* off: its partial writes meet h2o's bug #1951 */
+    h2o_hostconf_t *host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    http_register(h2o_config_register_path(host, "/", 0));
+}
+
+/* Connections that one thread may hold. Without a spare descriptor accept() would spin (guide, section 2). */
+static size_t connections_per_thread(const struct server *server)
+{
+    uint64_t max = server->settings->connections_max;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        uint64_t room =
+            limit.rlim_cur > 2 * DESCRIPTORS_RESERVED ? limit.rlim_cur - DESCRIPTORS_RESERVED : limit.rlim_cur / 2;
+        if (max > room) {
+            kv_warn("CONNECTIONS_MAX is %lu, but the limit of open files (%lu) leaves room for %lu connections", max,
+                    (uint64_t)limit.rlim_cur, room);
+            max = room;
+        }
+    }
+    return max > server->thread_count ? max / server->thread_count : 1;
+}
+
+static unsigned count_threads(const struct kv_settings *settings)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (settings->router_threads != 0)
+        return (unsigned)settings->router_threads;
+    return cores >= 4 ? (unsigned)cores / 2 : 1;
+}
+
+enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes)
+{
+    const struct kv_settings *settings = options->settings;
+    SSL_CTX *tls = NULL;
+    bool with_tls = is_listening(options->tls_fd);
+    bool with_plain = is_listening(options->plain_fd);
+    if (!with_plain && !with_tls) {
+        snprintf(why, why_bytes, "neither BIND_ADDR nor TLS_BIND_ADDR is open: there is nothing to serve");
+        return KV_INVALID;
+    }
+    if (with_tls) {
+        enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, &tls, why, why_bytes);
+        if (err != KV_OK)
+            return err;
+    }
+    struct server *server = kv_alloc_zero(1, sizeof(*server));
+    *server = (struct server){.settings = settings,
+                              .plain_fd = with_plain ? options->plain_fd : -1,
+                              .tls_fd = with_tls ? options->tls_fd : -1,
+                              .sockets_fd = options->sockets_fd,
+                              .tls = tls,
+                              .auth = auth_of(kv_slice_text(settings->token)),
+                              .thread_count = count_threads(settings)};
+    set_body_folder();
+    configure(server);
+    server->connections_max = connections_per_thread(server);
+    *out = server;
+    return KV_OK;
+}
+
+void server_start(struct server *server)
+{
+    server->work = work_new((int)server->settings->compression_level);
+    server->threads = kv_alloc_zero(server->thread_count, sizeof(*server->threads));
+    for (unsigned i = 0; i < server->thread_count; i++)
+        thread_start(&server->threads[i], server, i);
+    for (unsigned i = 0; i < server->thread_count; i++)
+        thread_wait_serving(&server->threads[i]);
+}
+
+bool server_drain(struct server *server, uint64_t wait_ms)
+{
+    uint64_t deadline_ms = kv_clock_ms() + wait_ms;
+    bool drained = true;
+    for (unsigned i = 0; i < server->thread_count; i++)
+        thread_drain(&server->threads[i], wait_ms);
+    for (unsigned i = 0; i < server->thread_count; i++)
+        drained = thread_wait_drained(&server->threads[i], deadline_ms) && drained;
+    return drained;
+}

@@ -1,0 +1,45 @@
+/* router/server.h -- the router process as a whole: configuration of h2o, TLS, the worker thread, the loops.
+ * Does:     builds what all threads share, starts them, and drains them.
+ * Promises: server_start returns when every loop serves. After server_drain no connection is accepted; requests under way
+ *           are answered, on both protocols, within the time given.
+ * Fails:    server_new with one sentence that names the variable (the start is wrong). Afterwards: fatal.
+ * Tests:    http/. */
+#ifndef KV_ROUTER_SERVER_H
+#define KV_ROUTER_SERVER_H
+
+#include <h2o.h>
+
+#include "auth.h"
+#include "kv/settings.h"
+
+struct router_thread;
+struct work;
+
+struct server {
+    const struct kv_settings *settings;
+    int plain_fd;   /* listening, or -1 */
+    int tls_fd;     /* listening, or -1 */
+    int sockets_fd; /* KV_FD_ROUTER_SOCKETS, handed on to the backend */
+    h2o_globalconf_t config;
+    SSL_CTX *tls; /* NULL: no TLS */
+    struct auth auth;
+    struct work *work;
+    struct router_thread *threads;
+    unsigned thread_count;
+    size_t connections_max; /* per thread */
+};
+
+struct server_options {
+    const struct kv_settings *settings; /* must outlive the server */
+    int plain_fd;                       /* a descriptor that does not listen means off */
+    int tls_fd;
+    int sockets_fd;
+};
+
+/* KV_INVALID: `why` is one sentence. */
+enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes);
+void server_start(struct server *server);
+/* Whether everything was answered within `wait_ms`. The process ends afterwards: threads and memory stay as they are. */
+bool server_drain(struct server *server, uint64_t wait_ms);
+
+#endif

@@ -1,0 +1,51 @@
+/* router/thread.h -- one event loop of the router, and everything that belongs to it alone.
+ * Does:     makes h2o's context, backend, codec and listeners on its own thread, runs the loop, drains it.
+ * Owns:     all of struct router_thread; nothing in it is touched by another thread except through `control`.
+ * Promises: a drain closes the listeners, lets uploads and requests under way end, says GOAWAY or `Connection: close`, and cuts
+ *           idle HTTP/1 connections. A loop that is through stays parked: the process is about to end.
+ * Tests:    http/test_drain.c. */
+#ifndef KV_ROUTER_THREAD_H
+#define KV_ROUTER_THREAD_H
+
+#include <h2o.h>
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "backend.h"
+#include "codec.h"
+#include "listen.h"
+#include "server.h"
+
+struct router_thread {
+    struct server *server;
+    unsigned index;
+    pthread_t id;
+    sem_t serving; /* posted once, when the loop runs */
+    sem_t drained; /* posted once, when a drain is through */
+    h2o_context_t context;
+    struct backend *backend;
+    struct codec *codec;
+    struct listeners listeners;
+    h2o_multithread_receiver_t worked;  /* results of work.h */
+    h2o_multithread_receiver_t control; /* thread_drain */
+    h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */
+    size_t exchanges;                   /* requests that a handler has */
+    size_t exchanges_h2;
+    uint64_t random;         /* state of the request ids */
+    uint64_t frames_corrupt; /* stored frames that failed their checksum */
+    struct {
+        bool asked;
+        bool announced; /* GOAWAY and Connection: close */
+        uint64_t announce_by_ms;
+        h2o_timeout_entry_t tick;
+    } drain;
+};
+
+void thread_start(struct router_thread *thread, struct server *server, unsigned index);
+void thread_wait_serving(struct router_thread *thread);
+/* From any thread. */
+void thread_drain(struct router_thread *thread, uint64_t wait_ms);
+/* False: the deadline (kv_clock_ms) passed first. */
+bool thread_wait_drained(struct router_thread *thread, uint64_t deadline_ms);
+
+#endif

@@ -1,0 +1,52 @@
+/* router/tls.c -- see tls.h. */
+#include "tls.h"
+
+#include <h2o.h>
+#include <openssl/err.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+static enum kv_err load_pair(SSL_CTX *context, const char *cert_path, const char *key_path, char *why, size_t why_bytes)
+{
+    const char *what = NULL;
+    const char *path = cert_path;
+    ERR_clear_error();
+    if (SSL_CTX_use_certificate_chain_file(context, cert_path) != 1) {
+        what = "TLS_CERT holds no certificate chain in PEM";
+    } else if (SSL_CTX_use_PrivateKey_file(context, key_path, SSL_FILETYPE_PEM) != 1) {
+        /* OpenSSL compares the pair while it loads the key */
+        bool mismatch = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH;
+        what =
+            mismatch ? "TLS_KEY does not belong to the certificate in TLS_CERT" : "TLS_KEY holds no private key in PEM";
+        path = key_path;
+    } else if (SSL_CTX_check_private_key(context) != 1) {
+        what = "TLS_KEY does not belong to the certificate in TLS_CERT";
+        path = key_path;
+    }
+    if (what == NULL)
+        return KV_OK;
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    snprintf(why, why_bytes, "%s: %s (%s)", what, path, reason == NULL ? "unknown reason" : reason);
+    ERR_clear_error();
+    return KV_INVALID;
+}
+
+enum kv_err tls_new(const char *cert_path, const char *key_path, SSL_CTX **out, char *why, size_t why_bytes)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (context == NULL || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1) {
+        snprintf(why, why_bytes, "OpenSSL offers no TLS 1.2, which TLS_CERT and TLS_KEY need");
+        SSL_CTX_free(context);
+        return KV_INVALID;
+    }
+    /* a renegotiation costs the server more than the client; h2o closes on it anyway */
+    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    enum kv_err err = load_pair(context, cert_path, key_path, why, why_bytes);
+    if (err != KV_OK) {
+        SSL_CTX_free(context);
+        return err;
+    }
+    h2o_ssl_register_alpn_protocols(context, h2o_alpn_protocols);
+    *out = context;
+    return KV_OK;
+}

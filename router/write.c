@@ -1,0 +1,112 @@
+/* router/write.c -- see write.h. */
+#include "write.h"
+
+#include <stdlib.h>
+
+#include "answer.h"
+#include "kv/buf.h"
+#include "kv/log.h"
+#include "thread.h"
+
+static void transact(struct write *write);
+static void look_first(struct write *write);
+
+void write_drop(struct write *write)
+{
+    kv_assert(write->holders > 0);
+    if (--write->holders > 0)
+        return;
+    if (write->job_counted)
+        work_let_go(write->work, &write->job);
+    kv_buf_free(&write->job.stored);
+    free(write->key);
+    free(write->content_type);
+    free(write);
+}
+
+/* The request died. A transaction under way goes on; a content that is being encoded is let go of. */
+static void on_gone(void *state)
+{
+    struct write *write = state;
+    write->exchange = NULL;
+    if (write->job_queued)
+        work_cancel(&write->job);
+    write_drop(write);
+}
+
+static void on_released(void *arg)
+{
+    write_drop(arg);
+}
+
+struct write *write_new(struct exchange *exchange, enum backend_op_kind kind)
+{
+    struct condition condition;
+    const char *why;
+    if (condition_read(exchange, &condition, &why) != KV_OK) {
+        answer_error(exchange, 400, "invalid_request", "%s", why);
+        return NULL;
+    }
+    struct write *write = kv_alloc_zero(1, sizeof(*write));
+    write->exchange = exchange;
+    write->work = exchange->thread->server->work;
+    write->holders = 1;
+    write->condition = condition;
+    write->key = kv_copy(exchange->key);
+    write->op = (struct backend_op){.kind = kind, .key = kv_slice(write->key, exchange->key.bytes)};
+    exchange->state = write;
+    exchange->on_gone = on_gone;
+    return write;
+}
+
+static void on_transacted(void *arg, enum kv_err err, size_t index, const struct backend_op_result *results)
+{
+    struct write *write = arg;
+    (void)index;
+    write->exchange->call = NULL;
+    if (err == KV_OK)
+        write->on_written(write, &results[0]);
+    else if (err == KV_PRECONDITION && write->tries > 0 && write->tries < WRITE_TRIES_MAX)
+        look_first(write); /* the row is not the one that was looked at */
+    else
+        answer_failure(write->exchange, err == KV_PRECONDITION && write->tries > 0 ? KV_OVERLOADED : err);
+}
+
+static void transact(struct write *write)
+{
+    write->holders++;
+    write->exchange->call =
+        backend_transact(write->exchange->thread->backend, &write->op, 1, on_released, write, on_transacted, write);
+}
+
+static void on_looked(void *arg, enum kv_err err, const struct backend_value *value)
+{
+    struct write *write = arg;
+    struct exchange *exchange = write->exchange;
+    exchange->call = NULL;
+    if (err == KV_OK && value->object.held)
+        backend_close(exchange->thread->backend, &value->row.hash, value->object.object_id);
+    if (err == KV_OK || err == KV_NOT_FOUND)
+        err = condition_check_write(&write->condition, err == KV_OK ? &value->row : NULL, &write->op);
+    if (err == KV_OK)
+        transact(write);
+    else
+        answer_failure(exchange, err);
+}
+
+static void look_first(struct write *write)
+{
+    write->tries++;
+    write->exchange->call = backend_read(write->exchange->thread->backend, write->op.key, 0, on_looked, write);
+}
+
+void write_start(struct write *write)
+{
+    enum kv_err err = condition_plan_write(&write->condition, &write->op);
+    if (err == KV_OK)
+        transact(write);
+    else if (err == KV_STALE)
+        look_first(write);
+    else
+        answer_failure(write->exchange, err);
+}

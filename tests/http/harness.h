@@ -1,0 +1,72 @@
+/* tests/http/harness.h -- a router in this process, and libcurl to talk to it.
+ * A test starts it, asks, and ends with http_stop, which drains it and checks that nothing was left behind. */
+#ifndef KV_TESTS_HARNESS_H
+#define KV_TESTS_HARNESS_H
+
+#include <criterion/criterion.h>
+#include <curl/curl.h>
+
+#include "fake_backend.h"
+#include "kv/settings.h"
+#include "server.h"
+
+#define TOKEN "test-token"
+
+extern struct kv_settings http_settings; /* change after http_defaults, before http_start */
+extern struct server *http_server;
+extern unsigned short http_port;     /* plaintext */
+extern unsigned short http_tls_port; /* 0 without TLS */
+
+void http_defaults(void);
+void http_start(void);
+/* With TLS too: the settings name cert and key. */
+void http_start_tls(void);
+/* Drains, and expects no holds, no unreleased transaction, no connection. */
+void http_stop(void);
+
+enum version { H1, H2 };
+static const enum version http_versions[] = {H1, H2};
+
+struct answer {
+    long status; /* 0: no answer; `curl_error` says why */
+    CURLcode curl_error;
+    struct kv_buf headers; /* as they came, zero-terminated */
+    struct kv_buf body;    /* zero-terminated behind its end */
+};
+
+struct request {
+    const char *method; /* NULL: GET */
+    const char *path;   /* with its slash */
+    const char *headers[8];
+    struct kv_slice body;
+    bool has_body; /* a PUT of nothing has one too */
+    bool no_token;
+};
+
+struct answer http_ask(enum version version, const struct request *request);
+/* Shorthands with the token. */
+struct answer http_get(enum version version, const char *path, const char *header);
+struct answer http_put(enum version version, const char *path, struct kv_slice body, const char *header);
+struct answer http_method(enum version version, const char *method, const char *path, const char *header);
+/* The value of a header of the answer; "" when it is not there. Overwritten by the next call. */
+const char *http_value(const struct answer *answer, const char *name);
+void answer_free(struct answer *answer);
+
+/* A connected TCP socket, for what curl would never send. */
+int http_connect(void);
+void http_send(int fd, const char *text);
+/* Everything until the server closes, or `wait_ms` without a byte. Zero-terminated. */
+struct kv_buf http_receive(int fd, int wait_ms);
+
+/* Bytes that compress (text) or do not. */
+struct kv_buf http_content(size_t bytes, bool random);
+/* Waits until the condition holds, 10 seconds at most. */
+#define http_wait_until(condition)                                                                                     \
+    do {                                                                                                               \
+        for (int tries = 0; !(condition) && tries < 2000; tries++)                                                     \
+            http_nap(5);                                                                                               \
+        cr_assert((condition), "waited for " #condition);                                                              \
+    } while (0)
+void http_nap(int ms);
+
+#endif

@@ -1,0 +1,121 @@
+/* Goal: TLS serves both protocols by ALPN; a wrong pair stops the start with a sentence that names the variable.
+ * Method: a key and a certificate made by OpenSSL at run time. */
+#include "harness.h"
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tls.h"
+
+static char folder[] = "/tmp/kv-test-tls-XXXXXX";
+static char cert_path[64], key_path[64], other_key_path[64];
+
+static void write_key(EVP_PKEY *key, const char *path)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert(file != NULL && PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1);
+    fclose(file);
+}
+
+static void write_certificate(EVP_PKEY *key, const char *path)
+{
+    X509 *cert = X509_new();
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+    X509_set_pubkey(cert, key);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1,
+                               -1, 0);
+    X509_set_issuer_name(cert, X509_get_subject_name(cert));
+    cr_assert_neq(X509_sign(cert, key, EVP_sha256()), 0);
+    FILE *file = fopen(path, "w");
+    cr_assert(file != NULL && PEM_write_X509(file, cert) == 1);
+    fclose(file);
+    X509_free(cert);
+}
+
+static void setup(void)
+{
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(cert_path, sizeof(cert_path), "%s/cert.pem", folder);
+    snprintf(key_path, sizeof(key_path), "%s/key.pem", folder);
+    snprintf(other_key_path, sizeof(other_key_path), "%s/other.pem", folder);
+    EVP_PKEY *key = EVP_EC_gen("P-256"), *other = EVP_EC_gen("P-256");
+    write_key(key, key_path);
+    write_key(other, other_key_path);
+    write_certificate(key, cert_path);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(other);
+}
+
+static void clean(void)
+{
+    unlink(cert_path);
+    unlink(key_path);
+    unlink(other_key_path);
+    rmdir(folder);
+}
+
+TestSuite(tls, .init = setup, .fini = clean);
+
+static void set(const char *name, const char *value)
+{
+    char why[256];
+    cr_assert_eq(kv_settings_set(&http_settings, name, value, why, sizeof(why)), KV_OK, "%s", why);
+}
+
+static void ask(long wanted_version, long wanted_tls, long expected_version)
+{
+    CURL *curl = curl_easy_init();
+    char url[64];
+    long version = 0, status = 0;
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u/-/healthy", http_tls_port);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, wanted_version);
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, wanted_tls);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_HTTP_VERSION, &version);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    if (expected_version == 0) {
+        cr_expect_eq(code, CURLE_SSL_CONNECT_ERROR, "%d", (int)code);
+    } else {
+        cr_expect_eq(status, 200, "curl %d", (int)code);
+        cr_expect_eq(version, expected_version);
+    }
+    curl_easy_cleanup(curl);
+}
+
+Test(tls, both_protocols)
+{
+    http_defaults();
+    set("TLS_CERT", cert_path);
+    set("TLS_KEY", key_path);
+    http_start_tls();
+    ask(CURL_HTTP_VERSION_2TLS, CURL_SSLVERSION_DEFAULT, CURL_HTTP_VERSION_2_0);
+    ask(CURL_HTTP_VERSION_1_1, CURL_SSLVERSION_DEFAULT, CURL_HTTP_VERSION_1_1);
+    ask(CURL_HTTP_VERSION_2TLS, CURL_SSLVERSION_TLSv1_2 | CURL_SSLVERSION_MAX_TLSv1_2, CURL_HTTP_VERSION_2_0);
+    ask(CURL_HTTP_VERSION_2TLS, CURL_SSLVERSION_TLSv1_1 | CURL_SSLVERSION_MAX_TLSv1_1, 0);
+    struct answer answer = http_get(H1, "/-/healthy", NULL); /* the plaintext address beside it */
+    cr_expect_eq(answer.status, 200);
+    answer_free(&answer);
+    http_stop();
+}
+
+Test(tls, a_wrong_pair_is_named)
+{
+    char why[512];
+    SSL_CTX *context = NULL;
+    cr_expect_eq(tls_new(cert_path, other_key_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect(strstr(why, "TLS_KEY does not belong") != NULL, "%s", why);
+    cr_expect_eq(tls_new("/nonexistent", key_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect(strncmp(why, "TLS_CERT", 8) == 0, "%s", why);
+    cr_expect_eq(tls_new(cert_path, cert_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect(strncmp(why, "TLS_KEY", 7) == 0, "%s", why);
+    cr_expect_null(context);
+}
