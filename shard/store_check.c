@@ -1,0 +1,266 @@
+/* shard/store_check.c -- walks all tables and compares them with each other and with meta.
+ * Does:     1. keys: order, rows, every record of keys and tails reached; 2. objects: rows, no two with one id; 3. blobs: every row
+ *           belongs to an object, to `sweep` or to `staged`, objects have all of theirs; 4. the totals of meta.
+ * Owns:     a list of all object ids while it runs (16 bytes each).
+ * Promises: reads only; names the first fault in one sentence. What this shard cannot know (references from other
+ *           shards' keys) is not checked.
+ * Tests:    unit/shard/test_store.c (deliberate damage). */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blobs.h"
+#include "kv/log.h"
+#include "rows.h"
+#include "store_meta.h"
+
+struct known_object {
+    uint64_t id;
+    uint64_t stored_bytes;
+};
+
+struct check {
+    struct store_txn *txn;
+    struct kv_buf objects; /* struct known_object, ascending */
+    uint64_t keys;
+    uint64_t object_count;     /* rows */
+    uint64_t referenced_count; /* rows that keys refer to */
+    uint64_t stored_bytes;
+    char *why;
+    size_t why_bytes;
+};
+
+__attribute__((format(printf, 2, 3))) static enum kv_err fault(struct check *check, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(check->why, check->why_bytes, format, arguments);
+    va_end(arguments);
+    return KV_CORRUPT;
+}
+
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
+
+static enum kv_err check_key(struct check *check, const struct longkey_walk *walk, struct kv_slice row,
+                             struct kv_buf *before)
+{
+    struct kv_row decoded;
+    struct kv_slice key = kv_slice(walk->key, walk->key_bytes);
+    check->keys++;
+    if (key.bytes == 0 || (check->keys > 1 && kv_slice_compare(kv_buf_peek(before), key) >= 0))
+        return fault(check, "keys: row %" PRIu64 " is out of order", check->keys);
+    if (row_decode_key(row, &decoded) != KV_OK || decoded.txn_id == 0)
+        return fault(check, "keys: row %" PRIu64 " does not decode", check->keys);
+    before->bytes = 0;
+    kv_buf_append(before, key);
+    return KV_OK;
+}
+
+static enum kv_err check_keys(struct check *check)
+{
+    struct longkey_walk *walk = kv_alloc(sizeof *walk);
+    struct kv_buf before = {0};
+    struct kv_slice row;
+    uint64_t keys = 0, tails = 0;
+    enum kv_err err = longkey_seek(check->txn, walk, kv_slice(NULL, 0), &row);
+    while (err == KV_OK) {
+        err = check_key(check, walk, row, &before);
+        if (err == KV_OK)
+            err = longkey_next(check->txn, walk, &row);
+    }
+    if (err == KV_CORRUPT && check->why[0] == '\0')
+        fault(check, "tails: a long key behind row %" PRIu64 " leads nowhere", check->keys);
+    if (err == KV_NOT_FOUND)
+        err = txn_count(check->txn, STORE_KEYS, &keys);
+    if (err == KV_OK)
+        err = txn_count(check->txn, STORE_TAILS, &tails);
+    if (err == KV_OK && walk->records != keys + tails)
+        err = fault(check, "tails: %" PRIu64 " records belong to no key", keys + tails - walk->records);
+    kv_buf_free(&before);
+    free(walk);
+    return err;
+}
+
+/* ---- objects ----------------------------------------------------------------------------------------------------- */
+
+static enum kv_err check_object(struct check *check, struct kv_slice hash, struct kv_slice value)
+{
+    struct kv_object object;
+    check->object_count++;
+    if (hash.bytes != KV_HASH_BYTES || row_decode_object(value, &object) != KV_OK || object.object_id == 0)
+        return fault(check, "objects: row %" PRIu64 " does not decode", check->object_count);
+    struct known_object known = {object.object_id, object.stored_bytes};
+    if (object.refs > 0) { /* one that only an open vote keeps is not counted in meta yet */
+        check->referenced_count++;
+        check->stored_bytes += object.stored_bytes;
+    }
+    kv_buf_append(&check->objects, kv_slice(&known, sizeof known));
+    return KV_OK;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t left = ((const struct known_object *)a)->id, right = ((const struct known_object *)b)->id;
+    return (left > right) - (left < right);
+}
+
+static enum kv_err check_objects(struct check *check)
+{
+    struct kv_slice key, value;
+    enum kv_err err = txn_seek(check->txn, STORE_OBJECTS, kv_slice(NULL, 0), &key, &value);
+    while (err == KV_OK) {
+        err = check_object(check, key, value);
+        if (err == KV_OK)
+            err = txn_next(check->txn, STORE_OBJECTS, &key, &value);
+    }
+    if (err != KV_NOT_FOUND)
+        return err;
+    struct known_object *known = (struct known_object *)(void *)check->objects.data;
+    if (check->object_count > 1)
+        qsort(known, check->object_count, sizeof *known, compare_ids);
+    for (uint64_t i = 1; i < check->object_count; i++)
+        if (known[i].id == known[i - 1].id)
+            return fault(check, "objects: two rows have the object id %" PRIu64, known[i].id);
+    return KV_OK;
+}
+
+/* ---- blobs ------------------------------------------------------------------------------------------------------- */
+
+/* All rows of one id, counted while the walk passes them. */
+struct blob_run {
+    uint64_t id;
+    uint64_t rows;
+    uint64_t bytes;
+    uint64_t short_rows; /* not full ones */
+    bool dense;          /* numbered 0, 1, 2 … */
+};
+
+static enum kv_err in_table(struct check *check, enum store_table table, uint64_t id, bool *out)
+{
+    uint8_t space[8];
+    struct kv_slice value;
+    enum kv_err err = txn_get(check->txn, table, row_encode_id(id, space), &value);
+    if (err == KV_OK && value.bytes != 8)
+        return fault(check, "object id %" PRIu64 ": its row in sweep or staged is damaged", id);
+    *out = err == KV_OK;
+    return err == KV_NOT_FOUND ? KV_OK : err;
+}
+
+static enum kv_err check_orphan(struct check *check, const struct blob_run *run)
+{
+    bool swept = false, staged = false;
+    enum kv_err err = in_table(check, STORE_SWEEP, run->id, &swept);
+    if (err == KV_OK)
+        err = in_table(check, STORE_STAGED, run->id, &staged);
+    if (err == KV_OK && !swept && !staged)
+        err = fault(check, "blobs: object id %" PRIu64 " has %" PRIu64 " rows and no owner", run->id, run->rows);
+    if (err == KV_OK && swept && staged)
+        err = fault(check, "object id %" PRIu64 " is in sweep and in staged", run->id);
+    return err;
+}
+
+static enum kv_err check_owned(struct check *check, const struct blob_run *run, const struct known_object *object)
+{
+    bool swept = false, staged = false;
+    enum kv_err err = in_table(check, STORE_SWEEP, run->id, &swept);
+    if (err == KV_OK)
+        err = in_table(check, STORE_STAGED, run->id, &staged);
+    if (err == KV_OK && (swept || staged))
+        err = fault(check, "object id %" PRIu64 " is in use and in %s", run->id, swept ? "sweep" : "staged");
+    uint64_t rows = (object->stored_bytes + KV_BLOB_ROW_BYTES - 1) / KV_BLOB_ROW_BYTES;
+    uint64_t short_rows = object->stored_bytes % KV_BLOB_ROW_BYTES != 0;
+    if (err == KV_OK &&
+        (run->rows != rows || run->bytes != object->stored_bytes || !run->dense || run->short_rows != short_rows))
+        err = fault(check,
+                    "blobs: object id %" PRIu64 " has %" PRIu64 " bytes in %" PRIu64 " rows, not %" PRIu64
+                    " bytes in %" PRIu64,
+                    run->id, run->bytes, run->rows, object->stored_bytes, rows);
+    return err;
+}
+
+/* The run has ended: who owns it? `*next` walks the objects beside the blobs, both in id order. */
+static enum kv_err check_run(struct check *check, const struct blob_run *run, uint64_t *next)
+{
+    const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
+    for (; *next < check->object_count && (run->rows == 0 || known[*next].id < run->id); ++*next)
+        if (known[*next].stored_bytes > 0)
+            return fault(check, "blobs: object id %" PRIu64 " has no rows", known[*next].id);
+    if (run->rows == 0)
+        return KV_OK;
+    if (*next == check->object_count || known[*next].id != run->id)
+        return check_orphan(check, run);
+    return check_owned(check, run, &known[(*next)++]);
+}
+
+static enum kv_err check_blobs(struct check *check)
+{
+    struct blob_run run = {0};
+    struct kv_slice key, value;
+    uint64_t next = 0;
+    enum kv_err err = txn_seek(check->txn, STORE_BLOBS, kv_slice(NULL, 0), &key, &value);
+    for (; err == KV_OK; err = txn_next(check->txn, STORE_BLOBS, &key, &value)) {
+        uint64_t id;
+        uint32_t number;
+        if (!blobs_split_key(key, &id, &number) || value.bytes == 0 || value.bytes > KV_BLOB_ROW_BYTES)
+            return fault(check, "blobs: a row behind object id %" PRIu64 " is malformed", run.id);
+        if (id != run.id && run.rows > 0 && (err = check_run(check, &run, &next)) != KV_OK)
+            return err;
+        if (id != run.id)
+            run = (struct blob_run){.id = id, .dense = true};
+        run.dense = run.dense && number == run.rows;
+        run.rows++;
+        run.bytes += value.bytes;
+        run.short_rows += value.bytes != KV_BLOB_ROW_BYTES;
+    }
+    if (err == KV_NOT_FOUND && run.rows > 0)
+        err = check_run(check, &run, &next);
+    if (err == KV_OK || err == KV_NOT_FOUND)
+        err = check_run(check, &(struct blob_run){0}, &next); /* objects behind the last row */
+    return err;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
+
+static enum kv_err check_meta(struct check *check)
+{
+    struct store_meta meta;
+    uint64_t node_id_next;
+    enum kv_err err = store_meta_get(check->txn, &meta, &node_id_next);
+    if (err != KV_OK)
+        return err == KV_CORRUPT ? fault(check, "meta: a row is missing or damaged") : err;
+    const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
+    uint64_t id_max = check->object_count > 0 ? known[check->object_count - 1].id : 0;
+    if (meta.keys != check->keys)
+        return fault(check, "meta: %" PRIu64 " keys, %" PRIu64 " found", meta.keys, check->keys);
+    if (meta.objects != check->referenced_count)
+        return fault(check, "meta: %" PRIu64 " objects, %" PRIu64 " found", meta.objects, check->referenced_count);
+    if (meta.stored_bytes != check->stored_bytes)
+        return fault(check, "meta: %" PRIu64 " stored bytes, %" PRIu64 " found", meta.stored_bytes,
+                     check->stored_bytes);
+    if (id_max >= meta.object_id_next)
+        return fault(check, "meta: the next object id is %" PRIu64 ", but %" PRIu64 " is in use", meta.object_id_next,
+                     id_max);
+    return KV_OK;
+}
+
+enum kv_err store_check(struct store *store, char *why, size_t why_bytes)
+{
+    struct check check = {.txn = store->reader, .why = why, .why_bytes = why_bytes};
+    why[0] = '\0';
+    enum kv_err err = store_read_begin(store);
+    if (err != KV_OK)
+        return err;
+    err = check_keys(&check);
+    if (err == KV_OK)
+        err = check_objects(&check);
+    if (err == KV_OK)
+        err = check_blobs(&check);
+    if (err == KV_OK)
+        err = check_meta(&check);
+    store_read_end(store);
+    kv_buf_free(&check.objects);
+    if (err != KV_OK && why[0] == '\0')
+        snprintf(why, why_bytes, "data.mdb cannot be read: %s", kv_err_text(err));
+    return err;
+}

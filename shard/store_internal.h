@@ -1,0 +1,65 @@
+/* shard/store_internal.h -- tables and transactions as the store's own files see them: the rim around LMDB.
+ * Does:     names the tables; get, seek, next, put and delete on them inside a transaction. Implemented in store.c, the only
+ *           file that includes lmdb.h; used by store_*.c, longkey.c and blobs.c and by nobody outside the store.
+ * Promises: values and keys given back are peeks into the map: in a read transaction valid to its end, in a write
+ *           transaction until the next change of any table. txn_get leaves the place of txn_seek and txn_next alone in a
+ *           read transaction; in a write transaction it moves it.
+ * Fails:    KV_NOT_FOUND, KV_NO_SPACE, KV_CORRUPT, KV_IO. After any but the first a write transaction can only be aborted.
+ * Tests:    unit/shard/test_store.c. */
+#ifndef KV_SHARD_STORE_INTERNAL_H
+#define KV_SHARD_STORE_INTERNAL_H
+
+#include "longkey.h"
+#include "store.h"
+
+/* keys     key, or its beginning (longkey.h) -> key row, or node id
+ * tails    node id 8 BE || further part of the key -> the same
+ * objects  SHA-256 -> object row
+ * blobs    object id 8 BE || number of the row 4 BE -> up to KV_BLOB_ROW_BYTES stored bytes, all but the last row full
+ * sweep    object id 8 BE -> stored bytes u64: content that nothing refers to, its blob rows wait to be deleted
+ * staged   object id 8 BE -> bytes so far u64: content that no object row has adopted yet
+ * meta     "identity", "meta", "intents" (store_meta.h) */
+enum store_table {
+    STORE_KEYS,
+    STORE_TAILS,
+    STORE_OBJECTS,
+    STORE_BLOBS,
+    STORE_SWEEP,
+    STORE_STAGED,
+    STORE_META,
+    STORE_TABLES
+};
+
+struct store_env;
+struct store_txn;
+
+struct store {
+    struct store_env *env;
+    struct store_txn *reader; /* loop thread: renewed by store_read_begin */
+    bool reading;
+    struct longkey_walk walk; /* where store_next_key goes on */
+};
+
+/* Write transactions: one at a time, [applier] and store_open. */
+enum kv_err txn_begin_write(struct store_env *env, struct store_txn **out);
+/* Durable when it returns KV_OK. Ends the transaction whatever happens, and sets *txn to NULL. */
+enum kv_err txn_commit(struct store_txn **txn);
+void txn_abort(struct store_txn **txn);
+/* The usual end: commits when `err` is KV_OK, aborts otherwise; returns the first error. */
+enum kv_err txn_end(struct store_txn **txn, enum kv_err err);
+
+enum kv_err txn_get(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice *value);
+/* The first row with a key >= `from`, and the row behind the last one that seek or next gave. */
+enum kv_err txn_seek(struct store_txn *txn, enum store_table table, struct kv_slice from, struct kv_slice *key,
+                     struct kv_slice *value);
+enum kv_err txn_next(struct store_txn *txn, enum store_table table, struct kv_slice *key, struct kv_slice *value);
+enum kv_err txn_last(struct store_txn *txn, enum store_table table, struct kv_slice *key, struct kv_slice *value);
+enum kv_err txn_put(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice value);
+/* As txn_put for a key that is greater than all in the table: pages are filled to the brim. KV_IO if it is not. */
+enum kv_err txn_append(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice value);
+enum kv_err txn_delete(struct store_txn *txn, enum store_table table, struct kv_slice key);
+/* Deletes the row that seek or next gave; txn_next then gives the one behind it. */
+enum kv_err txn_delete_current(struct store_txn *txn, enum store_table table);
+enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *rows);
+
+#endif

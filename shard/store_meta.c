@@ -1,0 +1,99 @@
+/* shard/store_meta.c -- see store_meta.h. */
+#include "store_meta.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "kv/log.h"
+
+#define STORE_ID_BYTES 32u
+#define IDENTITY_BYTES (3 * 8 + STORE_ID_BYTES)
+#define META_NUMBERS 6u
+
+static void put_numbers(uint8_t *at, const uint64_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t little = htole64(numbers[i]);
+        memcpy(at + i * 8, &little, sizeof little);
+    }
+}
+
+static void take_numbers(const uint8_t *at, uint64_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&numbers[i], at + i * 8, sizeof *numbers);
+        numbers[i] = le64toh(numbers[i]);
+    }
+}
+
+enum kv_err store_meta_create(struct store_txn *txn, const struct store_identity *identity)
+{
+    uint8_t space[IDENTITY_BYTES];
+    uint64_t numbers[3] = {STORE_FORMAT_VERSION, identity->shard_index, identity->shard_count};
+    kv_assert(strlen(identity->store_id) == STORE_ID_BYTES);
+    put_numbers(space, numbers, 3);
+    memcpy(space + 24, identity->store_id, STORE_ID_BYTES);
+    enum kv_err err = txn_put(txn, STORE_META, kv_slice_text("identity"), kv_slice(space, sizeof space));
+    return err == KV_OK ? store_meta_put(txn, &(struct store_meta){.object_id_next = 1}, 1) : err;
+}
+
+static enum kv_err refuse(char *why, size_t why_bytes, const char *what, uint64_t found, uint64_t wanted)
+{
+    snprintf(why, why_bytes, "the files were made %s %" PRIu64 ", not %" PRIu64, what, found, wanted);
+    return KV_INVALID;
+}
+
+enum kv_err store_meta_check(struct store_txn *txn, const struct store_identity *identity, char *why, size_t why_bytes)
+{
+    struct kv_slice value;
+    uint64_t numbers[3];
+    enum kv_err err = txn_get(txn, STORE_META, kv_slice_text("identity"), &value);
+    if (err == KV_NOT_FOUND || (err == KV_OK && value.bytes != IDENTITY_BYTES)) {
+        snprintf(why, why_bytes, "data.mdb does not say whose it is: its row \"identity\" is missing or damaged");
+        return KV_CORRUPT;
+    }
+    if (err != KV_OK)
+        return err;
+    take_numbers(value.data, numbers, 3);
+    if (numbers[0] != STORE_FORMAT_VERSION)
+        return refuse(why, why_bytes, "with format version", numbers[0], STORE_FORMAT_VERSION);
+    if (numbers[2] != identity->shard_count)
+        return refuse(why, why_bytes, "with a number of shards of", numbers[2], identity->shard_count);
+    if (numbers[1] != identity->shard_index)
+        return refuse(why, why_bytes, "by shard", numbers[1], identity->shard_index);
+    if (strlen(identity->store_id) == STORE_ID_BYTES &&
+        memcmp(value.data + 24, identity->store_id, STORE_ID_BYTES) == 0)
+        return KV_OK;
+    snprintf(why, why_bytes, "the files belong to the store %.32s, not to %s", (const char *)value.data + 24,
+             identity->store_id);
+    return KV_INVALID;
+}
+
+enum kv_err store_meta_get(struct store_txn *txn, struct store_meta *out, uint64_t *node_id_next)
+{
+    struct kv_slice value, intents;
+    uint64_t numbers[META_NUMBERS];
+    enum kv_err err = txn_get(txn, STORE_META, kv_slice_text("meta"), &value);
+    if (err == KV_OK && value.bytes != sizeof numbers)
+        err = KV_CORRUPT;
+    if (err != KV_OK)
+        return err == KV_NOT_FOUND ? KV_CORRUPT : err;
+    take_numbers(value.data, numbers, META_NUMBERS);
+    err = txn_get(txn, STORE_META, kv_slice_text("intents"), &intents);
+    if (err != KV_OK)
+        return err == KV_NOT_FOUND ? KV_CORRUPT : err;
+    *out = (struct store_meta){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], intents};
+    *node_id_next = numbers[5];
+    return KV_OK;
+}
+
+enum kv_err store_meta_put(struct store_txn *txn, const struct store_meta *meta, uint64_t node_id_next)
+{
+    uint8_t space[META_NUMBERS * 8];
+    uint64_t numbers[META_NUMBERS] = {meta->position, meta->object_id_next, meta->keys,
+                                      meta->objects,  meta->stored_bytes,   node_id_next};
+    put_numbers(space, numbers, META_NUMBERS);
+    enum kv_err err = txn_put(txn, STORE_META, kv_slice_text("meta"), kv_slice(space, sizeof space));
+    return err == KV_OK ? txn_put(txn, STORE_META, kv_slice_text("intents"), meta->intents) : err;
+}
