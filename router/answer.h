@@ -2,7 +2,7 @@
  * Does:     errors (status, code, sentence; text or JSON by Accept), small bodies, response headers, X-Request-Id.
  * Promises: every answer carries X-Request-Id; each status of 400 and up a body that names the cause; 401 its
  *           WWW-Authenticate, 429 and 503 a Retry-After. After an answer_* call the exchange may be gone: return at once.
- * Tests:    http/test_errors.c. */
+ * Tests:    http/test_http_errors.c. */
 #ifndef KV_ROUTER_ANSWER_H
 #define KV_ROUTER_ANSWER_H
 

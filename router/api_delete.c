@@ -1,5 +1,5 @@
 /* router/api_delete.c -- DELETE /{key}: 204 when the key existed, 404 when not, 412 when a condition does not hold.
- * Tests: http/test_values.c. */
+ * Tests: http/test_http_values.c. */
 #include "answer.h"
 #include "api.h"
 #include "write.h"

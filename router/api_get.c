@@ -5,7 +5,7 @@
  * Promises: headers leave only when the first frame has proved good; later damage breaks the answer off, so that no client
  *           takes a part for the whole.
  * Fails:    content gone before the first byte (overwritten meanwhile): read again, GET_TRIES_MAX times, then 503.
- * Tests:    http/test_values.c, http/test_large.c, http/test_disconnects.c. */
+ * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */
 #include <time.h>
 
 #include "accept.h"

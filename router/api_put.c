@@ -3,7 +3,7 @@
  *           X-Content-Sha256; then write.h.
  * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
  *           as it is, and no client shall believe otherwise.
- * Tests:    http/test_values.c, http/test_large.c, http/test_disconnects.c. */
+ * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */
 #include <stdlib.h>
 
 #include "answer.h"

@@ -1,6 +1,6 @@
 /* router/api_status.c -- GET /-/healthy and GET /-/ready: the two questions that need no token.
  * Promises: healthy answers while the loop runs; ready is 200 only when the backend says so, else 503 with its sentence.
- * Tests:    http/test_errors.c. */
+ * Tests:    http/test_http_errors.c. */
 #include "answer.h"
 #include "api.h"
 #include "thread.h"

@@ -1,7 +1,7 @@
 /* router/auth.h -- is this request allowed at all? A bearer token, compared in constant time.
  * Does:     parses `Authorization: Bearer <token>` (the scheme in any case) and compares the SHA-256 of both tokens, so
  *           that neither the length nor a shared beginning shows in the time it takes. The token itself is not kept.
- * Tests:    unit/router/test_auth.c, http/test_errors.c. */
+ * Tests:    unit/router/test_auth.c, http/test_http_errors.c. */
 #ifndef KV_ROUTER_AUTH_H
 #define KV_ROUTER_AUTH_H
 

@@ -2,7 +2,7 @@
  * Does:     reads the four headers once; decides for GET and HEAD against a row; for PUT and DELETE says what the backend must
  *           check in the same step as the write, or that the row must be looked at first.
  * Promises: for a write nothing is decided on a row that may have changed: what was decided is pinned by backend_op.match.
- * Tests:    unit/router/test_condition.c, http/test_values.c. */
+ * Tests:    unit/router/test_condition.c, http/test_http_values.c. */
 #ifndef KV_ROUTER_CONDITION_H
 #define KV_ROUTER_CONDITION_H
 

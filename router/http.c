@@ -28,7 +28,8 @@ static struct kv_slice join(struct exchange *exchange, struct kv_slice list, str
 {
     uint8_t *joined = http_alloc(exchange, list.bytes + 2 + more.bytes);
     memcpy(joined, list.data, list.bytes);
-    memcpy(joined + list.bytes, ", ", 2);
+    joined[list.bytes] = ',';
+    joined[list.bytes + 1] = ' ';
     memcpy(joined + list.bytes + 2, more.data, more.bytes);
     return kv_slice(joined, list.bytes + 2 + more.bytes);
 }

@@ -2,7 +2,7 @@
  * Does:     duplicates the inherited listening sockets into the loop, accepts, counts connections.
  * Promises: at most server->connections_max connections per loop: at the brim, or without descriptors, the listeners pause (the
  *           kernel's backlog holds what comes) and go on when a connection has ended, or 100 ms later.
- * Tests:    http/test_connections.c. */
+ * Tests:    http/test_http_connections.c. */
 #ifndef KV_ROUTER_LISTEN_H
 #define KV_ROUTER_LISTEN_H
 
@@ -21,7 +21,7 @@ struct listeners {
     struct router_thread *thread;
     struct listener plain;
     struct listener tls;
-    size_t connections;
+    _Atomic size_t connections;
     bool paused;
     h2o_timeout_entry_t resume; /* linked while paused for want of descriptors */
 };

@@ -3,7 +3,7 @@
  * Promises: SIGTERM answers what is under way, at most DRAIN_WAIT_MS, then exits 0 whatever hangs (a client can make a loop of
  *           libh2o spin: the deadline belongs to this thread, not to a loop).
  * Fails:    a wrong TLS pair: one line, KV_EXIT_CONFIG.
- * Tests:    system/, http/test_drain.c (server.c). */
+ * Tests:    system/, http/test_http_drain.c (server.c). */
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>

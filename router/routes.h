@@ -1,7 +1,7 @@
 /* router/routes.h -- which names the server keeps for itself, and who answers what: one row each.
  * A row's path is the decoded key (`batch` is /batch). Names that begin with `-/` are reserved even without a row; every
  * other key is a value. A row without a handler is a reserved name that answers 404 to its own methods.
- * Tests: http/test_errors.c. */
+ * Tests: http/test_http_errors.c. */
 #ifndef KV_ROUTER_ROUTES_H
 #define KV_ROUTER_ROUTES_H
 

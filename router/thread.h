@@ -1,9 +1,9 @@
 /* router/thread.h -- one event loop of the router, and everything that belongs to it alone.
  * Does:     makes h2o's context, backend, codec and listeners on its own thread, runs the loop, drains it.
- * Owns:     all of struct router_thread; nothing in it is touched by another thread except through `control`.
+ * Owns:     all of struct router_thread; another thread reads its atomic counters and else talks to it through `control`.
  * Promises: a drain closes the listeners, lets uploads and requests under way end, says GOAWAY or `Connection: close`, and cuts
  *           idle HTTP/1 connections. A loop that is through stays parked: the process is about to end.
- * Tests:    http/test_drain.c. */
+ * Tests:    http/test_http_drain.c. */
 #ifndef KV_ROUTER_THREAD_H
 #define KV_ROUTER_THREAD_H
 
@@ -29,10 +29,10 @@ struct router_thread {
     h2o_multithread_receiver_t worked;  /* results of work.h */
     h2o_multithread_receiver_t control; /* thread_drain */
     h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */
-    size_t exchanges;                   /* requests that a handler has */
+    _Atomic size_t exchanges;           /* requests that a handler has */
     size_t exchanges_h2;
-    uint64_t random;         /* state of the request ids */
-    uint64_t frames_corrupt; /* stored frames that failed their checksum */
+    uint64_t random;                 /* state of the request ids */
+    _Atomic uint64_t frames_corrupt; /* stored frames that failed their checksum */
     struct {
         bool asked;
         bool announced; /* GOAWAY and Connection: close */

@@ -1,7 +1,7 @@
 /* router/tls.h -- the TLS side of the router: one OpenSSL context for all threads.
  * Does:     loads chain and key, TLS 1.2 and later, ALPN h2 and http/1.1.
  * Fails:    with one sentence that names TLS_CERT or TLS_KEY; the start is wrong, nothing is served.
- * Tests:    http/test_tls.c. */
+ * Tests:    http/test_http_tls.c. */
 #ifndef KV_ROUTER_TLS_H
 #define KV_ROUTER_TLS_H
 

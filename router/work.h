@@ -8,7 +8,7 @@
  *           let through alone.
  * Promises: on_done runs exactly once per submitted job, on the asking loop, never from within work_submit. After work_cancel
  *           the content is not touched any more.
- * Tests:    unit/router/test_work.c, http/test_large.c, http/test_disconnects.c. */
+ * Tests:    unit/router/test_work.c, http/test_http_large.c, http/test_http_disconnects.c. */
 #ifndef KV_ROUTER_WORK_H
 #define KV_ROUTER_WORK_H
 

@@ -3,7 +3,7 @@
  *           evaluated on a read and pinned, and again when the row changed in between (WRITE_TRIES_MAX times, then 429).
  * Owns:     itself, counted: the exchange's part ends with the exchange, the backend's with its release. What the transaction
  *           refers to lives as long as either.
- * Tests:    http/test_values.c, http/test_disconnects.c. */
+ * Tests:    http/test_http_values.c, http/test_http_disconnects.c. */
 #ifndef KV_ROUTER_WRITE_H
 #define KV_ROUTER_WRITE_H
 

@@ -1,5 +1,5 @@
 /* Goal: conditions are decided as RFC 9110, 13 says, and what a write decided is pinned for the backend.
- * Method: tables over conditions made by hand; the headers themselves are read in http/test_values.c. */
+ * Method: tables over conditions made by hand; the headers themselves are read in http/test_http_values.c. */
 #include <criterion/criterion.h>
 
 #include "condition.h"

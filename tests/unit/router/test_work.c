@@ -1,5 +1,6 @@
 /* Goal: large contents come back hashed and encoded, once each, however many there are and whoever gives up; memory stays bounded.
- * Method: a real loop in this thread and the real worker; contents are freed the moment their job is cancelled, as libh2o does. */
+ * Method: a real loop in this thread and the real worker; contents are freed the moment their job is cancelled, as libh2o does.
+ * Runs under the thread sanitizer too (label tsan). */
 #include <criterion/criterion.h>
 #include <h2o.h>
 #include <stdlib.h>
