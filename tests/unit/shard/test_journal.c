@@ -28,7 +28,7 @@ struct place {
     uint64_t expected; /* next position that replay must give */
     uint64_t replayed;
     size_t (*body_bytes)(uint64_t position);
-    bool interval;
+    uint64_t interval_ms; /* 0: flush every group */
     char why[256];
 };
 
@@ -126,7 +126,7 @@ static enum kv_err on_record(void *ctx, uint64_t position, uint32_t type, struct
 
 static enum kv_err place_open(struct place *place)
 {
-    struct journal_options options = {place->fd, place->applied, !place->interval, 20};
+    struct journal_options options = {place->fd, place->applied, place->interval_ms == 0, place->interval_ms};
     place->expected = place->applied + 1;
     place->replayed = 0;
     return journal_open_with(&options, &test_ops, SEGMENT_BYTES, on_record, place, place->why, sizeof place->why,
@@ -214,6 +214,19 @@ static unsigned count_files(const struct place *place, const char *prefix)
         count += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
     closedir(dir);
     return count;
+}
+
+/* The thread has made all spares that it keeps ready, and zeroed them. */
+static void wait_for_spares(const struct place *place)
+{
+    for (unsigned i = 0; i < 2000 && count_files(place, "spare-") < JOURNAL_SPARES_READY; i++)
+        usleep(10000);
+    cr_assert_eq(count_files(place, "spare-"), JOURNAL_SPARES_READY);
+    int before = -1;
+    for (unsigned i = 0; i < 100 && before != atomic_load(&flushes); i++) {
+        before = atomic_load(&flushes);
+        usleep(50000);
+    }
 }
 
 /* ---- what was written comes back ---------------------------------------------------------------------------------- */
@@ -589,10 +602,9 @@ Test(journal, unflushed_groups_may_be_lost_in_any_order)
     struct place place;
     char path[160];
     place_init(&place);
-    place.interval = true;
+    place.interval_ms = 60000;
     cr_assert_eq(place_open(&place), KV_OK);
     append_groups(&place, 1); /* begins the segment: flushed */
-    usleep(60000);
     append_groups(&place, 6);
     journal_close(&place.journal);
     segment_path(&place, 1, path);
@@ -600,7 +612,7 @@ Test(journal, unflushed_groups_may_be_lost_in_any_order)
     file_read(path, file, sizeof file);
     uint64_t flushed; /* what the last group says was on disk before it */
     memcpy(&flushed, file + 7 * JOURNAL_BLOCK_BYTES + 24, 8);
-    cr_assert_lt(flushed, 5, "the machine is too slow for this test");
+    cr_assert_eq(flushed, 1);
     flip(path, 5 * JOURNAL_BLOCK_BYTES + 2); /* group 5 of 7 */
     cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);
     cr_expect_eq(place.replayed, 4);
@@ -615,17 +627,18 @@ Test(journal, interval_flushes_by_the_clock)
 {
     struct place place;
     place_init(&place);
-    place.interval = true;
+    place.interval_ms = 1000;
     cr_assert_eq(place_open(&place), KV_OK);
     append_groups(&place, 1);
-    usleep(100000); /* the spares are made meanwhile */
+    wait_for_spares(&place);
     int before = atomic_load(&flushes);
     for (unsigned i = 0; i < 10; i++)
         append_groups(&place, 1);
     cr_expect_leq(atomic_load(&flushes) - before, 5, "not one flush per group");
     before = atomic_load(&flushes);
     append_groups(&place, 1);
-    usleep(100000);
+    for (unsigned i = 0; i < 1000 && atomic_load(&flushes) == before; i++)
+        usleep(10000);
     cr_expect_gt(atomic_load(&flushes), before, "and not none");
     place_free(&place);
 }
@@ -693,12 +706,15 @@ Test(journal, many_records_share_flushes)
     }
     cr_assert(wait_durable(place.journal, 15000));
     struct journal_stats stats;
-    usleep(20000);
     journal_stats(place.journal, &stats);
+    for (unsigned i = 0; i < 1000 && stats.records < 15000; i++) { /* they follow the report of the position */
+        usleep(1000);
+        journal_stats(place.journal, &stats);
+    }
     cr_expect_eq(stats.records, 15000);
     cr_expect_lt(stats.groups, 3000);
     cr_expect_gt(stats.bytes, 15000 * 8);
-    cr_expect_gt(stats.flush_ns_max, 0);
+    cr_expect_gt(stats.flush_ns, 0);
     journal_close(&place.journal);
     place.applied = released;
     cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);
@@ -771,8 +787,7 @@ Test(journal, a_full_disk)
     place_init(&place);
     cr_assert_eq(place_open(&place), KV_OK);
     append_groups(&place, 1);
-    usleep(100000); /* three spares are there */
-    cr_expect_eq(count_files(&place, "spare-"), JOURNAL_SPARES_READY);
+    wait_for_spares(&place);
     atomic_store(&fail_allocate, ENOSPC);
     atomic_store(&free_bytes, 0);
     place.body_bytes = mixed_bodies;
