@@ -27,8 +27,8 @@ enum core_record {
 struct core_world {
     void *ctx;
     /* Starts an answer and returns the buffer to append the body to; answer_end ends it. It may leave once record `position` is
-     * durable (0: at once). Answers of one session leave in the order they were made. A session that is gone gets a
-     * buffer all the same, thrown away. */
+     * durable (0: at once). An answer that need not wait overtakes those of its session that do (shard/outbox.h): requests are
+     * matched by id, nobody counts on their order. A session that is gone gets a buffer all the same, thrown away. */
     struct kv_buf *(*answer_begin)(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id,
                                    uint64_t position);
     void (*answer_end)(void *ctx);

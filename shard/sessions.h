@@ -2,8 +2,9 @@
  * Does:     accepts, reads, cuts into frames, hands requests to the handler; fences routers of an older epoch; holds answers
  *           until the journal has what they rest on (outbox.h); writes each session's answers of a turn together.
  * Owns:     the listening socket's watch, the connections, their buffers. A session id is never reused and never 0.
- * Promises: the first message of a session is HELLO. A HELLO with a newer epoch closes every session of an older one, with all
- *           that was not read from it, before it is answered; one with an older epoch is answered with the newer and closed.
+ * Promises: the first message of a session is HELLO. A HELLO closes every session of an older epoch, and the last one of
+ *           the same router thread, with all that was not read from it, before it is answered; a HELLO with an older
+ *           epoch is answered with the newer and closed.
  * Limits:   below. A session with too much waiting (answers, staged content) is not read from until half of it is gone.
  * Fails:    a peer that breaks the protocol is closed and logged.
  * Tests:    unit/shard/test_sessions.c, unit/shard/test_serve.c. */

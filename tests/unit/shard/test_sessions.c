@@ -142,8 +142,13 @@ static void say_hello(struct peer *peer, struct kv_msg_hello hello)
 
 static struct kv_msg_hello hello_of(uint64_t epoch)
 {
-    return (struct kv_msg_hello){
-        .version = KV_WIRE_VERSION, .role = KV_ROLE_ROUTER, .shard_index = 1, .shard_count = 2, .epoch = epoch};
+    static uint64_t thread_index; /* each peer is another thread, unless a test says otherwise */
+    return (struct kv_msg_hello){.version = KV_WIRE_VERSION,
+                                 .role = KV_ROLE_ROUTER,
+                                 .shard_index = 1,
+                                 .shard_count = 2,
+                                 .epoch = epoch,
+                                 .thread_index = thread_index++};
 }
 
 static void put_fetch(struct kv_buf *buf, uint64_t request_id)
@@ -335,6 +340,28 @@ Test(sessions, what_an_older_router_had_sent_is_not_read_any_more)
     cr_expect_eq(rig->messages, before);
     peer_free(&old);
     peer_free(&new);
+    rig_free(rig);
+}
+
+Test(sessions, a_new_link_of_a_thread_ends_its_last_one)
+{
+    struct rig *rig = rig_new();
+    struct kv_msg_hello hello = hello_of(1);
+    struct peer first = peer_new(rig), other = greeted(rig, 1);
+    say_hello(&first, hello);
+    cr_assert_eq(hear_hello(&first).epoch, 1u);
+    struct peer again = peer_new(rig);
+    say_hello(&again, hello);
+    cr_assert_eq(hear_hello(&again).epoch, 1u);
+    cr_expect_eq(rig->closed, 1u, "before the new link was answered");
+    cr_expect(hung_up(&first));
+    say_fetch(&other, 8);
+    cr_expect_eq(next_id(&other, TURNS_MAX), 8u, "other threads are not disturbed");
+    say_fetch(&again, 9);
+    cr_expect_eq(next_id(&again, TURNS_MAX), 9u);
+    peer_free(&first);
+    peer_free(&other);
+    peer_free(&again);
     rig_free(rig);
 }
 

@@ -1,0 +1,102 @@
+/* shard/check.c -- see check.h. */
+#include "check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kv/log.h"
+#include "kv/settings.h"
+#include "recover.h"
+
+#define CHECK_FAULT 1
+#define PATH_BYTES_MAX 4096
+#define STORE_ID_BYTES 32
+
+/* A core that only replays asks nothing of the world but rows. */
+static void world_failed(void *ctx, enum kv_err err, const char *what)
+{
+    (void)ctx;
+    printf("%s: %s\n", what, kv_err_text(err));
+    exit(CHECK_FAULT);
+}
+
+static enum kv_err check_shard(const char *path, const struct store_identity *identity, char *why, size_t why_bytes,
+                               struct core_stats *stats, uint64_t *records)
+{
+    struct recovered on = {0};
+    struct core_world world = {.ctx = &on, .failed = world_failed};
+    recovered_world(&world);
+    struct recover_options options = {.path = path,
+                                      .identity = identity,
+                                      .map_bytes = 256 * KV_GIB, /* the default; only address space */
+                                      .core = {.shard_index = (unsigned)identity->shard_index,
+                                               .shard_count = (unsigned)identity->shard_count,
+                                               .overlay_bytes_max = UINT64_MAX / 2}, /* nothing is applied */
+                                      .flush = true};
+    enum kv_err err = recover(&options, &world, why, why_bytes, &on);
+    if (err != KV_OK)
+        return err;
+    core_stats(on.core, stats);
+    *records = on.records;
+    recovered_read_end(&on); /* it opens its own snapshot */
+    err = store_check(on.store, why, why_bytes);
+    recovered_close(&on);
+    return err;
+}
+
+static bool print_shard(const char *path, const struct store_identity *identity)
+{
+    char why[512] = "", shard_path[PATH_BYTES_MAX];
+    struct core_stats stats = {0};
+    uint64_t records = 0;
+    unsigned long long index = identity->shard_index;
+    snprintf(shard_path, sizeof(shard_path), "%s/shard-%llu", path, index);
+    if (check_shard(shard_path, identity, why, sizeof(why), &stats, &records) != KV_OK) {
+        printf("shard %llu: %s\n", index, why);
+        return false;
+    }
+    printf("shard %llu keys %llu objects %llu stored_bytes %llu journal_records %llu: ok\n", index,
+           (unsigned long long)stats.keys, (unsigned long long)stats.objects, (unsigned long long)stats.stored_bytes,
+           (unsigned long long)records);
+    return true;
+}
+
+/* The supervisor's file, three lines. */
+static bool read_identity(const char *path, unsigned *shard_count, char id[STORE_ID_BYTES + 1])
+{
+    char file_path[PATH_BYTES_MAX];
+    snprintf(file_path, sizeof(file_path), "%s/store", path);
+    FILE *file = fopen(file_path, "re");
+    if (file == NULL) {
+        printf("%s: %m\n", file_path);
+        return false;
+    }
+    int fields = fscanf(file, "format 1\nshards %9u\nid %32[0-9a-f]\n", shard_count, id);
+    fclose(file);
+    if (fields != 2 || *shard_count < 1 || *shard_count > KV_SHARDS_MAX) {
+        *shard_count = 0;
+        printf("%s: damaged, or of another version\n", file_path);
+        return false;
+    }
+    return true;
+}
+
+static bool check_store(const char *path)
+{
+    unsigned shard_count = 0;
+    char id[STORE_ID_BYTES + 1] = "";
+    bool whole = read_identity(path, &shard_count, id);
+    for (unsigned i = 0; i < shard_count; i++) {
+        struct store_identity identity = {.shard_index = i, .shard_count = shard_count, .store_id = id};
+        whole = print_shard(path, &identity) && whole;
+    }
+    return whole;
+}
+
+int check_stores(const char *const *paths, size_t count)
+{
+    bool whole = true;
+    for (size_t i = 0; i < count; i++)
+        whole = check_store(paths[i]) && whole;
+    return whole ? 0 : CHECK_FAULT;
+}

@@ -1,0 +1,82 @@
+/* shard/counters.h -- every number a shard reports, in one table: the body of KV_MSG_COUNTERS, what /metrics is made of.
+ * Does:     reads the process's own numbers, writes the table. A COUNTER only grows while the process lives (the metrics
+ *           of the router carry it over a restart); a GAUGE is what is now; a PEAK is the largest since it was last asked.
+ * Tests:    unit/shard/test_serve.c. */
+#ifndef KV_SHARD_COUNTERS_H
+#define KV_SHARD_COUNTERS_H
+
+#include "applier.h"
+#include "core.h"
+#include "journal.h"
+#include "store.h"
+
+struct counters {
+    struct core_stats core;
+    struct journal_stats journal;
+    struct store_usage store;
+    struct applier_stats applier;
+    uint64_t journal_position, journal_durable, replayed_records;
+    uint64_t sessions, epoch, full, uptime_ms;
+    uint64_t cpu_us, rss_bytes, fds; /* counters_read_process */
+};
+
+#define COUNTERS_TABLE(X) /* name  kind  member of struct counters  help */                                            \
+    X(keys, GAUGE, core.keys, "keys")                                                                                  \
+    X(objects, GAUGE, core.objects, "unique contents")                                                                 \
+    X(stored_bytes, GAUGE, core.stored_bytes, "bytes of unique content on disk, compressed")                           \
+    X(puts, COUNTER, core.puts, "key rows set")                                                                        \
+    X(gets, COUNTER, core.gets, "keys read")                                                                           \
+    X(deletes, COUNTER, core.deletes, "key rows deleted")                                                              \
+    X(dedup_hits, COUNTER, core.dedup_hits, "references added to a content that was here")                             \
+    X(commits, COUNTER, core.commits, "transactions committed after a vote")                                           \
+    X(aborts, COUNTER, core.aborts, "transactions aborted after a vote")                                               \
+    X(applies, COUNTER, core.applies, "transactions of this shard alone")                                              \
+    X(conflicts, COUNTER, core.conflicts, "votes refused because a row had changed")                                   \
+    X(overlay_rows, GAUGE, core.overlay_rows, "rows that wait in memory")                                              \
+    X(overlay_bytes, GAUGE, core.overlay_bytes, "memory they take")                                                    \
+    X(locks, GAUGE, core.locks, "keys locked")                                                                         \
+    X(lock_waits, GAUGE, core.lock_waits, "lock requests that wait")                                                   \
+    X(intents, GAUGE, core.intents, "transactions voted for and undecided")                                            \
+    X(done, GAUGE, core.done, "transactions decided and not yet forgotten")                                            \
+    X(stalled, GAUGE, core.stalled, "writes that wait for room in memory")                                             \
+    X(parked_reads, GAUGE, core.parked_reads, "reads that wait for a decision")                                        \
+    X(object_id_next, GAUGE, core.object_id_next, "next object id")                                                    \
+    X(journal_groups, COUNTER, journal.groups, "groups written to the journal")                                        \
+    X(journal_records, COUNTER, journal.records, "records written to the journal")                                     \
+    X(journal_bytes, COUNTER, journal.bytes, "bytes written to the journal")                                           \
+    X(journal_flush_ns, COUNTER, journal.flush_ns, "nanoseconds spent in flushes")                                     \
+    X(journal_flush_ns_max, PEAK, journal.flush_ns_max, "longest flush")                                               \
+    X(journal_segments, GAUGE, journal.segments, "segment files of the journal")                                       \
+    X(journal_position, GAUGE, journal_position, "last record appended")                                               \
+    X(journal_durable, GAUGE, journal_durable, "last record on disk")                                                  \
+    X(journal_replayed, GAUGE, replayed_records, "records replayed at start")                                          \
+    X(map_bytes, GAUGE, store.map_bytes, "MAP_SIZE")                                                                   \
+    X(map_used_bytes, GAUGE, store.used_bytes, "bytes of it in use")                                                   \
+    X(map_readers_oldest, GAUGE, store.readers_oldest, "transactions that the oldest reader is behind")                \
+    X(sweep_objects, GAUGE, store.sweep_objects, "dead contents whose rows wait to be swept")                          \
+    X(generations, COUNTER, applier.generations, "generations of rows applied")                                        \
+    X(generation_rows, COUNTER, applier.generation_rows, "rows applied")                                               \
+    X(generation_ns, COUNTER, applier.generation_ns, "nanoseconds spent applying")                                     \
+    X(generation_ns_max, PEAK, applier.generation_ns_max, "longest apply")                                             \
+    X(generations_refused, COUNTER, applier.generations_refused, "applies that met a full disk or map")                \
+    X(stage_groups, COUNTER, applier.stage_groups, "transactions of staged content")                                   \
+    X(stage_pieces, COUNTER, applier.stage_pieces, "pieces of staged content")                                         \
+    X(stage_bytes, COUNTER, applier.stage_bytes, "bytes of staged content")                                            \
+    X(stage_ns, COUNTER, applier.stage_ns, "nanoseconds spent staging")                                                \
+    X(stage_queue_bytes, GAUGE, applier.stage_queue_bytes, "bytes of pieces that wait")                                \
+    X(sweeps, COUNTER, applier.sweeps, "sweeping transactions")                                                        \
+    X(sweep_ns, COUNTER, applier.sweep_ns, "nanoseconds spent sweeping")                                               \
+    X(sessions, GAUGE, sessions, "connections of router threads")                                                      \
+    X(epoch, GAUGE, epoch, "newest router seen")                                                                       \
+    X(full, GAUGE, full, "1 while rows cannot be applied for want of space")                                           \
+    X(uptime_ms, GAUGE, uptime_ms, "milliseconds since start")                                                         \
+    X(process_cpu_us, COUNTER, cpu_us, "CPU microseconds, user and system")                                            \
+    X(process_rss_bytes, GAUGE, rss_bytes, "resident memory")                                                          \
+    X(process_fds, GAUGE, fds, "open descriptors")
+
+/* Fills in cpu_us, rss_bytes and fds; 0 what the system does not tell. */
+void counters_read_process(struct counters *counters);
+/* Appends the body of KV_MSG_COUNTERS. */
+void counters_put(const struct counters *counters, struct kv_buf *buf);
+
+#endif

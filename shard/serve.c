@@ -1,0 +1,413 @@
+/* shard/serve.c -- see serve.h. This file: the turn and the world of the core. Opening is in recover.c, sockets in sessions.c. */
+#include "serve.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "applier.h"
+#include "counters.h"
+#include "kv/clock.h"
+#include "kv/log.h"
+#include "loop.h"
+#include "sessions.h"
+#include "wire/messages.h"
+
+#define PAGE_BYTES 4096u
+
+struct serve {
+    struct recovered on; /* first: core_world.ctx is both */
+    struct serve_options options;
+    struct loop *loop;
+    struct applier *applier;
+    struct sessions *sessions;
+    struct loop_watch journal_watch;
+    struct loop_watch applier_watch;
+    struct loop_timer tick;
+    struct loop_timer lazy;
+    uint64_t started_ms;
+
+    uint64_t position;    /* of the last record appended */
+    uint64_t appended_ms; /* when */
+    bool submit;          /* somebody waits for what was appended in this turn */
+
+    struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
+    bool applying;
+
+    struct store_usage usage;
+    uint64_t usage_ms;
+    uint64_t waiting_bytes; /* that rows not yet in LMDB may come to take there */
+
+    bool stopping;
+    uint64_t stopping_ms;
+};
+
+/* ---- the world of the core ------------------------------------------------------------------------------------ */
+
+static struct kv_buf *world_answer_begin(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id,
+                                         uint64_t position)
+{
+    return sessions_answer_begin(((struct serve *)ctx)->sessions, session, type, request_id, position);
+}
+
+static void world_answer_end(void *ctx)
+{
+    sessions_answer_end(((struct serve *)ctx)->sessions);
+}
+
+static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice body, bool lazy)
+{
+    struct serve *serve = ctx;
+    serve->position = journal_append(serve->on.journal, type, body);
+    serve->appended_ms = loop_now_ms(serve->loop);
+    serve->waiting_bytes += 2 * body.bytes;
+    if (!lazy)
+        serve->submit = true;
+    else if (!loop_timer_armed(&serve->lazy))
+        loop_timer_arm(serve->loop, &serve->lazy, SERVE_LAZY_MS);
+    return serve->position;
+}
+
+/* Whether LMDB can take what waits and `bytes` more. A full map would refuse a generation whose writes are acknowledged, and
+ * with it the deletes behind it: so the refusal comes early. */
+static bool map_has_room(const struct serve *serve, uint64_t bytes)
+{
+    uint64_t limit = serve->usage.map_bytes / 100 * SERVE_FULL_PERCENT;
+    return serve->usage.used_bytes + serve->waiting_bytes + 2 * bytes <= limit;
+}
+
+static bool world_room(void *ctx, uint64_t bytes, bool frees)
+{
+    struct serve *serve = ctx;
+    if (!journal_room(serve->on.journal, bytes, frees))
+        return false;
+    return frees || (!applier_full(serve->applier) && map_has_room(serve, bytes));
+}
+
+static void world_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
+{
+    struct serve *serve = ctx;
+    sessions_staging(serve->sessions, session, piece->bytes.bytes, false);
+    applier_stage(serve->applier, session, request_id, piece);
+}
+
+static void world_unstage(void *ctx, uint64_t object_id)
+{
+    applier_unstage(((struct serve *)ctx)->applier, object_id);
+}
+
+static void world_failed(void *ctx, enum kv_err err, const char *what)
+{
+    (void)ctx;
+    recovered_die(err, what);
+}
+
+static struct core_world world_of(struct serve *serve)
+{
+    struct core_world world = {.ctx = serve,
+                               .answer_begin = world_answer_begin,
+                               .answer_end = world_answer_end,
+                               .append = world_append,
+                               .room = world_room,
+                               .stage = world_stage,
+                               .unstage = world_unstage,
+                               .failed = world_failed};
+    recovered_world(&world);
+    return world;
+}
+
+/* ---- space ---------------------------------------------------------------------------------------------------- */
+
+/* What rows in memory may come to take in LMDB: twice their bytes (pages are half full at worst after splits) and a copy of every
+ * page they touch, at most one per row and never more than there are. */
+static void read_waiting(struct serve *serve)
+{
+    struct core_stats stats;
+    core_stats(serve->on.core, &stats);
+    uint64_t touched = stats.overlay_rows * PAGE_BYTES;
+    if (touched > serve->usage.used_bytes)
+        touched = serve->usage.used_bytes;
+    serve->waiting_bytes = 2 * stats.overlay_bytes + touched;
+}
+
+static void read_usage(struct serve *serve)
+{
+    recovered_read(&serve->on);
+    enum kv_err err = store_usage(serve->on.store, &serve->usage);
+    if (err != KV_OK)
+        recovered_die(err, "cannot read the store's usage");
+    serve->usage_ms = loop_now_ms(serve->loop);
+}
+
+/* ---- STATS ---------------------------------------------------------------------------------------------------- */
+
+static void answer_stats(struct serve *serve, uint64_t session, uint64_t request_id)
+{
+    struct counters counters = {.store = serve->usage,
+                                .journal_position = serve->position,
+                                .journal_durable = journal_durable(serve->on.journal),
+                                .replayed_records = serve->on.records,
+                                .sessions = sessions_count(serve->sessions),
+                                .epoch = sessions_epoch(serve->sessions),
+                                .full = applier_full(serve->applier),
+                                .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
+    core_stats(serve->on.core, &counters.core);
+    journal_stats(serve->on.journal, &counters.journal);
+    applier_stats(serve->applier, &counters.applier);
+    counters_read_process(&counters);
+    counters_put(&counters, sessions_answer_begin(serve->sessions, session, KV_MSG_COUNTERS, request_id, 0));
+    sessions_answer_end(serve->sessions);
+}
+
+/* ---- events --------------------------------------------------------------------------------------------------- */
+
+static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body)
+{
+    struct serve *serve = ctx;
+    if (type == KV_MSG_STATS) {
+        answer_stats(serve, session, request_id);
+        return KV_OK;
+    }
+    recovered_read(&serve->on);
+    return core_message(serve->on.core, session, type, request_id, body);
+}
+
+static void on_session_closed(void *ctx, uint64_t session)
+{
+    struct serve *serve = ctx;
+    recovered_read(&serve->on);
+    core_session_closed(serve->on.core, session);
+}
+
+static void empty_eventfd(int fd)
+{
+    uint64_t count;
+    ssize_t got = read(fd, &count, sizeof(count));
+    (void)got; /* EAGAIN: somebody read it already */
+}
+
+/* The turn's end looks at journal_durable. */
+static void on_journal(void *arg, uint32_t events)
+{
+    struct serve *serve = arg;
+    (void)events;
+    empty_eventfd(journal_event_fd(serve->on.journal));
+    if (journal_failed(serve->on.journal))
+        kv_fatal("the journal cannot be written: nothing further can be acknowledged");
+}
+
+/* The order matters: 1. a new snapshot sees the rows, 2. the overlay lets go of them, 3. so does the journal. */
+static void on_applied(struct serve *serve)
+{
+    uint64_t position = serve->frozen->meta.position;
+    recovered_read_end(&serve->on);
+    recovered_read(&serve->on);
+    core_applied(serve->on.core, &serve->frozen);
+    serve->applying = false;
+    journal_release(serve->on.journal, position);
+    read_usage(serve);
+}
+
+static void on_staged(struct serve *serve, const struct applier_result *result)
+{
+    sessions_staging(serve->sessions, result->session, result->bytes, true);
+    if (result->err == KV_OK)
+        core_staged(serve->on.core, result->object_id, result->offset + result->bytes);
+    struct kv_buf *buf = sessions_answer_begin(serve->sessions, result->session, KV_MSG_DONE, result->request_id, 0);
+    kv_put_done(buf, result->err);
+    sessions_answer_end(serve->sessions);
+}
+
+static void on_applier(void *arg, uint32_t events)
+{
+    struct serve *serve = arg;
+    struct applier_result result;
+    (void)events;
+    empty_eventfd(applier_event_fd(serve->applier));
+    recovered_read(&serve->on);
+    while (applier_next(serve->applier, &result)) {
+        if (result.kind == APPLIER_FAILED)
+            recovered_die(result.err, result.what);
+        if (result.kind == APPLIER_APPLIED)
+            on_applied(serve);
+        else
+            on_staged(serve, &result);
+    }
+}
+
+static void on_lazy(void *arg)
+{
+    ((struct serve *)arg)->submit = true;
+}
+
+static void on_tick(void *arg)
+{
+    struct serve *serve = arg;
+    uint64_t now_ms = loop_now_ms(serve->loop);
+    recovered_read(&serve->on);
+    if (now_ms - serve->usage_ms >= SERVE_USAGE_MS)
+        read_usage(serve);
+    bool full = applier_full(serve->applier) || !map_has_room(serve, 0);
+    core_tick(serve->on.core, now_ms, serve->options.shard_wait_ms / 2, full ? KV_NO_SPACE : KV_OVERLOADED);
+    sessions_tick(serve->sessions, now_ms);
+    loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);
+}
+
+/* ---- the end of a turn ---------------------------------------------------------------------------------------- */
+
+/* Records of a generation that nobody waits for must reach the disk before it is applied. */
+static void freeze_if_due(struct serve *serve)
+{
+    bool idle = serve->stopping || loop_now_ms(serve->loop) - serve->appended_ms >= SERVE_IDLE_MS;
+    if (serve->frozen != NULL || !core_wants_freeze(serve->on.core, idle))
+        return;
+    recovered_read(&serve->on);
+    serve->frozen = core_freeze(serve->on.core);
+    serve->submit = true;
+}
+
+static void apply_if_durable(struct serve *serve)
+{
+    if (serve->frozen == NULL || serve->applying || journal_durable(serve->on.journal) < serve->frozen->meta.position)
+        return;
+    serve->applying = true;
+    applier_apply(serve->applier, serve->frozen);
+}
+
+/* Whether a stop has nothing left to do. With a full disk the journal keeps what cannot be applied. */
+static bool stopped(struct serve *serve)
+{
+    if (!serve->stopping || journal_durable(serve->on.journal) < serve->position || applier_staging(serve->applier))
+        return false;
+    bool applied = serve->frozen == NULL && !core_wants_freeze(serve->on.core, true);
+    if (!applied && !applier_full(serve->applier))
+        return false;
+    return sessions_flushed(serve->sessions) || loop_now_ms(serve->loop) - serve->stopping_ms >= SERVE_STOP_FLUSH_MS;
+}
+
+static void on_turn_end(void *arg)
+{
+    struct serve *serve = arg;
+    freeze_if_due(serve);
+    if (serve->submit) {
+        journal_submit(serve->on.journal);
+        loop_timer_disarm(serve->loop, &serve->lazy);
+        serve->submit = false;
+    }
+    apply_if_durable(serve);
+    sessions_flush(serve->sessions, journal_durable(serve->on.journal));
+    read_waiting(serve);
+    recovered_read_end(&serve->on); /* an older snapshot keeps pages from being used again */
+    if (stopped(serve))
+        loop_stop(serve->loop);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+static void watch(struct serve *serve, struct loop_watch *loop_watch, int fd,
+                  void (*on_ready)(void *arg, uint32_t events))
+{
+    if (loop_add(serve->loop, loop_watch, fd, EPOLLIN, on_ready, serve) != KV_OK)
+        kv_fatal("cannot watch descriptor %d: %m", fd);
+}
+
+/* Gives up what was staged and never adopted by the last process. */
+static enum kv_err start_core(struct serve *serve, char *why, size_t why_bytes)
+{
+    struct kv_buf staged = {0};
+    recovered_read(&serve->on);
+    enum kv_err err = store_get_staged(serve->on.store, &staged);
+    if (err == KV_OK)
+        core_start(serve->on.core, (const uint64_t *)(const void *)staged.data, staged.bytes / sizeof(uint64_t));
+    else
+        snprintf(why, why_bytes, "cannot read the ids of staged content: %s", kv_err_text(err));
+    kv_buf_free(&staged);
+    return err;
+}
+
+static void start_loop(struct serve *serve)
+{
+    serve->sessions = sessions_new(&(struct sessions_options){.loop = serve->loop,
+                                                              .listen_fd = serve->options.listen_fd,
+                                                              .shard_index = serve->options.recover.core.shard_index,
+                                                              .shard_count = serve->options.recover.core.shard_count,
+                                                              .ctx = serve,
+                                                              .on_message = on_message,
+                                                              .on_closed = on_session_closed});
+    watch(serve, &serve->journal_watch, journal_event_fd(serve->on.journal), on_journal);
+    watch(serve, &serve->applier_watch, applier_event_fd(serve->applier), on_applier);
+    serve->tick = (struct loop_timer){.on_due = on_tick, .arg = serve};
+    serve->lazy = (struct loop_timer){.on_due = on_lazy, .arg = serve};
+    loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);
+    loop_on_turn_end(serve->loop, on_turn_end, serve);
+    read_usage(serve);
+    read_waiting(serve);
+    recovered_read_end(&serve->on);
+}
+
+enum kv_err serve_open(const struct serve_options *options, char *why, size_t why_bytes, struct serve **out)
+{
+    struct serve *serve = kv_alloc_zero(1, sizeof(*serve));
+    struct core_world world = world_of(serve);
+    serve->options = *options;
+    enum kv_err err = recover(&options->recover, &world, why, why_bytes, &serve->on);
+    if (err != KV_OK) {
+        free(serve);
+        return err;
+    }
+    struct applier_world applier_world = applier_store_world(serve->on.store);
+    serve->loop = loop_new();
+    serve->started_ms = kv_clock_ms();
+    serve->position = journal_durable(serve->on.journal);
+    serve->applier = applier_new(&applier_world);
+    err = start_core(serve, why, why_bytes);
+    if (err != KV_OK) {
+        serve_close(&serve);
+        return err;
+    }
+    start_loop(serve);
+    *out = serve;
+    return KV_OK;
+}
+
+struct loop *serve_loop(struct serve *serve)
+{
+    return serve->loop;
+}
+
+void serve_run(struct serve *serve)
+{
+    loop_run(serve->loop);
+}
+
+void serve_stop(struct serve *serve)
+{
+    if (serve->stopping)
+        return;
+    serve->stopping = true;
+    serve->stopping_ms = loop_now_ms(serve->loop);
+    serve->submit = true;
+    sessions_stop(serve->sessions);
+}
+
+/* The applier first: it reads the frozen generation, and the store. The core does not look at a frozen generation when it goes. */
+void serve_close(struct serve **serve_at)
+{
+    struct serve *serve = *serve_at;
+    if (serve == NULL)
+        return;
+    loop_remove(serve->loop, &serve->journal_watch);
+    loop_remove(serve->loop, &serve->applier_watch);
+    sessions_free(&serve->sessions);
+    applier_free(&serve->applier);
+    recovered_close(&serve->on);
+    if (serve->frozen != NULL) {
+        overlay_free(&serve->frozen->rows);
+        kv_buf_free(&serve->frozen->intents);
+        free(serve->frozen->held);
+        free(serve->frozen);
+    }
+    loop_free(&serve->loop);
+    free(serve);
+    *serve_at = NULL;
+}

@@ -1,0 +1,43 @@
+/* shard/serve.h -- the rim of a shard: the loop that joins core, journal, store, applier and sessions.
+ * Does:     a turn is: what sessions sent goes through the core; what the core appended goes to the journal; answers whose records
+ *           are durable leave. Freezes the overlay at half of its bound or after SERVE_IDLE_MS without a record, has it applied,
+ *           lets the journal go. Answers STATS.
+ * Owns:     all of them, and the thread it runs on. Never waits for a disk between serve_open and the end of serve_run.
+ * Promises: no answer before its record is durable; a generation is applied only when its journal position is durable, and
+ *           released only after reads see it.
+ * Fails:    a failed flush, a damaged or failing store: the process ends (recovered_die) and is started again. Disk or map full:
+ *           writes are refused with KV_NO_SPACE, reads and deletes go on.
+ * Tests:    unit/shard/test_serve.c, system/. */
+#ifndef KV_SHARD_SERVE_H
+#define KV_SHARD_SERVE_H
+
+#include "kv/err.h"
+#include "recover.h"
+
+#define SERVE_TICK_MS 100u
+#define SERVE_LAZY_MS 10u         /* a record that nobody waits for is submitted this late at most */
+#define SERVE_IDLE_MS 500u        /* without a record: what is in memory is applied */
+#define SERVE_USAGE_MS 1000u      /* how old the store's usage may be */
+#define SERVE_FULL_PERCENT 95u    /* of the map: above, only what frees space is accepted */
+#define SERVE_STOP_FLUSH_MS 2000u /* how long a stop waits for peers to take their last answers */
+
+struct loop;
+struct serve;
+
+struct serve_options {
+    struct recover_options recover;
+    int listen_fd; /* stays the caller's */
+    uint64_t shard_wait_ms;
+};
+
+/* Opens and replays. On error `why` holds one sentence and `out` is untouched. */
+enum kv_err serve_open(const struct serve_options *options, char *why, size_t why_bytes, struct serve **out);
+struct loop *serve_loop(struct serve *serve);
+/* Turns until serve_stop is through. */
+void serve_run(struct serve *serve);
+/* From a callback of the loop: no more messages; what was accepted is made durable, answered and applied, then serve_run returns. */
+void serve_stop(struct serve *serve);
+/* Closes everything. Without serve_stop before it: like a crash, but tidy. */
+void serve_close(struct serve **serve);
+
+#endif
