@@ -202,8 +202,10 @@ static enum kv_err make_store(struct datadir *datadir, unsigned shards_new, stru
     return err == KV_OK ? identity_write(datadir->fd, &datadir->identity, why) : err;
 }
 
-/* Removes every entry of a directory that holds no directories, then the directory. */
-static void remove_flat_directory(int dir_fd, const char *name)
+#define TREE_DEPTH_MAX 3u /* shard-<i>/journal/segment */
+
+/* Removes a directory of ours with what is in it. */
+static void remove_tree(int dir_fd, const char *name, unsigned depth)
 {
     int fd = openat(dir_fd, name, DIRECTORY_FLAGS | O_NOFOLLOW);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -211,15 +213,18 @@ static void remove_flat_directory(int dir_fd, const char *name)
         close_fd(&fd);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        unlinkat(fd, entry->d_name, 0); /* fails on . and .. */
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        bool dots = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        if (!dots && unlinkat(fd, entry->d_name, 0) != 0 && depth < TREE_DEPTH_MAX)
+            remove_tree(fd, entry->d_name, depth + 1);
+    }
     closedir(dir);
     unlinkat(dir_fd, name, AT_REMOVEDIR);
 }
 
 static enum kv_err make_sockets(struct datadir *datadir, struct why *why)
 {
-    remove_flat_directory(datadir->fd, "sockets");
+    remove_tree(datadir->fd, "sockets", 1);
     if (mkdirat(datadir->fd, "sockets", 0700) != 0)
         return why_not(why, "DB_PATH: %s/sockets cannot be made: %s", datadir->path, strerror(errno));
     datadir->sockets_fd = openat(datadir->fd, "sockets", DIRECTORY_FLAGS | O_NOFOLLOW);
@@ -284,15 +289,18 @@ enum kv_err datadir_raise_epoch(struct datadir *datadir, struct why *why)
 
 void datadir_undo(struct datadir *datadir)
 {
-    if (!datadir->fresh || datadir->lock_fd < 0)
-        return;                        /* an older store, or not ours: another start holds the lock */
+    if (!datadir->fresh || datadir->lock_fd < 0) { /* an older store, or another start holds the lock */
+        if (datadir->made)
+            rmdir(datadir->path); /* only succeeds when it is empty */
+        return;
+    }
     unlinkat(datadir->fd, "store", 0); /* first: from here on it is no store */
     for (unsigned i = 0; i < datadir->identity.shard_count; i++) {
         char name[16];
         shard_name(i, name);
-        remove_flat_directory(datadir->fd, name);
+        remove_tree(datadir->fd, name, 1);
     }
-    remove_flat_directory(datadir->fd, "sockets");
+    remove_tree(datadir->fd, "sockets", 1);
     unlinkat(datadir->fd, "epoch", 0);
     unlinkat(datadir->fd, "lock", 0);
     if (datadir->made)
@@ -303,7 +311,7 @@ void datadir_undo(struct datadir *datadir)
 void datadir_close(struct datadir *datadir)
 {
     if (datadir->sockets_fd >= 0)
-        remove_flat_directory(datadir->fd, "sockets");
+        remove_tree(datadir->fd, "sockets", 1);
     close_fd(&datadir->sockets_fd);
     close_fd(&datadir->lock_fd);
     close_fd(&datadir->fd);

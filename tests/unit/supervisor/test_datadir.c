@@ -176,6 +176,8 @@ Test(datadir, undo_removes_what_this_start_made)
 {
     cr_assert_eq(start(temp_path("db"), 0, 3), KV_OK);
     temp_file("db/shard-2/data.mdb", "made by a shard", 0600);
+    mkdir(temp_path("db/shard-2/journal"), 0700);
+    temp_file("db/shard-2/journal/spare-00000000", "made by a shard", 0600);
     datadir_undo(&datadir);
     datadir_close(&datadir);
     cr_expect_not(temp_exists("db"));
