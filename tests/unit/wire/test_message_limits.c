@@ -174,7 +174,7 @@ Test(message_limits, object_is_there_exactly_when_ok)
 static enum kv_err hello_with(uint64_t role, uint64_t index, uint64_t count, uint64_t epoch)
 {
     struct kv_buf buf = {0};
-    kv_put_hello(&buf, &(struct kv_msg_hello){999, (enum kv_role)role, index, count, epoch});
+    kv_put_hello(&buf, &(struct kv_msg_hello){999, (enum kv_role)role, index, count, epoch, 0});
     struct kv_msg_hello hello;
     enum kv_err err = kv_get_hello(kv_buf_peek(&buf), &hello);
     cr_expect(err != KV_OK || hello.version == 999, "a foreign version is read, so that it can be named");
