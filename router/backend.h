@@ -38,7 +38,7 @@ typedef void (*backend_on_piece)(void *arg, enum kv_err err, struct kv_slice byt
 /* More stored bytes of a held object; `hash` finds its shard. At most KV_PIECE_BYTES_MAX. A shard that restarted has let go
  * of the object: it is opened again by its hash, KV_STALE when it is gone. */
 struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
-                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_piece, void *arg);
+                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_fetched, void *arg);
 void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
 
 /* ---- transactions --------------------------------------------------------------------------------------------- */
@@ -112,7 +112,7 @@ struct backend_list_entry {
 /* Entries ascending over all shards; `more`: at least one follows. `total`: all keys of the store. */
 typedef void (*backend_on_list)(void *arg, enum kv_err err, const struct backend_list_entry *entries, size_t count,
                                 bool more, uint64_t total);
-struct backend_call *backend_list(struct backend *backend, const struct backend_list *list, backend_on_list on_list,
+struct backend_call *backend_list(struct backend *backend, const struct backend_list *asked, backend_on_list on_list,
                                   void *arg);
 
 /* Counters of each shard as KV_MSG_COUNTERS bodies; `bodies[i]` is empty for a shard that did not answer within `wait_ms`. */

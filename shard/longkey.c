@@ -141,7 +141,7 @@ static enum kv_err is_empty(struct store_txn *txn, uint64_t node, bool *out)
 
 enum kv_err longkey_delete(struct store_txn *txn, struct kv_slice key)
 {
-    uint64_t nodes[LONGKEY_LEVELS];
+    uint64_t nodes[LONGKEY_LEVELS] = {0};
     uint8_t space[RECORD_BYTES_MAX];
     unsigned level = level_of(key);
     enum kv_err err = find_nodes(txn, key, nodes);

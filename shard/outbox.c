@@ -31,6 +31,7 @@ static void marks_reserve(struct outbox *outbox)
         outbox->marks_capacity = outbox->marks_capacity == 0 ? MARKS_MIN : outbox->marks_capacity * 2;
         outbox->marks = kv_realloc(outbox->marks, outbox->marks_capacity * sizeof(*outbox->marks));
     }
+    kv_assert(outbox->marks != NULL);
     memmove(outbox->marks, outbox->marks + outbox->marks_first, count * sizeof(*outbox->marks));
     outbox->marks_first = 0;
     outbox->marks_end = count;
