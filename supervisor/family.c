@@ -104,8 +104,8 @@ static enum kv_err start_shard(struct child *child, struct why *why)
         .program = family->world.shard_program,
         .name = "kv-shard",
         .argument = argument,
-        .fds = {-1, -1, family->world.shard_fds[child->shard_index], data_fd},
-        .fd_count = 4,
+        .fds = {-1, -1, family->world.shard_fds[child->shard_index], data_fd, -1, family->world.counters_fd},
+        .fd_count = 6,
     };
     err = start_with_settings(child, &spawn, &settings, why);
     close_fd(&data_fd); /* the shard's copy keeps the lock */
@@ -122,8 +122,9 @@ static enum kv_err start_router(struct child *child, struct why *why)
     struct spawn spawn = {
         .program = family->world.router_program,
         .name = "kv-router",
-        .fds = {-1, -1, family->world.datadir->sockets_fd, family->world.plain_fd, family->world.tls_fd},
-        .fd_count = 5,
+        .fds = {-1, -1, family->world.datadir->sockets_fd, family->world.plain_fd, family->world.tls_fd,
+                family->world.counters_fd},
+        .fd_count = 6,
     };
     return start_with_settings(child, &spawn, &settings, why);
 }
@@ -179,9 +180,18 @@ static void start_again_later(struct child *child, const struct restart_ending *
     }
 }
 
+static void count_restart(const struct child *child)
+{
+    struct kv_counters_page *counters = child->family->world.counters;
+    if (child->started_ms != 0)
+        kv_counter_add(
+            child->shard_index < 0 ? &counters->router_restarts : &counters->shard_restarts[child->shard_index], 1);
+}
+
 static void child_start(struct child *child)
 {
     struct why why;
+    count_restart(child);
     child->started_ms = kv_clock_ms();
     child->ready_ms = 0;
     enum kv_err err = child->shard_index < 0 ? start_router(child, &why) : start_shard(child, &why);

@@ -4,6 +4,7 @@
 #define KV_FAMILY_H
 
 #include "datadir.h"
+#include "kv/counters_page.h"
 #include "loop.h"
 #include "restart.h"
 #include "spawn.h"
@@ -16,6 +17,8 @@ struct family_world {
     int shard_fds[KV_SHARDS_MAX]; /* listening Unix sockets */
     int plain_fd;                 /* listening TCP sockets, /dev/null when off */
     int tls_fd;
+    int counters_fd; /* kv/counters_page.h */
+    struct kv_counters_page *counters;
     const char *shard_program; /* absolute paths */
     const char *router_program;
 };

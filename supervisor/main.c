@@ -36,7 +36,7 @@ static void world_init(struct world *world)
 {
     memset(world, 0, sizeof(*world));
     world->datadir = (struct datadir){.fd = -1, .lock_fd = -1, .sockets_fd = -1};
-    world->family.plain_fd = world->family.tls_fd = -1;
+    world->family.plain_fd = world->family.tls_fd = world->family.counters_fd = -1;
     for (unsigned i = 0; i < KV_SHARDS_MAX; i++)
         world->family.shard_fds[i] = -1;
 }
@@ -96,6 +96,15 @@ static enum kv_err open_shard_sockets(struct world *world, struct why *why)
     return err;
 }
 
+static enum kv_err open_counters(struct world *world, struct why *why)
+{
+    world->family.counters_fd = kv_counters_page_new();
+    if (world->family.counters_fd < 0)
+        return why_not(why, "no memory can be shared for counters: %s", strerror(errno));
+    world->family.counters = kv_counters_page_open(world->family.counters_fd);
+    return KV_OK;
+}
+
 /* Order: first all that only looks, then ports, then the directory. Nothing is left when a step refuses. */
 static enum kv_err world_open(struct world *world, struct why *why)
 {
@@ -107,6 +116,8 @@ static enum kv_err world_open(struct world *world, struct why *why)
         err = datadir_open(settings->db_path, (unsigned)settings->shards, &world->datadir, why);
     if (err == KV_OK)
         err = open_listeners(world, why);
+    if (err == KV_OK)
+        err = open_counters(world, why);
     if (err == KV_OK)
         err = datadir_prepare(&world->datadir, shards_of_new_store(settings), why);
     if (err == KV_OK)
@@ -123,6 +134,8 @@ static void world_close(struct world *world)
     for (unsigned i = 0; i < KV_SHARDS_MAX; i++)
         if (world->family.shard_fds[i] >= 0)
             close(world->family.shard_fds[i]);
+    if (world->family.counters_fd >= 0)
+        close(world->family.counters_fd);
     if (world->family.tls_fd >= 0)
         close(world->family.tls_fd);
     if (world->family.plain_fd >= 0)

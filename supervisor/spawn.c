@@ -36,11 +36,15 @@ static bool place_descriptors(const struct spawn *spawn)
     if (null < 0 || dup2(null, STDIN_FILENO) < 0)
         return false;
     for (unsigned i = 0; i < spawn->fd_count; i++)
-        if ((aside[i] = fcntl(spawn->fds[i], F_DUPFD, FD_ASIDE)) < 0)
+        if (spawn->fds[i] >= 0 && (aside[i] = fcntl(spawn->fds[i], F_DUPFD, FD_ASIDE)) < 0)
             return false;
-    for (unsigned i = 0; i < spawn->fd_count; i++)
-        if (dup2(aside[i], KV_FD_SETTINGS + (int)i) < 0)
+    for (unsigned i = 0; i < spawn->fd_count; i++) {
+        int number = KV_FD_SETTINGS + (int)i;
+        if (spawn->fds[i] < 0)
+            close(number); /* whatever had it */
+        else if (dup2(aside[i], number) < 0)
             return false;
+    }
     return close_range((unsigned)KV_FD_SETTINGS + spawn->fd_count, ~0u, 0) == 0;
 }
 

@@ -7,7 +7,7 @@
 #include "kv/settings.h"
 #include "why.h"
 
-#define SPAWN_FDS_MAX 5 /* kv/child.h: 3 to 7 */
+#define SPAWN_FDS_MAX 6 /* kv/child.h: 3 to 8 */
 #define SPAWN_EXIT_NOT_EXECUTED 127
 #define SPAWN_PATH_BYTES 4352
 
@@ -15,7 +15,7 @@ struct spawn {
     const char *program;
     const char *name;       /* argv[0] */
     const char *argument;   /* argv[1] or NULL */
-    int fds[SPAWN_FDS_MAX]; /* become 3, 4, … in the child; the caller keeps and closes its own */
+    int fds[SPAWN_FDS_MAX]; /* become 3, 4, … in the child, -1: closed there; the caller keeps and closes its own */
     unsigned fd_count;
 };
 

@@ -5,7 +5,8 @@
  *   fd 4  status pipe to the supervisor: the child writes one byte KV_CHILD_READY when it serves
  *   fd 5  shard: its listening Unix socket;            router: the directory that holds the sockets `shard-<i>`
  *   fd 6  shard: its data directory DB_PATH/shard-<i>;  router: listening TCP socket, plaintext, or /dev/null when off
- *   fd 7  router: listening TCP socket, TLS, or /dev/null when off
+ *   fd 7  router: listening TCP socket, TLS, or /dev/null when off;  shard: not open
+ *   fd 8  the page of counters that outlives them (kv/counters_page.h)
  * SIGTERM: finish what is under way, then exit 0 (router: drains clients; shard: flushes and closes).
  * Implementation: supervisor/base/child.c. Tests: system/test_supervisor.c. */
 #ifndef KV_CHILD_H
@@ -19,6 +20,7 @@ enum {
     KV_FD_ROUTER_SOCKETS = 5,
     KV_FD_ROUTER_PLAIN = 6,
     KV_FD_ROUTER_TLS = 7,
+    KV_FD_COUNTERS = 8,
 };
 
 enum {

@@ -59,7 +59,9 @@ static int run_supervisor(void)
                                  .plain_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
                                  .tls_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
                                  .shard_program = shard_program,
-                                 .router_program = router_program};
+                                 .router_program = router_program,
+                                 .counters_fd = kv_counters_page_new()};
+    world.counters = kv_counters_page_open(world.counters_fd);
     if (datadir_open(temp_path("db"), 0, &datadir, &why) != KV_OK || datadir_prepare(&datadir, SHARDS, &why) != KV_OK)
         return 100;
     for (unsigned i = 0; i < SHARDS; i++)
