@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kv/log.h"
 #include "wire/messages.h"
 
 static uint64_t cpu_us(void)
@@ -48,11 +49,62 @@ void counters_read_process(struct counters *counters)
     counters->fds = open_fds();
 }
 
+/* ---- over a restart ----------------------------------------------------------------------------------------------- */
+
+_Static_assert(COUNTERS_COUNT < KV_COUNTERS_SHARD_WORDS, "the shard's region of the page is full");
+
+enum { CARRY_GAUGE, CARRY_PEAK, CARRY_COUNTER };
+
+/* The first word: tells another table's numbers from ours. FNV-1a, since no hash library is linked here. */
+static uint64_t layout(void)
+{
+    static const char names[] =
+#define X(name, kind, member, help) #name "=" #kind ";"
+        COUNTERS_TABLE(X);
+#undef X
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof(names); i++)
+        hash = (hash ^ (uint8_t)names[i]) * 1099511628211u;
+    return hash;
+}
+
+struct counters_carry counters_carry_open(kv_counter *words)
+{
+    struct counters_carry carry = {.words = words};
+    bool ours = words != NULL && kv_counter_get(&words[0]) == layout();
+    for (unsigned i = 0; ours && i < COUNTERS_COUNT; i++)
+        carry.before[i] = kv_counter_get(&words[1 + i]);
+    for (unsigned i = 0; words != NULL && !ours && i < COUNTERS_COUNT; i++)
+        kv_counter_set(&words[1 + i], 0);
+    if (words != NULL)
+        kv_counter_set(&words[0], layout());
+    return carry;
+}
+
+static void carry_one(const struct counters_carry *carry, unsigned row, uint64_t *value)
+{
+    *value += carry->before[row];
+    if (carry->words != NULL)
+        kv_counter_set(&carry->words[1 + row], *value);
+}
+
+void counters_carry(const struct counters_carry *carry, struct counters *counters)
+{
+    unsigned row = 0;
+#define X(name, kind, member, help)                                                                                    \
+    if (CARRY_##kind == CARRY_COUNTER)                                                                                 \
+        carry_one(carry, row, &counters->member);                                                                      \
+    row++;
+    COUNTERS_TABLE(X)
+#undef X
+    kv_assert(row == COUNTERS_COUNT);
+}
+
+/* ---- the message -------------------------------------------------------------------------------------------------- */
+
 void counters_put(const struct counters *counters, struct kv_buf *buf)
 {
-#define X(name, kind, member, help) +1
-    kv_put_counters_begin(buf, COUNTERS_TABLE(X));
-#undef X
+    kv_put_counters_begin(buf, COUNTERS_COUNT);
 #define X(name, kind, member, help) kv_put_counter(buf, #name, counters->member);
     COUNTERS_TABLE(X)
 #undef X

@@ -8,6 +8,7 @@
 #include "applier.h"
 #include "core.h"
 #include "journal.h"
+#include "kv/counters_page.h"
 #include "store.h"
 
 struct counters {
@@ -74,8 +75,25 @@ struct counters {
     X(process_rss_bytes, GAUGE, rss_bytes, "resident memory")                                                          \
     X(process_fds, GAUGE, fds, "open descriptors")
 
+enum {
+#define X(...) +1
+    COUNTERS_COUNT = COUNTERS_TABLE(X)
+#undef X
+};
+
 /* Fills in cpu_us, rss_bytes and fds; 0 what the system does not tell. */
 void counters_read_process(struct counters *counters);
+/* What the processes before this one had counted: one shard's words of kv/counters_page.h. */
+struct counters_carry {
+    kv_counter *words; /* NULL: nothing is carried */
+    uint64_t before[COUNTERS_COUNT];
+};
+
+/* Takes over what the words hold, unless a process with another table wrote them. */
+struct counters_carry counters_carry_open(kv_counter *words);
+/* Adds what was counted before to every COUNTER, and leaves the sums for the next process. Whatever was told to anybody was
+ * left first, so a counter never goes back; what is counted between the last call and a crash is lost. */
+void counters_carry(const struct counters_carry *carry, struct counters *counters);
 /* Appends the body of KV_MSG_COUNTERS. */
 void counters_put(const struct counters *counters, struct kv_buf *buf);
 

@@ -26,6 +26,8 @@ struct serve {
     struct loop_timer tick;
     struct loop_timer lazy;
     uint64_t started_ms;
+    struct counters_carry carry;
+    uint64_t flush_ns_max, generation_ns_max; /* since they were told last */
 
     uint64_t position;    /* of the last record appended */
     uint64_t appended_ms; /* when */
@@ -141,20 +143,38 @@ static void read_usage(struct serve *serve)
 
 /* ---- STATS ---------------------------------------------------------------------------------------------------- */
 
+/* Asking journal and applier makes their peaks begin anew: what they were is kept here. */
+static void raise_peak(uint64_t *peak, uint64_t *now)
+{
+    if (*now > *peak)
+        *peak = *now;
+    *now = *peak;
+}
+
+static void read_counters(struct serve *serve, struct counters *out)
+{
+    *out = (struct counters){.store = serve->usage,
+                             .journal_position = serve->position,
+                             .journal_durable = journal_durable(serve->on.journal),
+                             .replayed_records = serve->on.records,
+                             .sessions = sessions_count(serve->sessions),
+                             .epoch = sessions_epoch(serve->sessions),
+                             .full = applier_full(serve->applier),
+                             .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
+    core_stats(serve->on.core, &out->core);
+    journal_stats(serve->on.journal, &out->journal);
+    applier_stats(serve->applier, &out->applier);
+    raise_peak(&serve->flush_ns_max, &out->journal.flush_ns_max);
+    raise_peak(&serve->generation_ns_max, &out->applier.generation_ns_max);
+    counters_read_process(out);
+    counters_carry(&serve->carry, out);
+}
+
 static void answer_stats(struct serve *serve, uint64_t session, uint64_t request_id)
 {
-    struct counters counters = {.store = serve->usage,
-                                .journal_position = serve->position,
-                                .journal_durable = journal_durable(serve->on.journal),
-                                .replayed_records = serve->on.records,
-                                .sessions = sessions_count(serve->sessions),
-                                .epoch = sessions_epoch(serve->sessions),
-                                .full = applier_full(serve->applier),
-                                .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
-    core_stats(serve->on.core, &counters.core);
-    journal_stats(serve->on.journal, &counters.journal);
-    applier_stats(serve->applier, &counters.applier);
-    counters_read_process(&counters);
+    struct counters counters;
+    read_counters(serve, &counters);
+    serve->flush_ns_max = serve->generation_ns_max = 0;
     counters_put(&counters, sessions_answer_begin(serve->sessions, session, KV_MSG_COUNTERS, request_id, 0));
     sessions_answer_end(serve->sessions);
 }
@@ -244,7 +264,9 @@ static void on_tick(void *arg)
 {
     struct serve *serve = arg;
     uint64_t now_ms = loop_now_ms(serve->loop);
+    struct counters counters;
     recovered_read(&serve->on);
+    read_counters(serve, &counters); /* into the page: a crash loses the counts of one tick at most */
     if (now_ms - serve->usage_ms >= SERVE_USAGE_MS)
         read_usage(serve);
     bool full = applier_full(serve->applier) || !map_has_room(serve, 0);
@@ -358,6 +380,7 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     struct applier_world applier_world = applier_store_world(serve->on.store);
     serve->loop = loop_new();
     serve->started_ms = kv_clock_ms();
+    serve->carry = counters_carry_open(options->counters);
     serve->position = journal_durable(serve->on.journal);
     serve->applier = applier_new(&applier_world);
     err = start_core(serve, why, why_bytes);

@@ -12,6 +12,7 @@
 #define KV_SHARD_SERVE_H
 
 #include "kv/err.h"
+#include "kv/counters_page.h"
 #include "recover.h"
 
 #define SERVE_TICK_MS 100u
@@ -28,6 +29,7 @@ struct serve_options {
     struct recover_options recover;
     int listen_fd; /* stays the caller's */
     uint64_t shard_wait_ms;
+    kv_counter *counters; /* KV_COUNTERS_SHARD_WORDS of the page; NULL: counters begin at zero */
 };
 
 /* Opens and replays. On error `why` holds one sentence and `out` is untouched. */
