@@ -63,6 +63,7 @@ static void set_status(struct exchange *exchange, int status)
         REASON(412, "Precondition Failed");
         REASON(413, "Content Too Large");
         REASON(414, "URI Too Long");
+        REASON(415, "Unsupported Media Type");
         REASON(416, "Range Not Satisfiable");
         REASON(429, "Too Many Requests");
         REASON(431, "Request Header Fields Too Large");

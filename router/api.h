@@ -11,5 +11,8 @@ void api_put(struct exchange *exchange);
 void api_delete(struct exchange *exchange);
 void api_healthy(struct exchange *exchange);
 void api_ready(struct exchange *exchange);
+void api_batch(struct exchange *exchange);
+void api_list(struct exchange *exchange);
+void api_metrics(struct exchange *exchange);
 
 #endif

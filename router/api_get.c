@@ -122,6 +122,7 @@ static void report_damage(struct get *get)
     int id_bytes = (int)exchange->request_id.bytes;
     char hex[DIGEST_HEX_BYTES];
     exchange->thread->frames_corrupt++;
+    metrics_add(exchange->thread->metrics, METRICS_CHECKSUM_FAILURES, 1);
     digest_hex(&get->row.hash, hex);
     if (get->reading)
         kv_error("damaged content %.64s at frame %lu, request %.*s", hex, get->reader.frame, id_bytes, request_id);

@@ -147,7 +147,10 @@ static void on_disposed(void *memory)
         exchange->on_gone(exchange->state);
     if (thread->server->settings->access_log != 0)
         write_access_log(exchange);
-    thread->exchanges--;
+    metrics_add(thread->metrics, METRICS_RESPONSE_BYTES, exchange->req->bytes_sent);
+    metrics_request(thread->metrics, exchange->method, exchange->operation, exchange->req->res.status,
+                    kv_clock_ns() - exchange->begin_ns);
+    metrics_set(thread->metrics, METRICS_GAUGE_REQUESTS, --thread->exchanges);
     if (exchange->req->version >= 0x200)
         thread->exchanges_h2--;
 }
@@ -184,10 +187,12 @@ static struct exchange *exchange_new(h2o_req_t *req)
         .method = method_of(req),
         .path = kv_slice(req->path.base, req->path.len),
         .begin_ns = kv_clock_ns(),
+        .operation = METRICS_OTHER,
         .stalled = {.cb = disconnect_stalled},
     };
     exchange->request_id = request_id(exchange);
-    exchange->thread->exchanges++;
+    metrics_add(exchange->thread->metrics, METRICS_REQUEST_BODY_BYTES, req->entity.len);
+    metrics_set(exchange->thread->metrics, METRICS_GAUGE_REQUESTS, ++exchange->thread->exchanges);
     if (req->version >= 0x200)
         exchange->thread->exchanges_h2++;
     return exchange;
@@ -254,6 +259,7 @@ static void check_and_handle(struct exchange *exchange)
         answer_error(exchange, 404, "not_found", "There is nothing at this path of the server's own.");
     else {
         exchange->key = key;
+        exchange->operation = routes_operation(route, exchange->method);
         route->handle(exchange);
     }
 }

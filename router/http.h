@@ -14,21 +14,13 @@
 #include <h2o.h>
 
 #include "backend.h"
+#include "http_method.h"
 #include "kv/slice.h"
+#include "metrics.h"
 
 #define HTTP_HEADERS_MAX 100u        /* 431 invalid_request */
 #define HTTP_INLINE_BYTES_MAX 65536u /* contents above it are hashed and encoded by the worker thread */
 #define HTTP_REQUEST_ID_BYTES_MAX 128u
-
-/* A set of them is their sum. */
-enum http_method {
-    HTTP_OTHER = 0,
-    HTTP_GET = 1,
-    HTTP_HEAD = 2,
-    HTTP_PUT = 4,
-    HTTP_DELETE = 8,
-    HTTP_POST = 16,
-};
 
 struct router_thread;
 
@@ -40,6 +32,7 @@ struct exchange {
     struct kv_slice query; /* as the client wrote it */
     struct kv_slice key;   /* decoded; for reserved names the name */
     struct kv_slice request_id;
+    enum metrics_operation operation; /* METRICS_OTHER until a handler has it */
     uint64_t begin_ns;
     struct backend_call *call;    /* cancelled when the request dies */
     void (*on_gone)(void *state); /* the handler's clean-up; NULL until it sets one */

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 
 #include "kv/log.h"
+#include "metrics.h"
 #include "thread.h"
 
 enum {
@@ -53,7 +54,7 @@ static void on_connection_closed(void *arg)
 {
     struct listeners *listeners = arg;
     kv_assert(listeners->connections > 0);
-    listeners->connections--;
+    metrics_set(listeners->thread->metrics, METRICS_GAUGE_CONNECTIONS, --listeners->connections);
     resume_all(listeners);
 }
 
@@ -84,7 +85,8 @@ static void on_accept(h2o_socket_t *socket, const char *err)
                 pause_for_want(listeners, errno);
             return;
         }
-        listeners->connections++;
+        metrics_add(listeners->thread->metrics, METRICS_CONNECTIONS_ACCEPTED, 1);
+        metrics_set(listeners->thread->metrics, METRICS_GAUGE_CONNECTIONS, ++listeners->connections);
         connection->on_close.cb = on_connection_closed;
         connection->on_close.data = listeners;
         h2o_accept(&listener->accept, connection);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "kv/child.h"
+#include "kv/counters_page.h"
 #include "kv/log.h"
 #include "server.h"
 
@@ -39,7 +40,8 @@ int main(void)
     struct server_options options = {.settings = &settings,
                                      .plain_fd = KV_FD_ROUTER_PLAIN,
                                      .tls_fd = KV_FD_ROUTER_TLS,
-                                     .sockets_fd = KV_FD_ROUTER_SOCKETS};
+                                     .sockets_fd = KV_FD_ROUTER_SOCKETS,
+                                     .counters = kv_counters_page_open(KV_FD_COUNTERS)};
     if (server_new(&options, &server, why, sizeof(why)) != KV_OK) {
         kv_error("%s", why);
         return KV_EXIT_CONFIG;

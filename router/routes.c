@@ -4,17 +4,17 @@
 #include "api.h"
 
 static const struct route reserved[] = {
-    {"-/healthy", HTTP_GET | HTTP_HEAD, "GET, HEAD", true, api_healthy},
-    {"-/ready", HTTP_GET | HTTP_HEAD, "GET, HEAD", true, api_ready},
-    {"keys", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, NULL},
-    {"batch", HTTP_POST, "POST", false, NULL},
-    {"metrics", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, NULL},
+    {"-/healthy", HTTP_GET | HTTP_HEAD, "GET, HEAD", true, api_healthy, METRICS_OTHER},
+    {"-/ready", HTTP_GET | HTTP_HEAD, "GET, HEAD", true, api_ready, METRICS_OTHER},
+    {"keys", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, api_list, METRICS_LIST},
+    {"batch", HTTP_POST, "POST", false, api_batch, METRICS_BATCH},
+    {"metrics", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, api_metrics, METRICS_OTHER},
 };
 
-static const struct route unknown_reserved = {"-/", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, NULL};
+static const struct route unknown_reserved = {"-/", HTTP_GET | HTTP_HEAD, "GET, HEAD", false, NULL, METRICS_OTHER};
 
-static const struct route value = {"", HTTP_GET | HTTP_HEAD | HTTP_PUT | HTTP_DELETE, "GET, HEAD, PUT, DELETE", false,
-                                   api_value};
+static const struct route value = {
+    "", HTTP_GET | HTTP_HEAD | HTTP_PUT | HTTP_DELETE, "GET, HEAD, PUT, DELETE", false, api_value, METRICS_OTHER};
 
 const struct route *routes_find(struct kv_slice key)
 {
@@ -22,4 +22,22 @@ const struct route *routes_find(struct kv_slice key)
         if (kv_slice_equal(key, kv_slice_text(reserved[i].path)))
             return &reserved[i];
     return kv_slice_starts_with(key, kv_slice_text(unknown_reserved.path)) ? &unknown_reserved : &value;
+}
+
+enum metrics_operation routes_operation(const struct route *route, enum http_method method)
+{
+    if (route != &value)
+        return route->operation;
+    switch (method) {
+    case HTTP_GET:
+        return METRICS_GET;
+    case HTTP_HEAD:
+        return METRICS_HEAD;
+    case HTTP_PUT:
+        return METRICS_PUT;
+    case HTTP_DELETE:
+        return METRICS_DELETE;
+    default:
+        return METRICS_OTHER;
+    }
 }

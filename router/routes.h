@@ -13,9 +13,11 @@ struct route {
     const char *allow;
     bool is_public; /* no token needed for its methods */
     void (*handle)(struct exchange *exchange);
+    enum metrics_operation operation; /* of a value: by its method */
 };
 
 /* Never NULL. */
 const struct route *routes_find(struct kv_slice key);
+enum metrics_operation routes_operation(const struct route *route, enum http_method method);
 
 #endif

@@ -9,6 +9,8 @@
 #include "http.h"
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "metrics.h"
+#include "task.h"
 #include "thread.h"
 #include "tls.h"
 #include "work.h"
@@ -107,7 +109,10 @@ enum kv_err server_new(const struct server_options *options, struct server **out
                               .sockets_fd = options->sockets_fd,
                               .tls = tls,
                               .auth = auth_of(kv_slice_text(settings->token)),
-                              .thread_count = count_threads(settings)};
+                              .thread_count = count_threads(settings),
+                              .started_s = kv_clock_unix_s()};
+    server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
+    server->metrics = metrics_open(server->counters);
     set_body_folder();
     configure(server);
     server->connections_max = connections_per_thread(server);
@@ -118,6 +123,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
 void server_start(struct server *server)
 {
     server->work = work_new((int)server->settings->compression_level);
+    server->tasks = tasks_new((int)server->settings->compression_level);
     server->threads = kv_alloc_zero(server->thread_count, sizeof(*server->threads));
     for (unsigned i = 0; i < server->thread_count; i++)
         thread_start(&server->threads[i], server, i);

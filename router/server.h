@@ -14,6 +14,9 @@
 
 struct router_thread;
 struct work;
+struct tasks;
+struct metrics;
+struct kv_counters_page;
 
 struct server {
     const struct kv_settings *settings;
@@ -24,6 +27,10 @@ struct server {
     SSL_CTX *tls; /* NULL: no TLS */
     struct auth auth;
     struct work *work;
+    struct tasks *tasks;
+    struct kv_counters_page *counters;
+    struct metrics *metrics; /* within it */
+    uint64_t started_s;      /* Unix seconds */
     struct router_thread *threads;
     unsigned thread_count;
     size_t connections_max; /* per thread */
@@ -34,6 +41,7 @@ struct server_options {
     int plain_fd;                       /* a descriptor that does not listen means off */
     int tls_fd;
     int sockets_fd;
+    struct kv_counters_page *counters; /* NULL: counters of this server alone */
 };
 
 /* KV_INVALID: `why` is one sentence. */

@@ -9,6 +9,8 @@
 
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "metrics.h"
+#include "task.h"
 #include "work.h"
 
 struct drain_message {
@@ -84,6 +86,8 @@ static void set_up(struct router_thread *thread)
     h2o_context_init(&thread->context, h2o_evloop_create(), &server->config);
     h2o_multithread_register_receiver(thread->context.queue, &thread->control, on_control);
     h2o_multithread_register_receiver(thread->context.queue, &thread->worked, work_on_messages);
+    h2o_multithread_register_receiver(thread->context.queue, &thread->tasked, task_on_messages);
+    thread->metrics = metrics_of_thread(server->metrics, thread->index);
     h2o_timeout_init(thread->context.loop, &thread->client_wait, server->settings->client_wait_ms);
     thread->drain.tick.cb = on_tick;
     thread->codec = codec_new((int)server->settings->compression_level);

@@ -26,6 +26,8 @@ struct router_thread {
     struct backend *backend;
     struct codec *codec;
     struct listeners listeners;
+    struct metrics_thread *metrics;     /* its slot */
+    h2o_multithread_receiver_t tasked;  /* results of task.h */
     h2o_multithread_receiver_t worked;  /* results of work.h */
     h2o_multithread_receiver_t control; /* thread_drain */
     h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */

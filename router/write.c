@@ -64,6 +64,7 @@ static void on_transacted(void *arg, enum kv_err err, size_t index, const struct
     struct write *write = arg;
     (void)index;
     write->exchange->call = NULL;
+    metrics_transaction(write->exchange->thread->metrics, err);
     if (err == KV_OK)
         write->on_written(write, &results[0]);
     else if (err == KV_PRECONDITION && write->tries > 0 && write->tries < WRITE_TRIES_MAX)

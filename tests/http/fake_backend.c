@@ -5,8 +5,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "codec.h"
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "kv/settings.h"
+#include "wire/messages.h"
 
 struct fake_object {
     struct fake_object *next;
@@ -23,10 +26,12 @@ struct fake_row {
 
 struct backend {
     h2o_context_t *context;
+    struct codec *codec;
+    uint64_t batch_bytes_max;
     size_t pending;
 };
 
-enum call_kind { CALL_READ, CALL_FETCH, CALL_TRANSACT, CALL_RELEASE };
+enum call_kind { CALL_READ, CALL_FETCH, CALL_TRANSACT, CALL_RELEASE, CALL_LIST, CALL_STATS };
 
 struct backend_call {
     h2o_timeout_entry_t timer;
@@ -39,9 +44,13 @@ struct backend_call {
     backend_on_value on_value;
     backend_on_piece on_piece;
     backend_on_transaction on_transaction;
-    const struct backend_op *op;
+    const struct backend_op *ops;
+    size_t op_count;
     void (*release)(void *arg_release);
     void *arg_release;
+    struct backend_list list; /* slices owned */
+    backend_on_list on_list;
+    backend_on_stats on_stats;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -54,6 +63,7 @@ static uint64_t garble = UINT64_MAX;
 static uint64_t piece_max = UINT64_MAX;
 static unsigned stale_fetches, races;
 static const char *race_key, *unready;
+static int shard_down = -1;
 static size_t holds, unreleased, calls, waiting, fetches;
 static uint64_t fetched_bytes;
 
@@ -97,6 +107,11 @@ void fake_race(const char *key, unsigned count)
 void fake_unready(const char *why)
 {
     KNOB(unready = why);
+}
+
+void fake_shard_down(int shard_index)
+{
+    KNOB(shard_down = shard_index);
 }
 
 #define COUNTER(type, name, expression)                                                                                \
@@ -289,23 +304,176 @@ static void answer_fetch(struct backend_call *call)
     free(copy);
 }
 
+/* What op `index` would find: the last earlier one on its key decides, else the map. `out` is good for holds_true. */
+static bool would_find(const struct backend_call *call, size_t index, struct fake_row *out)
+{
+    const struct backend_op *op = &call->ops[index];
+    for (size_t i = index; i-- > 0;) {
+        const struct backend_op *before = &call->ops[i];
+        if (!kv_slice_equal(before->key, op->key) || (before->kind != BACKEND_PUT && before->kind != BACKEND_DELETE))
+            continue;
+        if (before->kind == BACKEND_DELETE)
+            return false;
+        out->row.hash = before->content->hash;
+        out->row.size = before->content->size;
+        return true;
+    }
+    struct fake_row *row = *find_row(op->key);
+    if (row != NULL)
+        *out = *row;
+    return row != NULL;
+}
+
+/* All conditions, before anything is done. */
+static enum kv_err check_all(const struct backend_call *call, size_t *index)
+{
+    uint64_t get_bytes = 0;
+    for (size_t i = 0; i < call->op_count; i++) {
+        struct fake_row row = {0};
+        bool found = would_find(call, i, &row);
+        *index = i;
+        if (!holds_true(&call->ops[i], found ? &row : NULL))
+            return KV_PRECONDITION;
+        get_bytes += found && call->ops[i].kind == BACKEND_GET ? row.row.size : 0;
+    }
+    return get_bytes > call->backend->batch_bytes_max ? KV_TOO_LARGE : KV_OK;
+}
+
+static void look(const struct backend_call *call, const struct backend_op *op, const struct fake_row *row,
+                 struct backend_op_result *result)
+{
+    struct fake_object *object = find_object(&row->row.hash);
+    struct kv_buf content = {0};
+    result->row = row->row;
+    result->row.content_type = kv_slice(kv_copy(row->row.content_type), row->row.content_type.bytes);
+    result->refs = object->object.refs;
+    if (op->kind != BACKEND_GET)
+        return;
+    kv_assert(codec_decode(call->backend->codec, object->object.bytes, object->object.size, &content) == KV_OK);
+    result->content = kv_buf_peek(&content); /* freed after the callback */
+}
+
+static void apply_all(const struct backend_call *call, struct backend_op_result *results)
+{
+    for (size_t i = 0; i < call->op_count; i++) {
+        const struct backend_op *op = &call->ops[i];
+        struct fake_row **at = find_row(op->key);
+        results[i].found = *at != NULL;
+        if (op->kind == BACKEND_PUT) {
+            results[i].row = put(op, &results[i])->row;
+            results[i].row.content_type = kv_slice(NULL, 0);
+        } else if (op->kind == BACKEND_DELETE) {
+            clear_row(at);
+        } else if (*at != NULL) {
+            look(call, op, *at, &results[i]);
+        }
+    }
+}
+
 static void answer_transaction(struct backend_call *call)
 {
-    struct backend_op_result result = {0};
+    struct backend_op_result *results = kv_alloc_zero(call->op_count, sizeof(*results));
+    size_t index = 0;
     pthread_mutex_lock(&lock);
     maybe_race();
     enum kv_err err = take_failure();
-    struct fake_row **at = find_row(call->op->key);
-    result.found = *at != NULL;
-    if (err == KV_OK && !holds_true(call->op, *at))
-        err = KV_PRECONDITION;
-    if (err == KV_OK && call->op->kind == BACKEND_PUT)
-        result.row = put(call->op, &result)->row;
-    else if (err == KV_OK)
-        clear_row(at);
+    if (err == KV_OK)
+        err = check_all(call, &index);
+    if (err == KV_OK)
+        apply_all(call, results);
     pthread_mutex_unlock(&lock);
     if (!call->cancelled)
-        call->on_transaction(call->arg, err, 0, err == KV_OK ? &result : NULL);
+        call->on_transaction(call->arg, err, index, err == KV_OK ? results : NULL);
+    for (size_t i = 0; i < call->op_count; i++) {
+        if (results[i].content.bytes > 0) /* a peek is over */
+            memset((void *)(uintptr_t)results[i].content.data, 0xee, results[i].content.bytes);
+        free((void *)(uintptr_t)results[i].content.data);
+        free((void *)(uintptr_t)results[i].row.content_type.data);
+    }
+    free(results);
+}
+
+/* ---- listing and counters ------------------------------------------------------------------------------------------ */
+
+static int compare_rows(const void *a, const void *b)
+{
+    return kv_slice_compare((*(struct fake_row *const *)a)->key, (*(struct fake_row *const *)b)->key);
+}
+
+/* The shared prefix of a key, up to and with the first delimiter behind the prefix; empty when there is none. */
+static struct kv_slice group_of(const struct backend_list *list, struct kv_slice key)
+{
+    if (list->delimiter.bytes == 0 || key.bytes < list->prefix.bytes)
+        return kv_slice(NULL, 0);
+    const uint8_t *behind = key.data + list->prefix.bytes;
+    const uint8_t *found = memmem(behind, key.bytes - list->prefix.bytes, list->delimiter.data, list->delimiter.bytes);
+    return found == NULL ? kv_slice(NULL, 0) : kv_slice(key.data, (size_t)(found - key.data) + list->delimiter.bytes);
+}
+
+/* All that the listing would show without limit and offset; `entries` has room for every row. */
+static size_t list_all(const struct backend_list *list, struct fake_row **sorted, size_t count,
+                       struct backend_list_entry *entries)
+{
+    size_t shown = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct kv_slice key = sorted[i]->key;
+        struct kv_slice group = group_of(list, key);
+        struct kv_slice name = group.bytes > 0 ? group : key;
+        bool again = shown > 0 && group.bytes > 0 && kv_slice_equal(entries[shown - 1].key, group);
+        bool seen = list->after.bytes > 0 && (kv_slice_compare(key, list->after) <= 0 ||
+                                              (group.bytes > 0 && kv_slice_equal(group, list->after)));
+        if (!kv_slice_starts_with(key, list->prefix) || again || seen)
+            continue;
+        struct fake_object *object = find_object(&sorted[i]->row.hash);
+        entries[shown++] = (struct backend_list_entry){
+            .key = name, .is_prefix = group.bytes > 0, .row = sorted[i]->row, .refs = object->object.refs};
+    }
+    return shown;
+}
+
+static void answer_list(struct backend_call *call)
+{
+    pthread_mutex_lock(&lock);
+    size_t total = count_rows(), filled = 0;
+    struct fake_row **sorted = kv_alloc_zero(total + 1, sizeof(struct fake_row *));
+    struct backend_list_entry *entries = kv_alloc_zero(total + 1, sizeof(*entries));
+    enum kv_err err = take_failure();
+    for (struct fake_row *row = rows; row != NULL; row = row->next)
+        sorted[filled++] = row;
+    qsort(sorted, total, sizeof(struct fake_row *), compare_rows);
+    size_t shown = list_all(&call->list, sorted, total, entries);
+    size_t skipped = call->list.offset < shown ? call->list.offset : shown;
+    size_t left = shown - skipped;
+    size_t given = left < call->list.limit ? left : call->list.limit;
+    if (err == KV_OK) /* under the lock: the rows are the map's own */
+        call->on_list(call->arg, KV_OK, entries + skipped, given, left > given, total);
+    else
+        call->on_list(call->arg, err, NULL, 0, false, 0);
+    free(sorted);
+    free(entries);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Two shards; the second reports one thing that nobody knows. */
+static void answer_stats(struct backend_call *call)
+{
+    struct kv_buf bufs[2] = {{0}};
+    struct kv_slice bodies[2];
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < 2; i++) {
+        if (i != shard_down) {
+            kv_put_counters_begin(&bufs[i], 4);
+            kv_put_counter(&bufs[i], "keys", i == 0 ? count_rows() : 0);
+            kv_put_counter(&bufs[i], "puts", 10 + (uint64_t)i);
+            kv_put_counter(&bufs[i], "journal_flush_ns", 1234567890);
+            kv_put_counter(&bufs[i], "of_a_later_version", 1);
+        }
+        bodies[i] = kv_buf_peek(&bufs[i]);
+    }
+    pthread_mutex_unlock(&lock);
+    call->on_stats(call->arg, bodies, 2);
+    for (int i = 0; i < 2; i++)
+        kv_buf_free(&bufs[i]);
 }
 
 static void on_timer(h2o_timeout_entry_t *entry);
@@ -328,11 +496,26 @@ static void answer(struct backend_call *call)
     case CALL_TRANSACT:
         answer_transaction(call);
         break;
+    case CALL_LIST:
+        answer_list(call);
+        break;
+    case CALL_STATS:
+        answer_stats(call);
+        break;
     case CALL_RELEASE:
         KNOB(unreleased--);
         call->release(call->arg_release);
         break;
     }
+}
+
+static void free_call(struct backend_call *call)
+{
+    free((void *)(uintptr_t)call->key.data);
+    free((void *)(uintptr_t)call->list.after.data);
+    free((void *)(uintptr_t)call->list.prefix.data);
+    free((void *)(uintptr_t)call->list.delimiter.data);
+    free(call);
 }
 
 static void on_timer(h2o_timeout_entry_t *entry)
@@ -352,8 +535,7 @@ static void on_timer(h2o_timeout_entry_t *entry)
         return;
     }
     call->backend->pending--;
-    free((void *)call->key.data);
-    free(call);
+    free_call(call);
 }
 
 static struct backend_call *start(struct backend *backend, enum call_kind kind, void *arg)
@@ -380,8 +562,7 @@ void backend_cancel(struct backend_call *call)
     KNOB(waiting--);
     h2o_timeout_unlink(&call->timer);
     call->backend->pending--;
-    free((void *)call->key.data);
-    free(call);
+    free_call(call);
 }
 
 struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,
@@ -423,12 +604,39 @@ struct backend_call *backend_transact(struct backend *backend, const struct back
                                       backend_on_transaction on_transaction, void *arg)
 {
     struct backend_call *call = start(backend, CALL_TRANSACT, arg);
-    kv_assert(count == 1);
-    call->op = ops;
+    kv_assert(count >= 1);
+    call->ops = ops;
+    call->op_count = count;
     call->release = release;
     call->arg_release = arg_release;
     call->on_transaction = on_transaction;
     KNOB(unreleased++);
+    return call;
+}
+
+static struct kv_slice keep(struct kv_slice bytes)
+{
+    return kv_slice(kv_copy(bytes), bytes.bytes);
+}
+
+struct backend_call *backend_list(struct backend *backend, const struct backend_list *list, backend_on_list on_list,
+                                  void *arg)
+{
+    struct backend_call *call = start(backend, CALL_LIST, arg);
+    kv_assert(list->limit >= 1 && list->limit <= KV_LIST_LIMIT_MAX);
+    call->list = *list;
+    call->list.after = keep(list->after);
+    call->list.prefix = keep(list->prefix);
+    call->list.delimiter = keep(list->delimiter);
+    call->on_list = on_list;
+    return call;
+}
+
+struct backend_call *backend_stats(struct backend *backend, uint64_t wait_ms, backend_on_stats on_stats, void *arg)
+{
+    struct backend_call *call = start(backend, CALL_STATS, arg);
+    kv_assert(wait_ms > 0);
+    call->on_stats = on_stats;
     return call;
 }
 
@@ -444,10 +652,11 @@ struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_co
                             unsigned thread_index)
 {
     struct backend *backend = kv_alloc_zero(1, sizeof(*backend));
-    (void)settings;
     (void)sockets_fd;
     (void)thread_index;
     backend->context = context;
+    backend->codec = codec_new(0);
+    backend->batch_bytes_max = settings->batch_bytes_max;
     return backend;
 }
 

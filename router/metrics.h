@@ -1,0 +1,95 @@
+/* router/metrics.h -- what the router counts, and the page of GET /metrics.
+ * Does:     each router thread counts in its own slot of the counters page (kv/counters_page.h): relaxed stores, no locks, no
+ *           atomic additions. A page is written from all slots, from what each shard reported, and from /proc.
+ * Promises: a counter never goes back while the supervisor lives: slots are taken over from the last router, and of a shard that
+ *           is down the counters reported last go on being shown. Its gauges are left out, but for the three totals of the
+ *           contract, which count what it held when it last answered.
+ * Tests:    unit/router/test_metrics.c, http/test_http_metrics.c (promtool), system/test_metrics.c. */
+#ifndef KV_ROUTER_METRICS_H
+#define KV_ROUTER_METRICS_H
+
+#include "http_method.h"
+#include "kv/buf.h"
+#include "kv/counters_page.h"
+#include "kv/err.h"
+
+#define METRICS_THREADS_MAX 64u
+
+/* Operations whose latency is told apart. */
+#define METRICS_OPERATIONS(X)                                                                                          \
+    X(GET, "get")                                                                                                      \
+    X(HEAD, "head")                                                                                                    \
+    X(PUT, "put")                                                                                                      \
+    X(DELETE, "delete")                                                                                                \
+    X(BATCH, "batch")                                                                                                  \
+    X(LIST, "list")                                                                                                    \
+    X(OTHER, "other") /* /metrics, /-/…, and everything refused before it had an operation */
+
+enum metrics_operation {
+#define X(name, text) METRICS_##name,
+    METRICS_OPERATIONS(X)
+#undef X
+        METRICS_OPERATION_COUNT,
+};
+
+/* Plain counters: name, metric behind kv_storage_, help. */
+#define METRICS_COUNTERS(X)                                                                                            \
+    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "Client connections accepted.")                              \
+    X(REQUEST_BODY_BYTES, "http_request_body_bytes_total", "Bytes of request bodies received.")                        \
+    X(RESPONSE_BYTES, "http_response_bytes_total", "Bytes of response bodies sent.")                                   \
+    X(BATCH_OPERATIONS, "batch_operations_total", "Operations in batches that were answered with 200.")                \
+    X(BATCH_READS, "batch_reads_total", "Of these, get and head operations.")                                          \
+    X(CHECKSUM_FAILURES, "checksum_failures_total", "Stored contents met whose checksum did not hold.")
+
+enum metrics_counter {
+#define X(name, metric, help) METRICS_##name,
+    METRICS_COUNTERS(X)
+#undef X
+        METRICS_COUNTER_COUNT,
+};
+
+/* What is now; zero when a router starts. */
+#define METRICS_GAUGES(X)                                                                                              \
+    X(CONNECTIONS, "connections_open", "Client connections open now.")                                                 \
+    X(REQUESTS, "requests_in_flight", "Requests received and not yet answered.")
+
+enum metrics_gauge {
+#define X(name, metric, help) METRICS_GAUGE_##name,
+    METRICS_GAUGES(X)
+#undef X
+        METRICS_GAUGE_COUNT,
+};
+
+struct metrics;        /* the router's region of the page */
+struct metrics_thread; /* one thread's slot */
+
+/* Takes the region over from the last router; another layout's is zeroed. Gauges begin at zero. */
+struct metrics *metrics_open(struct kv_counters_page *page);
+struct metrics_thread *metrics_of_thread(struct metrics *metrics, unsigned thread_index);
+
+/* ---- counting: only by the thread that has the slot --------------------------------------------------------------- */
+
+/* `status` 0: the client left before an answer. */
+void metrics_request(struct metrics_thread *slot, enum http_method method, enum metrics_operation operation, int status,
+                     uint64_t took_ns);
+void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint64_t more);
+void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t value);
+/* How a write or a batch ended. */
+void metrics_transaction(struct metrics_thread *slot, enum kv_err err);
+
+/* ---- telling ------------------------------------------------------------------------------------------------------ */
+
+struct metrics_view {
+    struct kv_counters_page *page;
+    struct metrics *metrics;
+    const struct kv_slice *bodies; /* of KV_MSG_COUNTERS, empty for a shard that did not answer */
+    unsigned shard_count;
+    bool ready;
+    uint64_t epoch;
+    uint64_t started_s; /* Unix seconds, of this router */
+};
+
+/* Appends the page, text format 0.0.4. Remembers what the shards reported. */
+void metrics_write(const struct metrics_view *view, struct kv_buf *out);
+
+#endif
