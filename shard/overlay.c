@@ -1,10 +1,13 @@
-/* shard/overlay.c -- an ordered map per table: red-black trees over an arena.
- * Does:     finds, orders and replaces rows; libbsd's RB macros do the balancing. The first 8 bytes of a key stand in
- *           its node as a number, so that most comparisons on the way down touch no key bytes.
- * Owns:     one arena (overlay_arena.c) per generation. Node and key are one block, value the next: a new row lies
+/* shard/overlay.c -- an ordered map per table: red-black trees over an arena, and one hash index over all of them.
+ * Does:     finds rows by the index (overlay_index.c), since a way down a tree of 100,000 rows is a dozen cache misses and a
+ *           write looks a dozen times; orders keys by a tree, for which libbsd's RB macros do the balancing, and the rows of other
+ *           tables only when somebody asks for their order: the applier does, once, and gets an array. The first 8 bytes of a
+ *           key stand in its node as a number, so that most comparisons touch no key bytes.
+ * Owns:     one arena (overlay_arena.c) and one index per generation. Node and key are one block, value the next: a new row lies
  *           together in memory, and overlay_free releases some dozen chunks instead of 100,000 rows.
  * Promises: a read changes nothing, so loop and applier may read a frozen generation at once. Replaced and forgotten
- *           blocks are used again; overlay_bytes counts what the arena has handed out at its highest, which is what the memory is.
+ *           blocks are used again; overlay_bytes counts what arena and index have taken at their highest, which is what the
+ *           memory is.
  * Fails:    never; out of memory aborts.
  * Tests:    unit/shard/test_overlay.c. */
 #include "overlay.h"
@@ -12,12 +15,19 @@
 #include <bsd/sys/tree.h>
 #include <endian.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "kv/log.h"
 #include "overlay_arena.h"
+#include "overlay_index.h"
 
 struct node {
-    RB_ENTRY(node) entry;
+    union {
+        RB_ENTRY(node) entry;
+        LIST_ENTRY(node) unordered;
+    };
+    enum overlay_table table;
+    bool is_ordered; /* in the tree */
     uint64_t prefix; /* first 8 key bytes as a big-endian number, short keys padded with zeros */
     struct overlay_row row;
     size_t value_capacity; /* bytes of the block behind row.value; 0 = none */
@@ -25,10 +35,14 @@ struct node {
 };
 
 RB_HEAD(tree, node);
+LIST_HEAD(unordered, node);
 
 struct overlay {
     struct tree trees[OVERLAY_TABLES];
+    struct unordered unordered[OVERLAY_TABLES]; /* not in their trees yet; never keys */
+    size_t counts[OVERLAY_TABLES];
     struct overlay_arena arena;
+    struct overlay_index index;
     size_t rows;
 };
 
@@ -68,24 +82,30 @@ static const struct node *node_of(const struct overlay_row *row)
     return (const struct node *)(const void *)((const char *)row - offsetof(struct node, row));
 }
 
+struct wanted {
+    enum overlay_table table;
+    struct kv_slice key;
+};
+
+/* Where the index says that a row with this hash may be. */
+static bool is_row(const void *wanted, const void *entry)
+{
+    const struct wanted *row = wanted;
+    const struct node *node = entry;
+    return node->table == row->table && kv_slice_equal(node->row.key, row->key);
+}
+
 static struct node *find(const struct overlay *overlay, enum overlay_table table, struct kv_slice key)
 {
-    struct probe probe = probe_of(key);
-    struct node *at = RB_ROOT(&overlay->trees[table]);
-    while (at) {
-        int order = compare(&probe, at);
-        if (order == 0)
-            return at;
-        at = order < 0 ? RB_LEFT(at, entry) : RB_RIGHT(at, entry);
-    }
-    return NULL;
+    struct wanted wanted = {table, key};
+    return overlay_index_get(&overlay->index, overlay_index_hash(table, key), is_row, &wanted);
 }
 
 struct overlay *overlay_new(void)
 {
     struct overlay *overlay = kv_alloc_zero(1, sizeof *overlay);
     for (size_t table = 0; table < OVERLAY_TABLES; table++)
-        RB_INIT(&overlay->trees[table]);
+        RB_INIT(&overlay->trees[table]); /* an empty list is zeros */
     return overlay;
 }
 
@@ -94,6 +114,7 @@ void overlay_free(struct overlay **overlay)
     if (!*overlay)
         return;
     overlay_arena_free(&(*overlay)->arena);
+    overlay_index_free(&(*overlay)->index);
     free(*overlay);
     *overlay = NULL;
 }
@@ -104,6 +125,24 @@ const struct overlay_row *overlay_get(const struct overlay *overlay, enum overla
     return node ? &node->row : NULL;
 }
 
+static void order(struct overlay *overlay, struct node *node)
+{
+    node->is_ordered = true;
+    struct node *same = tree_RB_INSERT(&overlay->trees[node->table], node);
+    kv_assert(same == NULL);
+}
+
+/* Who asks for the order is alone with it: the links that change here are not what overlay_get and overlay_sorted look at. */
+static void order_all(const struct overlay *overlay, enum overlay_table table)
+{
+    struct overlay *mine = (struct overlay *)(uintptr_t)overlay;
+    while (!LIST_EMPTY(&mine->unordered[table])) {
+        struct node *node = LIST_FIRST(&mine->unordered[table]);
+        LIST_REMOVE(node, unordered);
+        order(mine, node);
+    }
+}
+
 static struct node *insert(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
 {
     struct node *node = overlay_arena_take(&overlay->arena, sizeof *node + key.bytes);
@@ -111,8 +150,14 @@ static struct node *insert(struct overlay *overlay, enum overlay_table table, st
     if (key.bytes > 0)
         memcpy(node->key, key.data, key.bytes);
     node->row.key = kv_slice(node->key, key.bytes);
+    node->table = table;
     node->prefix = probe_of(key).prefix;
-    kv_assert(tree_RB_INSERT(&overlay->trees[table], node) == NULL);
+    overlay_index_add(&overlay->index, overlay_index_hash(table, node->row.key), node);
+    if (table == OVERLAY_KEYS)
+        order(overlay, node);
+    else
+        LIST_INSERT_HEAD(&overlay->unordered[table], node, unordered);
+    overlay->counts[table]++;
     overlay->rows++;
     return node;
 }
@@ -169,7 +214,12 @@ void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv
     struct node *node = find(overlay, table, key);
     if (!node)
         return;
-    tree_RB_REMOVE(&overlay->trees[table], node);
+    if (node->is_ordered)
+        tree_RB_REMOVE(&overlay->trees[table], node);
+    else
+        LIST_REMOVE(node, unordered);
+    overlay->counts[table]--;
+    overlay_index_remove(&overlay->index, overlay_index_hash(table, node->row.key), node);
     drop_value(overlay, node);
     overlay_arena_give(&overlay->arena, node, sizeof *node + node->row.key.bytes);
     overlay->rows--;
@@ -179,6 +229,7 @@ const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overl
 {
     struct probe probe = probe_of(from);
     const struct node *best = NULL;
+    order_all(overlay, table);
     const struct node *at = RB_ROOT(&overlay->trees[table]);
     while (at) {
         int order = compare(&probe, at);
@@ -194,15 +245,52 @@ const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overl
 const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
                                        const struct overlay_row *row)
 {
-    (void)overlay;
-    (void)table; /* the node knows its neighbours */
+    order_all(overlay, table); /* nothing, if nothing came since the seek */
     const struct node *node = tree_RB_NEXT((struct node *)(uintptr_t)node_of(row));
     return node ? &node->row : NULL;
 }
 
+struct sorted {
+    uint64_t prefix;
+    const struct overlay_row *row;
+};
+
+static int compare_sorted(const void *a, const void *b)
+{
+    const struct sorted *left = a, *right = b;
+    if (left->prefix != right->prefix)
+        return left->prefix < right->prefix ? -1 : 1;
+    return kv_slice_compare(left->row->key, right->row->key);
+}
+
+/* Through the index, which holds every row, ordered or not. */
+const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count)
+{
+    struct sorted *sorted = kv_alloc(overlay->counts[table] * sizeof *sorted + 1);
+    size_t found = 0;
+    for (size_t i = 0; i < overlay->index.slot_count; i++) {
+        const struct node *node = overlay->index.slots[i].entry;
+        if (node != NULL && node->table == table)
+            sorted[found++] = (struct sorted){node->prefix, &node->row};
+    }
+    kv_assert(found == overlay->counts[table]);
+    qsort(sorted, found, sizeof *sorted, compare_sorted);
+    const struct overlay_row **rows = kv_alloc(found * sizeof *rows + 1);
+    for (size_t i = 0; i < found; i++)
+        rows[i] = sorted[i].row;
+    free(sorted);
+    *count = found;
+    return rows;
+}
+
+void overlay_trim(void)
+{
+    overlay_arena_trim();
+}
+
 size_t overlay_bytes(const struct overlay *overlay)
 {
-    return overlay->arena.bytes;
+    return overlay->arena.bytes + overlay_index_bytes(&overlay->index);
 }
 
 size_t overlay_rows(const struct overlay *overlay)

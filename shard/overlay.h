@@ -1,7 +1,7 @@
 /* shard/overlay.h -- the rows of one generation that are not yet in LMDB: an ordered map in memory.
  * Does:     keeps for (table, key) the newest value or a tombstone, with the journal position that made it.
- * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only and may be read by the loop
- *           and the applier at once.
+ * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only: the loop may get any row and walk the
+ *           keys while the applier uses overlay_sorted. Walking another table than the keys orders it first: one thread's.
  * Fails:    never (allocation failure aborts). The bound is the caller's: it looks at overlay_bytes.
  * Tests:    unit/test_overlay.c (against a sorted array). */
 #ifndef KV_SHARD_OVERLAY_H
@@ -42,6 +42,10 @@ const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overl
 /* The row behind `row` in key order, or NULL. */
 const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
                                        const struct overlay_row *row);
+/* All rows of a table in key order, malloc'ed; valid until the next change. Faster than a walk, but for all rows only. */
+const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count);
+/* Gives back the memory that freed overlays left for the next ones. */
+void overlay_trim(void);
 /* Memory that rows, keys and values take, with an estimate of the allocator's share; and how many rows. */
 size_t overlay_bytes(const struct overlay *overlay);
 size_t overlay_rows(const struct overlay *overlay);

@@ -3,6 +3,7 @@
  * With the address sanitizer, blocks that wait for reuse are poisoned: a stale peek into a row is caught as with malloc. */
 #include "overlay_arena.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "kv/log.h"
@@ -16,7 +17,7 @@
 
 struct overlay_chunk {
     struct overlay_chunk *next;
-    size_t padding; /* keeps what follows aligned to 16 bytes */
+    size_t bytes; /* behind this head, which keeps them aligned to 16 bytes */
 };
 
 #define SMALL_BYTES_MAX 1024u
@@ -40,9 +41,24 @@ static struct size_class class_of(size_t bytes)
     return class;
 }
 
+static struct overlay_chunk *waiting_chunks; /* of OVERLAY_CHUNK_BYTES: at most what the last generations took */
+
+static struct overlay_chunk *take_waiting(size_t bytes)
+{
+    struct overlay_chunk *chunk = waiting_chunks;
+    if (bytes != OVERLAY_CHUNK_BYTES || chunk == NULL)
+        return NULL;
+    waiting_chunks = chunk->next;
+    ASAN_UNPOISON_MEMORY_REGION(chunk, sizeof *chunk + bytes);
+    return chunk;
+}
+
 static uint8_t *add_chunk(struct overlay_arena *arena, size_t bytes)
 {
-    struct overlay_chunk *chunk = kv_alloc(sizeof *chunk + bytes);
+    struct overlay_chunk *chunk = take_waiting(bytes);
+    if (chunk == NULL)
+        chunk = kv_alloc(sizeof *chunk + bytes);
+    chunk->bytes = bytes;
     chunk->next = arena->chunks;
     arena->chunks = chunk;
     return (uint8_t *)(chunk + 1);
@@ -82,7 +98,23 @@ void overlay_arena_free(struct overlay_arena *arena)
 {
     for (struct overlay_chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
-        free(chunk);
+        if (chunk->bytes != OVERLAY_CHUNK_BYTES) {
+            free(chunk);
+            continue;
+        }
+        chunk->next = waiting_chunks;
+        waiting_chunks = chunk;
     }
     memset(arena, 0, sizeof *arena);
+}
+
+void overlay_arena_trim(void)
+{
+    if (waiting_chunks == NULL)
+        return;
+    for (struct overlay_chunk *next; waiting_chunks != NULL; waiting_chunks = next) {
+        next = waiting_chunks->next;
+        free(waiting_chunks);
+    }
+    malloc_trim(0);
 }

@@ -1,7 +1,9 @@
 /* shard/overlay_arena.h -- the memory of one overlay generation: taken in small blocks, released at once.
  * Does:     hands out 16-byte aligned blocks from chunks; a block given back waits in the list of its size class for the next
  *           of that class.
- * Owns:     the chunks, until overlay_arena_free. Zero-initialised is empty and valid; not thread-safe.
+ * Owns:     the chunks, until overlay_arena_free; then they wait for the next arena of the process, since fresh memory costs a
+ *           page fault and a page of zeros for every 4 KiB. Zero-initialised is empty and valid; not thread-safe, and all
+ *           arenas of a process belong to one thread.
  * Promises: `bytes` never counts less than the rows take: it is what was cut from the chunks, with rounding and with
  *           blocks that wait for reuse.
  * Fails:    never; out of memory aborts.
@@ -29,5 +31,7 @@ void *overlay_arena_take(struct overlay_arena *arena, size_t bytes);
 /* `bytes` as it was taken. */
 void overlay_arena_give(struct overlay_arena *arena, void *block, size_t bytes);
 void overlay_arena_free(struct overlay_arena *arena);
+/* Gives the chunks that wait back to the system. */
+void overlay_arena_trim(void);
 
 #endif

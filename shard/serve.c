@@ -272,6 +272,8 @@ static void on_tick(void *arg)
     bool full = applier_full(serve->applier) || !map_has_room(serve, 0);
     core_tick(serve->on.core, now_ms, serve->options.shard_wait_ms / 2, full ? KV_NO_SPACE : KV_OVERLOADED);
     sessions_tick(serve->sessions, now_ms);
+    if (serve->frozen == NULL && now_ms - serve->appended_ms >= SERVE_TRIM_MS)
+        overlay_trim();
     loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);
 }
 

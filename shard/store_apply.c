@@ -7,6 +7,7 @@
  * Fails:    KV_NO_SPACE and the rest of store.h; the transaction is rolled back.
  * Tests:    unit/shard/test_store.c. */
 #include <endian.h>
+#include <stdlib.h>
 
 #include "blobs.h"
 #include "kv/log.h"
@@ -115,10 +116,12 @@ static enum kv_err apply_blob(struct apply *apply, const struct overlay_row *row
 static enum kv_err apply_table(struct apply *apply, const struct overlay *generation, enum overlay_table table,
                                enum kv_err (*apply_row)(struct apply *, const struct overlay_row *))
 {
-    const struct overlay_row *row = overlay_seek(generation, table, kv_slice(NULL, 0));
+    size_t count;
+    const struct overlay_row **rows = overlay_sorted(generation, table, &count);
     enum kv_err err = KV_OK;
-    for (; row && err == KV_OK; row = overlay_next(generation, table, row))
-        err = apply_row(apply, row);
+    for (size_t i = 0; i < count && err == KV_OK; i++)
+        err = apply_row(apply, rows[i]);
+    free((void *)rows);
     return err;
 }
 
