@@ -1,6 +1,7 @@
 /* shard/ledger.c -- see ledger.h. */
 #include "ledger.h"
 
+#include <stdlib.h>
 #include <uthash.h>
 
 #include "kv/log.h"
@@ -21,12 +22,14 @@ void ledger_init(struct ledger *ledger, const struct core_world *world, const st
                               .object_id_next = meta->object_id_next,
                               .keys = meta->keys,
                               .objects = meta->objects,
-                              .stored_bytes = meta->stored_bytes};
+                              .stored_bytes = meta->stored_bytes,
+                              .memos = kv_alloc_zero(LEDGER_MEMOS, sizeof *ledger->memos)};
 }
 
 void ledger_clear(struct ledger *ledger)
 {
     overlay_free(&ledger->active);
+    free(ledger->memos);
     struct pending *pending, *after;
     HASH_ITER(hh, ledger->pending, pending, after)
     {
@@ -73,8 +76,15 @@ enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv
     return checked(ledger, row_decode_key(value, out), "key row");
 }
 
-enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
-                              uint64_t *position)
+static struct ledger_memo *memo_of(const struct ledger *ledger, const struct kv_hash *hash)
+{
+    uint32_t bits;
+    memcpy(&bits, hash->bytes, sizeof bits);
+    return &ledger->memos[bits & (LEDGER_MEMOS - 1)];
+}
+
+static enum kv_err look_up_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
+                                  uint64_t *position)
 {
     *position = 0;
     struct kv_slice value;
@@ -90,6 +100,20 @@ enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash,
             return err;
     }
     return checked(ledger, row_decode_object(value, out), "object row");
+}
+
+enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
+                              uint64_t *position)
+{
+    struct ledger_memo *memo = memo_of(ledger, hash);
+    if (!memo->valid || !kv_hash_equal(&memo->hash, hash)) {
+        *memo = (struct ledger_memo){.hash = *hash, .valid = true};
+        memo->err = look_up_object(ledger, hash, &memo->object, &memo->position);
+    }
+    *position = memo->position;
+    if (memo->err == KV_OK)
+        *out = memo->object;
+    return memo->err;
 }
 
 static struct pending *find_pending(const struct ledger *ledger, const struct kv_hash *hash)
@@ -152,6 +176,7 @@ static void put_object(struct ledger *ledger, const struct kv_hash *hash, const 
 {
     uint8_t space[ROW_OBJECT_BYTES];
     overlay_put(ledger->active, OVERLAY_OBJECTS, kv_hash_slice(hash), row_encode_object(object, space), position);
+    *memo_of(ledger, hash) = (struct ledger_memo){*hash, true, KV_OK, *object, position};
 }
 
 /* Small contents that never left this generation vanish without a trace; staged ones have rows in LMDB already, which the
@@ -162,6 +187,7 @@ static void delete_object(struct ledger *ledger, const struct kv_hash *hash, con
     uint8_t space[8];
     struct kv_slice id = row_encode_id(object->object_id, space);
     overlay_tombstone(ledger->active, OVERLAY_OBJECTS, kv_hash_slice(hash), position);
+    *memo_of(ledger, hash) = (struct ledger_memo){*hash, true, KV_NOT_FOUND, {0}, position};
     if (object->stored_bytes > KV_INLINE_BYTES_MAX)
         overlay_tombstone(ledger->active, OVERLAY_BLOBS, id, position);
     else

@@ -14,6 +14,18 @@
 
 struct pending;
 
+#define LEDGER_MEMOS 512u /* a power of two: 64 KiB */
+
+/* What the last lookup of a content found: one write asks for the same content five times, and each would be a way down LMDB's
+ * tree. Rows of contents change through the ledger only, so a memo stays true whatever is frozen or applied. */
+struct ledger_memo {
+    struct kv_hash hash;
+    bool valid;
+    enum kv_err err;
+    struct kv_object object;
+    uint64_t position;
+};
+
 struct ledger {
     const struct core_world *world;
     struct overlay *active;
@@ -21,7 +33,8 @@ struct ledger {
     struct pending *pending;
     uint64_t object_id_next;
     uint64_t keys, objects, stored_bytes;
-    int64_t keys_pending; /* what open votes will change `keys` by */
+    int64_t keys_pending;      /* what open votes will change `keys` by */
+    struct ledger_memo *memos; /* by the first bits of the hash */
 };
 
 void ledger_init(struct ledger *ledger, const struct core_world *world, const struct store_meta *meta);
