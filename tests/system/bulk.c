@@ -5,6 +5,7 @@
 
 struct slot {
     struct exchange exchange;
+    bool busy;
     size_t number; /* of the request under way */
 };
 
@@ -12,6 +13,7 @@ static void start_next(const struct bulk *bulk, CURLM *multi, struct slot *slot,
 {
     struct request request = {.method = "GET"};
     slot->number = number;
+    slot->busy = true;
     bulk->make(bulk->arg, number, &request);
     exchange_prepare(&slot->exchange, bulk->server, bulk->http, &request);
     curl_easy_setopt(slot->exchange.easy, CURLOPT_PRIVATE, slot);
@@ -32,6 +34,7 @@ static size_t collect(const struct bulk *bulk, CURLM *multi, struct slot **idle,
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&slot);
         exchange_finish(&slot->exchange, code);
         curl_multi_remove_handle(multi, slot->exchange.easy);
+        slot->busy = false;
         bulk->done(bulk->arg, slot->number, &slot->exchange.response);
         idle[(*idle_count)++] = slot;
         ended++;
@@ -39,7 +42,19 @@ static size_t collect(const struct bulk *bulk, CURLM *multi, struct slot **idle,
     return ended;
 }
 
-static CURLMcode run_all(const struct bulk *bulk, CURLM *multi, struct slot **idle, size_t idle_count)
+static CURLMcode poll_or_nudge(const struct bulk *bulk, CURLM *multi, struct slot *slots)
+{
+    int active = 0;
+    CURLMcode code = curl_multi_poll(multi, NULL, 0, EXCHANGE_NUDGE_MS, &active);
+    for (size_t i = 0; i < bulk->in_flight && active == 0; i++) {
+        if (slots[i].busy)
+            exchange_nudge(&slots[i].exchange);
+    }
+    return code;
+}
+
+static CURLMcode run_all(const struct bulk *bulk, CURLM *multi, struct slot *slots, struct slot **idle,
+                         size_t idle_count)
 {
     size_t next = 0, ended = 0;
     bool connected = false;
@@ -56,7 +71,7 @@ static CURLMcode run_all(const struct bulk *bulk, CURLM *multi, struct slot **id
         ended += now;
         connected |= now > 0;
         if (now == 0 && code == CURLM_OK)
-            code = curl_multi_poll(multi, NULL, 0, 1000, NULL);
+            code = poll_or_nudge(bulk, multi, slots);
     }
     return code;
 }
@@ -73,7 +88,7 @@ bool bulk_run(const struct bulk *bulk)
     CURLM *multi = curl_multi_init();
     curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, 1L);
     curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, 100L);
-    CURLMcode code = run_all(bulk, multi, idle, slot_count);
+    CURLMcode code = run_all(bulk, multi, slots, idle, slot_count);
     for (size_t i = 0; i < slot_count; i++) {
         curl_multi_remove_handle(multi, slots[i].exchange.easy);
         exchange_free(&slots[i].exchange);

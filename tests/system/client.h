@@ -68,6 +68,9 @@ void exchange_prepare(struct exchange *exchange, const struct server *server, en
                       const struct request *request);
 /* Fills in status and version after the transfer. */
 void exchange_finish(struct exchange *exchange, CURLcode code);
+/* Makes libcurl look at what it has received already. To be called when a poll of EXCHANGE_NUDGE_MS saw nothing happen. */
+#define EXCHANGE_NUDGE_MS 20
+void exchange_nudge(struct exchange *exchange);
 void exchange_free(struct exchange *exchange);
 
 #endif
