@@ -234,12 +234,14 @@ static enum kv_err check_add(struct core *core, const struct kv_op *op)
     return complete ? KV_OK : KV_STALE;
 }
 
+/* The row that holds the reference was written by a transaction whose COMMIT may still be on its way to this shard: then the
+ * reference is not settled yet, and must not be taken from another key's. */
 static enum kv_err check_drop(struct core *core, const struct kv_op *op)
 {
     struct kv_object object;
     uint64_t position;
     bool found = ledger_get_object(&core->ledger, &op->hash, &object, &position) == KV_OK;
-    return found && object.refs >= op->count ? KV_OK : KV_CONFLICT;
+    return found && ledger_refs_unpromised(&core->ledger, &op->hash, object.refs) >= op->count ? KV_OK : KV_CONFLICT;
 }
 
 static enum kv_err check_ops(struct core *core, struct proposal *proposal)

@@ -129,6 +129,13 @@ uint64_t ledger_refs(const struct ledger *ledger, const struct kv_hash *hash, ui
     return pending == NULL ? settled_refs : settled_refs + pending->adds - pending->drops;
 }
 
+uint64_t ledger_refs_unpromised(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs)
+{
+    const struct pending *pending = find_pending(ledger, hash);
+    kv_assert(pending == NULL || settled_refs >= pending->drops);
+    return pending == NULL ? settled_refs : settled_refs - pending->drops;
+}
+
 enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *object, uint64_t offset, uint64_t bytes,
                              struct kv_buf *out)
 {

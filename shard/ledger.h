@@ -47,6 +47,8 @@ enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash,
                               uint64_t *position);
 /* Keys that hold the content once all votes given here are decided well: what X-Refs shows. */
 uint64_t ledger_refs(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs);
+/* Settled references that no vote given here drops: what another vote may promise to drop. */
+uint64_t ledger_refs_unpromised(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs);
 /* Appends stored bytes of an object. */
 enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *object, uint64_t offset, uint64_t bytes,
                              struct kv_buf *out);
