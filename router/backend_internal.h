@@ -64,6 +64,8 @@ struct stager *stager_new(struct backend_call *call, const struct backend_conten
                           void *arg);
 /* Gives up what was staged. NULL is accepted. */
 void stager_cancel(struct stager *stager);
+/* Gives up a content that is through staging; harmless when a transaction has adopted it. `object_id` 0 is accepted. */
+void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
 
 /* ---- contents on their way from the shards (backend_load.c) --------------------------------------------------- */
 

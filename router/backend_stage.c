@@ -1,6 +1,7 @@
 /* router/backend_stage.c -- brings one large content to the shard of its hash, piece by piece, ahead of the transaction that
  * refers to it. A few pieces are under way at a time; each is answered when it is durable. A shard that restarted has
- * given the pieces up (KV_STALE): it begins again. */
+ * given the pieces up (KV_STALE): it begins again. Whatever does not end in a transaction is given up: a shard keeps what is
+ * staged for as long as the link lasts. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -18,12 +19,15 @@ struct slot {
 };
 
 struct stager {
-    struct backend_call *owner;
+    struct backend *backend;
+    struct backend_call *owner; /* NULL: cancelled, waits for its STAGED to give that up */
     const struct backend_content *content;
+    struct kv_msg_stage stage; /* a copy: it may be sent again after the content is gone */
     unsigned shard_index;
     struct call *call; /* the STAGE */
     uint64_t object_id;
-    uint64_t offset; /* of the next piece to send */
+    uint64_t link_generation; /* that the id belongs to */
+    uint64_t offset;          /* of the next piece to send */
     struct slot slots[WINDOW];
     stager_on_staged on_staged;
     void *arg;
@@ -31,7 +35,7 @@ struct stager {
 
 static struct calls *calls_of(const struct stager *stager)
 {
-    return stager->owner->backend->calls;
+    return stager->backend->calls;
 }
 
 static void cancel_pieces(struct stager *stager)
@@ -42,27 +46,48 @@ static void cancel_pieces(struct stager *stager)
     }
 }
 
+static void write_id(void *arg, struct kv_buf *buf)
+{
+    kv_put_id(buf, *(const uint64_t *)arg);
+}
+
+void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+{
+    if (object_id != 0)
+        calls_tell(backend->calls, backend_shard_of(backend, hash), KV_MSG_STAGE_DROP, write_id, &object_id);
+}
+
+static bool is_current(const struct stager *stager)
+{
+    return stager->link_generation == calls_link_generation(calls_of(stager), stager->shard_index);
+}
+
+static void drop(struct stager *stager)
+{
+    if (is_current(stager))
+        backend_stage_drop(stager->backend, &stager->stage.hash, stager->object_id);
+    stager->object_id = 0;
+}
+
 static void stager_end(struct stager *stager, enum kv_err err)
 {
     cancel_pieces(stager);
+    if (err != KV_OK)
+        drop(stager);
     stager->on_staged(stager->arg, err, stager->object_id);
     free(stager);
 }
 
-static void write_id(void *arg, struct kv_buf *buf)
-{
-    const struct stager *stager = arg;
-    kv_put_id(buf, stager->object_id);
-}
-
+/* A STAGE that is under way cannot be taken back: its answer names what is to be given up. */
 void stager_cancel(struct stager *stager)
 {
     if (stager == NULL)
         return;
     cancel_pieces(stager);
-    calls_cancel(calls_of(stager), stager->call);
-    if (stager->object_id != 0)
-        calls_tell(calls_of(stager), stager->shard_index, KV_MSG_STAGE_DROP, write_id, stager);
+    stager->owner = NULL;
+    if (stager->call != NULL)
+        return;
+    drop(stager);
     free(stager);
 }
 
@@ -74,11 +99,13 @@ static struct kv_slice piece_at(const struct stager *stager, uint64_t offset)
     return kv_slice(stager->content->stored.data + offset, (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES));
 }
 
+/* A piece that is sent again over a new link: the shard has given the content up, and may have given its id to another one since.
+ * No content has id 0, so that the answer is KV_STALE. */
 static void write_piece(void *arg, struct kv_buf *buf)
 {
     const struct slot *slot = arg;
-    kv_put_stage_data(
-        buf, &(struct kv_msg_stage_data){slot->stager->object_id, slot->offset, piece_at(slot->stager, slot->offset)});
+    uint64_t object_id = is_current(slot->stager) ? slot->stager->object_id : 0;
+    kv_put_stage_data(buf, &(struct kv_msg_stage_data){object_id, slot->offset, piece_at(slot->stager, slot->offset)});
 }
 
 static void send_pieces(struct stager *stager);
@@ -130,8 +157,11 @@ static void on_stage(void *arg, struct kv_slice body)
     enum kv_err err = kv_get_staged(body, &staged);
     kv_assert(err == KV_OK);
     stager->object_id = staged.object_id;
+    stager->link_generation = calls_link_generation(calls_of(stager), stager->shard_index);
     stager->offset = 0;
-    if (staged.err != KV_OK || staged.existed)
+    if (stager->owner == NULL)
+        stager_cancel(stager);
+    else if (staged.err != KV_OK || staged.existed)
         stager_end(stager, staged.err);
     else
         send_pieces(stager);
@@ -140,8 +170,7 @@ static void on_stage(void *arg, struct kv_slice body)
 static void write_stage(void *arg, struct kv_buf *buf)
 {
     const struct stager *stager = arg;
-    const struct backend_content *content = stager->content;
-    kv_put_stage(buf, &(struct kv_msg_stage){content->hash, content->size, content->codec, content->stored.bytes});
+    kv_put_stage(buf, &stager->stage);
 }
 
 static void ask_stage(struct stager *stager)
@@ -154,8 +183,10 @@ struct stager *stager_new(struct backend_call *call, const struct backend_conten
                           void *arg)
 {
     struct stager *stager = kv_alloc_zero(1, sizeof *stager);
+    stager->backend = call->backend;
     stager->owner = call;
     stager->content = content;
+    stager->stage = (struct kv_msg_stage){content->hash, content->size, content->codec, content->stored.bytes};
     stager->shard_index = backend_shard_of(call->backend, &content->hash);
     stager->on_staged = on_staged;
     stager->arg = arg;

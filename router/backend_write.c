@@ -28,10 +28,22 @@ struct write_call {
 static void stage_next(struct write_call *write);
 static void lock(struct write_call *write);
 
+/* What no transaction adopted would stay at its shard for as long as the link lasts. */
+static void drop_staged(struct write_call *write)
+{
+    size_t count;
+    struct plan_content *contents = plan_contents(write->plan, &count);
+    for (size_t i = 0; i < count; i++) {
+        backend_stage_drop(write->head.backend, &contents[i].hash, contents[i].object_id);
+        contents[i].object_id = 0;
+    }
+}
+
 static void write_end(struct write_call *write)
 {
     stager_cancel(write->stager);
     loader_cancel(write->loader);
+    drop_staged(write);
     plan_free(&write->plan);
     write->release(write->arg_release);
     backend_call_end(&write->head);
@@ -75,10 +87,7 @@ static void again(struct write_call *write, void (*step)(struct write_call *writ
 
 static void stage_again(struct write_call *write)
 {
-    size_t count;
-    struct plan_content *contents = plan_contents(write->plan, &count);
-    for (size_t i = 0; i < count; i++)
-        contents[i].object_id = 0;
+    drop_staged(write);
     write->staged = 0;
     stage_next(write);
 }

@@ -30,6 +30,7 @@ struct call {
 
 struct link_state {
     bool up;
+    uint64_t generation;
     struct call *oldest;
     struct call *newest;
     size_t waiting;
@@ -217,6 +218,7 @@ void calls_link_up(struct calls *calls, unsigned shard_index)
     struct link_state *link = link_of(calls, shard_index);
     kv_assert(!link->up);
     link->up = true;
+    link->generation++;
     link->output.bytes = 0;
     for (struct call *call = link->oldest; call != NULL; call = call->newer)
         write_frame(calls, shard_index, call->type, call->id, call->write_body, call->arg);
@@ -233,6 +235,12 @@ bool calls_link_is_up(const struct calls *calls, unsigned shard_index)
 {
     kv_assert(shard_index < calls->shard_count);
     return calls->links[shard_index].up;
+}
+
+uint64_t calls_link_generation(const struct calls *calls, unsigned shard_index)
+{
+    kv_assert(shard_index < calls->shard_count);
+    return calls->links[shard_index].generation;
 }
 
 struct kv_buf *calls_output(struct calls *calls, unsigned shard_index)

@@ -46,6 +46,8 @@ void calls_cancel(struct calls *calls, struct call *call);
 void calls_link_up(struct calls *calls, unsigned shard_index);
 void calls_link_down(struct calls *calls, unsigned shard_index);
 bool calls_link_is_up(const struct calls *calls, unsigned shard_index);
+/* Counts calls_link_up: what a shard said on an earlier link (ids of staged contents) means nothing on a later one. */
+uint64_t calls_link_generation(const struct calls *calls, unsigned shard_index);
 /* Frames to write: the rim takes them with kv_buf_take or consumes them. */
 struct kv_buf *calls_output(struct calls *calls, unsigned shard_index);
 /* Received bytes: consumes whole frames, `used` says how many bytes. Answers to cancelled calls are skipped. */

@@ -271,7 +271,7 @@ static struct kv_op journal_op(struct core *core, struct kv_op op, uint64_t *obj
     uint64_t position;
     bool here = ledger_get_object(&core->ledger, &op.hash, &object, &position) == KV_OK;
     if (op.object_id != 0)
-        core_adopt_stage(core, op.object_id, here);
+        core_adopt_stage(core, &op.hash, op.object_id, here);
     if (here) {
         op.has_bytes = false;
         op.object_id = 0;

@@ -256,12 +256,14 @@ static void drop_stage(struct core *core, struct stage *stage)
     remove_stage(core, stage);
 }
 
-void core_adopt_stage(struct core *core, uint64_t object_id, bool redundant)
+void core_adopt_stage(struct core *core, const struct kv_hash *hash, uint64_t object_id, bool redundant)
 {
     struct stage *stage = core_find_stage(core, object_id);
-    if (stage != NULL && redundant)
+    if (stage == NULL || !kv_hash_equal(&stage->hash, hash))
+        return;
+    if (redundant)
         drop_stage(core, stage);
-    else if (stage != NULL)
+    else
         remove_stage(core, stage);
 }
 
