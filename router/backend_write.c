@@ -23,6 +23,7 @@ struct write_call {
     struct stager *stager;
     struct txn *txn;
     struct loader *loader;
+    size_t refused_index; /* the operation whose condition did not hold */
 };
 
 static void stage_next(struct write_call *write);
@@ -153,15 +154,42 @@ static void on_loaded(void *arg, enum kv_err err)
     }
 }
 
+static void on_refused(void *arg, bool held)
+{
+    struct write_call *write = arg;
+    write->txn = NULL;
+    if (held)
+        write_answer(write, KV_PRECONDITION, write->refused_index, NULL);
+    else
+        again(write, lock);
+}
+
+/* Rows of several keys are one state only if no lock was lost with its shard: otherwise the conditions before this one may have
+ * held at another time. One row is always one state. */
+static void refuse_condition(struct write_call *write, size_t index)
+{
+    size_t count;
+    plan_keys(write->plan, &count);
+    write->refused_index = index;
+    if (count > 1)
+        txn_release(write->txn, on_refused);
+    else
+        refuse(write, KV_PRECONDITION, index);
+}
+
 static void on_locked(void *arg, const struct txn_row *rows)
 {
     struct write_call *write = arg;
     size_t index = 0;
     enum kv_err err = plan_evaluate(write->plan, rows, kv_clock_unix_s(), &index);
+    if (err == KV_PRECONDITION) {
+        refuse_condition(write, index);
+        return;
+    }
     if (err == KV_OK && plan_get_bytes(write->plan) > write->head.backend->batch_bytes_max)
         err = KV_TOO_LARGE;
     if (err != KV_OK) {
-        refuse(write, err, index);
+        refuse(write, err, 0);
         return;
     }
     write->loader = loader_new(write->head.backend, write->plan, on_loaded, write);
