@@ -1,0 +1,26 @@
+/* tests/sim/fault.h -- seven deliberate mistakes: proof that the simulation can fail.
+ * Each is made in the twins or between the real modules (ld --wrap); the code that users run has no switch for it. */
+#ifndef SIM_FAULT_H
+#define SIM_FAULT_H
+
+#define FAULT_TABLE(X)                                                                                                 \
+    X(VOTE_BEFORE_FLUSH, "vote-before-flush", "a yes leaves before its record is durable")                             \
+    X(COMMIT_AFTER_ONE_VOTE, "commit-after-one-vote", "the first yes decides")                                         \
+    X(NO_FENCING, "no-fencing", "shards go on listening to routers of older epochs")                                   \
+    X(FORGOTTEN_REFERENCE, "forgotten-reference", "an overwritten content keeps the reference")                        \
+    X(LOCK_KEPT, "lock-kept", "an aborted transaction keeps its locks")                                                \
+    X(REPLAY_SKIPS_TAIL, "replay-skips-tail", "the last record is not replayed")                                       \
+    X(EARLY_ACK, "early-ack", "the client hears yes when the votes are asked for")
+
+enum fault {
+    FAULT_NONE,
+#define X(name, text, what) FAULT_##name,
+    FAULT_TABLE(X)
+#undef X
+};
+
+/* FAULT_NONE for an unknown name. */
+enum fault fault_named(const char *text);
+const char *fault_name(enum fault fault);
+
+#endif
