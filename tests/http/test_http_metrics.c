@@ -1,0 +1,141 @@
+/* Goal: GET /metrics is what Prometheus takes without a word, under the contract's names, and counts what clients did.
+ * Method: libcurl against the HTTP side over a backend in memory with two shards, one of them sometimes silent. */
+#include "harness.h"
+#include "metrics_internal.h"
+#include "thread.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static void setup(void)
+{
+    http_defaults();
+    http_start();
+}
+
+TestSuite(metrics, .init = setup, .fini = http_stop);
+
+static struct answer ask(void)
+{
+    struct answer answer = http_get(H1, "/metrics", NULL);
+    cr_assert_eq(answer.status, 200);
+    return answer;
+}
+
+static bool has(const struct answer *answer, const char *line)
+{
+    char whole[256];
+    snprintf(whole, sizeof(whole), "\n%s\n", line);
+    return strstr((const char *)answer->body.data, whole) != NULL;
+}
+
+#define expect_line(line)                                                                                              \
+    do {                                                                                                               \
+        struct answer page = ask();                                                                                    \
+        cr_expect(has(&page, line), "'%s' is missing", line);                                                          \
+        answer_free(&page);                                                                                            \
+    } while (0)
+
+static size_t count_connections(void)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < http_server->thread_count; i++)
+        count += kv_counter_get(&http_server->threads[i].metrics->gauges[METRICS_GAUGE_CONNECTIONS]);
+    return count;
+}
+
+static void make_some_traffic(void)
+{
+    struct answer answer = http_put(H2, "/a", kv_slice_text("12345"), NULL);
+    answer_free(&answer);
+    answer = http_get(H1, "/a", NULL);
+    answer_free(&answer);
+    answer = http_get(H1, "/nothing", NULL);
+    answer_free(&answer);
+    answer = http_get(H1, "/keys?limit=0", NULL);
+    answer_free(&answer);
+    answer = http_ask(H1, &(struct request){.method = "POST",
+                                            .path = "/batch",
+                                            .body = kv_slice_text("[{\"op\":\"get\",\"key\":\"a\"}]"),
+                                            .has_body = true});
+    cr_expect_eq(answer.status, 200);
+    answer_free(&answer);
+}
+
+Test(metrics, headers)
+{
+    struct answer answer = ask();
+    cr_expect_str_eq(http_value(&answer, "content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    cr_expect_str_eq(http_value(&answer, "cache-control"), "no-store");
+    answer_free(&answer);
+    answer = http_method(H2, "HEAD", "/metrics?name=x", NULL);
+    cr_expect_eq(answer.status, 200);
+    cr_expect_eq(answer.body.bytes, 0);
+    answer_free(&answer);
+    answer = http_ask(H1, &(struct request){.path = "/metrics", .no_token = true});
+    cr_expect_eq(answer.status, 401);
+    answer_free(&answer);
+}
+
+Test(metrics, what_clients_did)
+{
+    make_some_traffic();
+    expect_line("kv_storage_keys_total 1");
+    expect_line("kv_storage_ops_total{operation=\"put\"} 21");
+    expect_line("kv_storage_ops_total{operation=\"get\"} 1");
+    expect_line("kv_storage_requests_total{method=\"PUT\",status=\"201\"} 1");
+    expect_line("kv_storage_requests_total{method=\"GET\",status=\"404\"} 1");
+    expect_line("kv_storage_requests_total{method=\"GET\",status=\"400\"} 1");
+    expect_line("kv_storage_requests_total{method=\"POST\",status=\"200\"} 1");
+    expect_line("kv_storage_request_duration_seconds_count{operation=\"put\"} 1");
+    expect_line("kv_storage_request_duration_seconds_count{operation=\"get\"} 2");
+    expect_line("kv_storage_request_duration_seconds_count{operation=\"batch\"} 1");
+    expect_line("kv_storage_request_duration_seconds_count{operation=\"list\"} 1");
+    expect_line("kv_storage_http_request_body_bytes_total 29");
+    expect_line("kv_storage_transactions_total{outcome=\"done\"} 2");
+    http_wait_until(count_connections() == 0);
+    expect_line("kv_storage_connections_open 1");
+    http_wait_until(count_connections() == 0);
+    expect_line("kv_storage_requests_in_flight 1");
+}
+
+Test(metrics, a_shard_that_is_down)
+{
+    expect_line("kv_storage_shard_up{shard=\"1\"} 1");
+    fake_shard_down(1);
+    expect_line("kv_storage_shard_up{shard=\"0\"} 1");
+    expect_line("kv_storage_shard_up{shard=\"1\"} 0");
+    expect_line("kv_storage_ops_total{operation=\"put\"} 21");
+    fake_unready("shard 1 does not answer");
+    expect_line("kv_storage_ready 0");
+    fake_unready(NULL);
+    fake_shard_down(-1);
+}
+
+static size_t drop_bytes(char *data, size_t size, size_t count, void *arg)
+{
+    (void)data;
+    (void)arg;
+    return size * count;
+}
+
+/* Over HTTP/2, which h2o watches while a request is worked on. */
+Test(metrics, clients_that_leave)
+{
+    char url[64];
+    fake_hold(true);
+    CURL *curl = curl_easy_init();
+    struct curl_slist *headers = curl_slist_append(NULL, "Authorization: Bearer " TOKEN);
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u/metrics", http_port);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_bytes);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 300L);
+    cr_expect_eq(curl_easy_perform(curl), CURLE_OPERATION_TIMEDOUT);
+    curl_easy_cleanup(curl);
+    curl_slist_free_all(headers);
+    http_wait_until(fake_waiting() == 0);
+    fake_hold(false);
+    expect_line("kv_storage_requests_total{method=\"GET\",status=\"0\"} 1");
+}
