@@ -78,6 +78,28 @@ static void stop_child(struct killer *killer)
     killer->stops++;
 }
 
+/* A shard holds still, requests pile up in its sockets, and the router dies: what it had sent to the others must not stand alone. */
+static void ambush(struct killer *killer)
+{
+    struct child children[CHILDREN_MAX];
+    size_t count = find_prey(killer, children), router = count, victim = count;
+    size_t from = count == 0 ? 0 : random_below(&killer->random, count);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = (from + i) % count;
+        if (children[at].index < 0)
+            router = at;
+        else
+            victim = at;
+    }
+    if (router == count || victim == count || kill(children[victim].pid, SIGSTOP) != 0)
+        return;
+    killer->stops++;
+    killer_sleep(killer, (unsigned)random_between(&killer->random, 1, 20));
+    kill_child(killer, &children[router]);
+    killer_sleep(killer, (unsigned)random_between(&killer->random, 0, 150));
+    kill(children[victim].pid, SIGCONT);
+}
+
 static void continue_stopped(struct killer *killer, bool all)
 {
     for (size_t i = 0; i < STOPPED_MAX; i++) {
@@ -125,6 +147,8 @@ void killer_strike(struct killer *killer)
     CHECK(killer->server->pid == 0 || server_wait_exit(killer->server, 0) == -1, "the supervisor ended by itself");
     if (!children || ((killer->prey & PREY_ALL) && random_chance(&killer->random, 100)))
         kill_all(killer);
+    else if ((killer->prey & PREY_SHARDS) && (killer->prey & PREY_ROUTER) && random_chance(&killer->random, 150))
+        ambush(killer);
     else if (random_chance(&killer->random, 200))
         stop_child(killer);
     else

@@ -3,43 +3,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "batch.h"
 #include "content.h"
 #include "kv/clock.h"
-#include "storm.h"
+#include "storm_ops.h"
 
 #define SETTLE_MS_MAX 60000u
-#define BATCH_STEPS_MAX 40u
-#define UNIQUE_FROM 1000u
-
-/* A write of one key: `content` 0 deletes. */
-struct write {
-    size_t key;
-    uint64_t content;
-    struct match match;
-    uint64_t match_content; /* MATCH_HASH */
-};
 
 /* ---- the model's side ----------------------------------------------------------------------------------------- */
 
-static uint64_t *state_of(struct storm_client *client, size_t key)
+uint64_t *storm_state_of(struct storm_client *client, size_t key)
 {
     return &client->storm->model.content[key];
 }
 
-static size_t pick_key(struct storm_client *client)
+size_t storm_pick_key(struct storm_client *client)
 {
     return (size_t)client->index * STORM_KEYS + random_below(&client->random, STORM_KEYS);
 }
 
-static uint64_t pick_content(struct storm_client *client)
+uint64_t storm_pick_content(struct storm_client *client)
 {
     if (random_chance(&client->random, 350))
         return 1 + random_below(&client->random, CONTENT_SHARED);
     return UNIQUE_FROM + client->written++ * STORM_CLIENTS + client->index;
 }
 
-static bool holds(const struct write *write, uint64_t now)
+bool storm_holds(const struct storm_write *write, uint64_t now)
 {
     switch (write->match.kind) {
     case MATCH_ANY:
@@ -53,7 +42,7 @@ static bool holds(const struct write *write, uint64_t now)
     }
 }
 
-static void match_to(struct write *write, uint64_t content)
+static void match_to(struct storm_write *write, uint64_t content)
 {
     struct kv_buf bytes = content_make(content);
     write->match = match_content(kv_buf_peek(&bytes));
@@ -62,19 +51,19 @@ static void match_to(struct write *write, uint64_t content)
 }
 
 /* One in eight conditions is on something else than what is there. */
-static void pick_match(struct storm_client *client, struct write *write, uint64_t now)
+void storm_pick_match(struct storm_client *client, struct storm_write *write, uint64_t now)
 {
     bool wrong = random_chance(&client->random, 125);
     if (random_chance(&client->random, 300))
         write->match.kind = (now == 0) != wrong ? MATCH_ABSENT : MATCH_ANY;
     else
-        match_to(write, now == 0 || wrong ? pick_content(client) : now);
+        match_to(write, now == 0 || wrong ? storm_pick_content(client) : now);
 }
 
 /* ---- answers -------------------------------------------------------------------------------------------------- */
 
 /* Counts, judges what can be judged without the model; false when the answer says nothing about the store. */
-static enum fate judge(struct storm_client *client, enum storm_op op, const struct response *response, uint64_t begin)
+enum fate storm_judge(struct storm_client *client, enum storm_op op, const struct response *response, uint64_t begin)
 {
     static const char *const names[] = {"PUT", "GET", "DELETE", "replace", "create", "batch", "list", "peek"};
     enum fate fate = fate_of(response);
@@ -113,7 +102,7 @@ static const struct response *read_surely(struct storm_client *client, size_t ke
     uint64_t begin = kv_clock_ms();
     for (;;) {
         const struct response *response = read_key(client, key);
-        enum fate fate = judge(client, STORM_GET, response, begin);
+        enum fate fate = storm_judge(client, STORM_GET, response, begin);
         if (fate == FATE_DONE || atomic_load(&client->storm->failed))
             return response;
         if (kv_clock_ms() - begin > SETTLE_MS_MAX) {
@@ -126,22 +115,22 @@ static const struct response *read_surely(struct storm_client *client, size_t ke
 
 static void check_shows(struct storm_client *client, size_t key, const struct response *response)
 {
-    if (shows(response, *state_of(client, key)))
+    if (shows(response, *storm_state_of(client, key)))
         return;
     storm_fail(client, "GET of key %zu should show content %llu, but says %ld, %zu bytes: %.*s", key,
-               (unsigned long long)*state_of(client, key), response->status, response->body.bytes,
+               (unsigned long long)*storm_state_of(client, key), response->status, response->body.bytes,
                (int)(response->body.bytes > 60 ? 60 : response->body.bytes), (const char *)response->body.data);
 }
 
 /* ---- writes whose outcome is not known ------------------------------------------------------------------------ */
 
 /* `after[key - first]` is what the write would have left: either all keys show it or none does. */
-static void settle(struct storm_client *client, const uint64_t *after)
+void storm_settle(struct storm_client *client, const uint64_t *after)
 {
     size_t first = (size_t)client->index * STORM_KEYS;
     bool done = true, not_done = true;
     for (size_t i = 0; i < STORM_KEYS; i++) {
-        uint64_t before = *state_of(client, first + i);
+        uint64_t before = *storm_state_of(client, first + i);
         if (after[i] == before)
             continue;
         const struct response *response = read_surely(client, first + i);
@@ -158,21 +147,21 @@ static void settle(struct storm_client *client, const uint64_t *after)
     }
     client->landed += done && !not_done;
     if (done)
-        memcpy(state_of(client, first), after, STORM_KEYS * sizeof *after);
+        memcpy(storm_state_of(client, first), after, STORM_KEYS * sizeof *after);
 }
 
 /* ---- single keys ---------------------------------------------------------------------------------------------- */
 
-static long wanted_status(const struct write *write, uint64_t now)
+static long wanted_status(const struct storm_write *write, uint64_t now)
 {
-    if (!holds(write, now))
+    if (!storm_holds(write, now))
         return 412;
     if (write->content == 0)
         return now == 0 ? 404 : 204;
     return now == 0 ? 201 : 200;
 }
 
-static const struct response *send_write(struct storm_client *client, const struct write *write)
+static const struct response *send_write(struct storm_client *client, const struct storm_write *write)
 {
     char target[STORM_KEY_BYTES + 1] = "/", header[96];
     struct kv_buf content = {0};
@@ -189,9 +178,9 @@ static const struct response *send_write(struct storm_client *client, const stru
     return response;
 }
 
-static void check_written(struct storm_client *client, const struct write *write, const struct response *response)
+static void check_written(struct storm_client *client, const struct storm_write *write, const struct response *response)
 {
-    uint64_t now = *state_of(client, write->key);
+    uint64_t now = *storm_state_of(client, write->key);
     if (response->status != wanted_status(write, now))
         storm_fail(client, "write of content %llu to key %zu, which holds %llu, match %d on %llu: %ld, not %ld: %.*s",
                    (unsigned long long)write->content, write->key, (unsigned long long)now, (int)write->match.kind,
@@ -203,153 +192,32 @@ static void check_written(struct storm_client *client, const struct write *write
                    (unsigned long long)write->content);
 }
 
-static void write_single(struct storm_client *client, enum storm_op op, const struct write *write)
+static void write_single(struct storm_client *client, enum storm_op op, const struct storm_write *write)
 {
     uint64_t begin = kv_clock_ms(), after[STORM_KEYS];
     size_t first = (size_t)client->index * STORM_KEYS;
     const struct response *response = send_write(client, write);
-    enum fate fate = judge(client, op, response, begin);
+    enum fate fate = storm_judge(client, op, response, begin);
     if (fate == FATE_DONE || fate == FATE_PRECONDITION) {
         check_written(client, write, response);
         if (fate == FATE_DONE)
-            *state_of(client, write->key) = write->content;
+            *storm_state_of(client, write->key) = write->content;
     }
-    if (fate != FATE_UNCERTAIN || !holds(write, *state_of(client, write->key)))
+    if (fate != FATE_UNCERTAIN || !storm_holds(write, *storm_state_of(client, write->key)))
         return;
-    memcpy(after, state_of(client, first), sizeof after);
+    memcpy(after, storm_state_of(client, first), sizeof after);
     after[write->key - first] = write->content;
-    settle(client, after);
-}
-
-/* ---- batches -------------------------------------------------------------------------------------------------- */
-
-struct step {
-    bool is_get;
-    bool found; /* before the step, as the model says; GET: `write.content` is what it must see */
-    struct write write;
-};
-
-struct plan {
-    struct step steps[BATCH_STEPS_MAX];
-    size_t count;
-    uint64_t after[STORM_KEYS];
-    size_t refused_at; /* count: none */
-};
-
-static void plan_step(struct storm_client *client, struct plan *plan)
-{
-    size_t first = (size_t)client->index * STORM_KEYS, at = plan->count++;
-    struct step *step = &plan->steps[at];
-    step->write.key = pick_key(client);
-    uint64_t *now = &plan->after[step->write.key - first];
-    step->found = *now != 0;
-    step->is_get = random_chance(&client->random, 200);
-    if (step->is_get) {
-        step->write.content = *now;
-        return;
-    }
-    step->write.content = random_chance(&client->random, 250) ? 0 : pick_content(client);
-    if (random_chance(&client->random, plan->count > 8 ? 20 : 200))
-        pick_match(client, &step->write, *now);
-    if (!holds(&step->write, *now) && plan->refused_at == SIZE_MAX)
-        plan->refused_at = at;
-    *now = step->write.content;
-}
-
-static const struct response *send_plan(struct storm_client *client, const struct plan *plan)
-{
-    struct batch batch = {0};
-    for (size_t i = 0; i < plan->count; i++) {
-        const struct write *write = &plan->steps[i].write;
-        char key[STORM_KEY_BYTES];
-        storm_key(write->key, key);
-        if (plan->steps[i].is_get) {
-            batch_get(&batch, key);
-        } else if (write->content == 0) {
-            batch_delete(&batch, key, write->match);
-        } else {
-            struct kv_buf content = content_make(write->content);
-            batch_put(&batch, key, kv_buf_peek(&content), write->content % 2 == 1, write->match);
-            kv_buf_free(&content);
-        }
-    }
-    const struct response *response = batch_send(client->http, &batch);
-    batch_free(&batch);
-    return response;
-}
-
-static bool result_fits(const struct step *step, const struct batch_result *result)
-{
-    char key[STORM_KEY_BYTES];
-    storm_key(step->write.key, key);
-    if (!kv_slice_equal(result->key, kv_slice_text(key)) || result->found != step->found)
-        return false;
-    if (step->is_get)
-        return result->kind == RESULT_GET &&
-               (!result->found || content_is(step->write.content, kv_buf_peek(&result->value)));
-    return result->kind == (step->write.content == 0 ? RESULT_DELETE : RESULT_PUT);
-}
-
-static void check_results(struct storm_client *client, const struct plan *plan, const struct response *response)
-{
-    struct batch_results results;
-    if (plan->refused_at != SIZE_MAX) {
-        storm_fail(client, "batch was accepted though operation %zu has a condition that does not hold",
-                   plan->refused_at);
-        return;
-    }
-    if (!batch_results_read(response, plan->count, &results)) {
-        storm_fail(client, "batch of %zu: not the results of http-api.md: %.*s", plan->count,
-                   (int)(response->body.bytes > 300 ? 300 : response->body.bytes), (const char *)response->body.data);
-        return;
-    }
-    for (size_t i = 0; i < plan->count; i++) {
-        if (!result_fits(&plan->steps[i], &results.results[i]))
-            storm_fail(client, "batch of %zu, result %zu is not what the model says: get %d, content %llu, found %d",
-                       plan->count, i, plan->steps[i].is_get, (unsigned long long)plan->steps[i].write.content,
-                       plan->steps[i].found);
-    }
-    batch_results_free(&results);
-}
-
-static void check_refused(struct storm_client *client, const struct plan *plan, const struct response *response)
-{
-    size_t index = 0;
-    if (plan->refused_at == SIZE_MAX || !batch_refused_at(response, &index) || index != plan->refused_at)
-        storm_fail(client, "batch of %zu, condition that does not hold: %zd, but the answer is: %.*s", plan->count,
-                   (ssize_t)plan->refused_at, (int)response->body.bytes, (const char *)response->body.data);
-}
-
-static void write_batch(struct storm_client *client)
-{
-    struct plan *plan = kv_alloc_zero(1, sizeof *plan);
-    size_t steps = random_chance(&client->random, 100) ? BATCH_STEPS_MAX : random_between(&client->random, 1, 8);
-    plan->refused_at = SIZE_MAX;
-    memcpy(plan->after, state_of(client, (size_t)client->index * STORM_KEYS), sizeof plan->after);
-    while (plan->count < steps)
-        plan_step(client, plan);
-    uint64_t begin = kv_clock_ms();
-    const struct response *response = send_plan(client, plan);
-    enum fate fate = judge(client, STORM_BATCH, response, begin);
-    if (fate == FATE_DONE) {
-        check_results(client, plan, response);
-        memcpy(state_of(client, (size_t)client->index * STORM_KEYS), plan->after, sizeof plan->after);
-    } else if (fate == FATE_PRECONDITION) {
-        check_refused(client, plan, response);
-    } else if (fate == FATE_UNCERTAIN && plan->refused_at == SIZE_MAX) {
-        settle(client, plan->after);
-    }
-    free(plan);
+    storm_settle(client, after);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
 
 static void read_own(struct storm_client *client)
 {
-    size_t key = pick_key(client);
+    size_t key = storm_pick_key(client);
     uint64_t begin = kv_clock_ms();
     const struct response *response = read_key(client, key);
-    if (judge(client, STORM_GET, response, begin) == FATE_DONE)
+    if (storm_judge(client, STORM_GET, response, begin) == FATE_DONE)
         check_shows(client, key, response);
 }
 
@@ -360,7 +228,7 @@ static void peek(struct storm_client *client)
     uint64_t begin = kv_clock_ms();
     const struct response *response =
         read_key(client, random_below(&client->random, (uint64_t)STORM_CLIENTS * STORM_KEYS));
-    if (judge(client, STORM_PEEK, response, begin) != FATE_DONE || response->status == 404)
+    if (storm_judge(client, STORM_PEEK, response, begin) != FATE_DONE || response->status == 404)
         return;
     tag[0] = '"';
     sha256_hex(kv_buf_peek(&response->body), tag + 1);
@@ -373,7 +241,7 @@ static void peek(struct storm_client *client)
 static bool entry_fits(struct storm_client *client, size_t key, const json_t *entry)
 {
     char name[STORM_KEY_BYTES], hash[65];
-    struct kv_buf content = content_make(*state_of(client, key));
+    struct kv_buf content = content_make(*storm_state_of(client, key));
     storm_key(key, name);
     sha256_hex(kv_buf_peek(&content), hash);
     const char *listed = json_string_value(json_object_get(entry, "key")),
@@ -392,13 +260,13 @@ static void list_own(struct storm_client *client)
     snprintf(target, sizeof target, "/keys?limit=1000&prefix=storm/%02u/", client->index);
     uint64_t begin = kv_clock_ms();
     const struct response *response = client_get(client->http, target);
-    if (judge(client, STORM_LIST, response, begin) != FATE_DONE)
+    if (storm_judge(client, STORM_LIST, response, begin) != FATE_DONE)
         return;
     json_t *json = json_loadb((const char *)response->body.data, response->body.bytes, 0, NULL);
     const json_t *keys = json_object_get(json, "keys");
     bool good = json_is_array(keys);
     for (size_t key = first; good && key < first + STORM_KEYS; key++) {
-        if (*state_of(client, key) != 0)
+        if (*storm_state_of(client, key) != 0)
             good = entry_fits(client, key, json_array_get(keys, at++));
     }
     if (!good || json_array_size(keys) != at)
@@ -411,14 +279,14 @@ static void list_own(struct storm_client *client)
 
 static void write_some(struct storm_client *client, enum storm_op op)
 {
-    struct write write = {.key = pick_key(client)};
-    uint64_t now = *state_of(client, write.key);
+    struct storm_write write = {.key = storm_pick_key(client)};
+    uint64_t now = *storm_state_of(client, write.key);
     if (op != STORM_DELETE)
-        write.content = pick_content(client);
+        write.content = storm_pick_content(client);
     if (op == STORM_CREATE)
         write.match.kind = MATCH_ABSENT;
     if (op == STORM_REPLACE || (op == STORM_DELETE && now != 0 && random_chance(&client->random, 300)))
-        pick_match(client, &write, now);
+        storm_pick_match(client, &write, now);
     write_single(client, op, &write);
 }
 
@@ -430,7 +298,7 @@ void storm_operate(struct storm_client *client)
     while (draw >= per_mille[op])
         draw -= per_mille[op++];
     if (op == STORM_BATCH)
-        write_batch(client);
+        storm_write_batch(client);
     else if (op == STORM_LIST)
         list_own(client);
     else if (op == STORM_PEEK)
