@@ -40,6 +40,7 @@ static void release_all(struct journal *journal)
     kv_buf_free(&journal->building.bytes);
     kv_buf_free(&journal->submitted.bytes);
     kv_buf_free(&journal->writer.taken.bytes);
+    free(journal->writer.staging);
     pthread_cond_destroy(&journal->wake);
     pthread_mutex_destroy(&journal->mutex);
     free(journal);

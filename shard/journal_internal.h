@@ -9,6 +9,8 @@
 #include "journal.h"
 #include "journal_dir.h"
 
+#define JOURNAL_DIRECT_BYTES_MAX (1024u * 1024) /* larger groups go through the page cache */
+
 /* Records on their way: bytes as they stand in a group's payload, and how many. */
 struct journal_queue {
     struct kv_buf bytes;
@@ -18,7 +20,10 @@ struct journal_queue {
 /* Journal thread only: the segment that is written. */
 struct journal_writer {
     struct journal_dir dir;
-    int fd; /* -1: the next group begins a segment */
+    int fd;           /* -1: the next group begins a segment */
+    bool direct;      /* fd is written past the page cache: whole groups, from `staging` */
+    uint8_t *staging; /* a group of up to JOURNAL_DIRECT_BYTES_MAX as it stands on the disk, aligned to a block */
+    size_t staging_bytes;
     uint64_t offset;
     uint64_t segment_bytes;
     struct journal_seal seal;

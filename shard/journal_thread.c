@@ -2,12 +2,14 @@
  * Does:     takes all that was submitted while it last wrote, cuts it into groups that fill segments, writes and flushes them,
  *           reports the position; between groups it recycles released segments and makes and zeroes spares.
  * Owns:     the files and struct journal_writer.
+ *           With DURABILITY=sync groups are written past the page cache.
  * Promises: a position is reported only after the fdatasync that covers it (DURABILITY=interval: after the write). A segment is
  *           flushed before the next one begins. Making a spare stands in the way of a waiting group only when there is none.
  * Fails:    any error of a write, flush or rename: `failed`, for good, and the thread ends. A full disk while making a segment:
  *           the group waits and the attempt is repeated every second, or when segments are released.
  * Tests:    unit/shard/test_journal.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -133,6 +135,14 @@ static enum kv_err find_spare(struct journal *journal, uint64_t bytes, struct jo
     }
 }
 
+/* Past the page cache a flush finds nothing to collect and a write copies nothing: half the CPU of a group, and less time.
+ * A filesystem that cannot do it refuses the flag, and groups go through the cache. */
+static void set_direct(struct journal_writer *writer, bool direct)
+{
+    int flags = fcntl(writer->fd, F_GETFL);
+    writer->direct = fcntl(writer->fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0 && direct;
+}
+
 /* Ends the segment in use and opens a spare; `header` is to be written with the first group. */
 static enum kv_err begin_segment(struct journal *journal, uint64_t group_bytes, struct journal_spare *spare,
                                  uint8_t *header)
@@ -156,6 +166,7 @@ static enum kv_err begin_segment(struct journal *journal, uint64_t group_bytes, 
     if (getrandom(fields.salt, sizeof fields.salt, 0) != (ssize_t)sizeof fields.salt)
         return KV_IO;
     journal_encode_segment(&fields, header);
+    set_direct(writer, journal->flush);
     writer->seal = journal_seal_of(fields.salt);
     writer->segment_bytes = spare->bytes;
     writer->offset = JOURNAL_BLOCK_BYTES;
@@ -187,6 +198,43 @@ static struct kv_slice cut_group(struct kv_slice rest, uint64_t space, uint32_t 
     return kv_slice(rest.data, bytes);
 }
 
+/* The group as it will stand on the disk, in memory that a direct write can take. */
+static struct iovec stage_group(struct journal_writer *writer, const struct iovec *parts, int count, size_t bytes)
+{
+    if (writer->staging_bytes < bytes) {
+        free(writer->staging);
+        writer->staging = aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_DIRECT_BYTES_MAX);
+        if (writer->staging == NULL)
+            kv_fatal("no memory for the journal's groups");
+        writer->staging_bytes = JOURNAL_DIRECT_BYTES_MAX;
+    }
+    size_t at = 0;
+    for (int i = 0; i < count; i++) {
+        if (parts[i].iov_len > 0)
+            memcpy(writer->staging + at, parts[i].iov_base, parts[i].iov_len);
+        at += parts[i].iov_len;
+    }
+    kv_assert(at == bytes);
+    return (struct iovec){writer->staging, bytes};
+}
+
+static enum kv_err write_parts(struct journal_writer *writer, struct iovec *parts, int count, size_t bytes,
+                               uint64_t offset)
+{
+    if (writer->direct && bytes > JOURNAL_DIRECT_BYTES_MAX)
+        set_direct(writer, false); /* for the rest of this segment, so that cache and disk cannot disagree */
+    if (!writer->direct)
+        return journal_write(writer->dir.ops, writer->fd, parts, count, offset);
+    struct iovec whole = stage_group(writer, parts, count, bytes);
+    enum kv_err err = journal_write(writer->dir.ops, writer->fd, &whole, 1, offset);
+    if (err != KV_IO || errno != EINVAL)
+        return err;
+    set_direct(writer,
+               false); /* this disk has larger blocks, or wrote a part of one: nothing is lost, write it again */
+    whole = (struct iovec){writer->staging, bytes};
+    return journal_write(writer->dir.ops, writer->fd, &whole, 1, offset);
+}
+
 /* `segment_header` is NULL but for the first group of a segment. One system call for all parts. */
 static enum kv_err write_group(struct journal *journal, struct kv_slice payload, uint32_t records,
                                uint8_t *segment_header)
@@ -201,7 +249,7 @@ static enum kv_err write_group(struct journal *journal, struct kv_slice payload,
                             {header, sizeof header},
                             {(void *)(uintptr_t)payload.data, payload.bytes},
                             {(void *)(uintptr_t)padding, bytes - sizeof header - payload.bytes}};
-    enum kv_err err = journal_write(writer->dir.ops, writer->fd, parts, 4, writer->offset - lead);
+    enum kv_err err = write_parts(writer, parts, 4, lead + bytes, writer->offset - lead);
     if (err != KV_OK)
         return err;
     if (writer->flushed == writer->written)
@@ -387,6 +435,8 @@ void *journal_run(void *arg)
 {
     struct journal *journal = arg;
     enum kv_err err;
+    if (journal->writer.fd >= 0)
+        set_direct(&journal->writer, journal->flush);
     do
         err = turn(journal);
     while (err == KV_OK);
