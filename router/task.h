@@ -14,7 +14,7 @@
 #include "kv/err.h"
 
 #define TASKS_MAX 1024u
-#define TASK_BYTES_MAX ((uint64_t)256 << 20)
+#define TASK_BYTES_MAX ((uint64_t)128 << 20)
 
 struct tasks;
 

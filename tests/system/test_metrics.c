@@ -1,0 +1,204 @@
+/* Goal: /metrics of the real store: exact totals, no counter that ever goes back whatever is killed, a shard that does not answer is
+ * said to be down and the rest served, restarts are counted, and promtool has nothing to say.
+ * Method: known writes, then kill -9 of shards and of the router between scrapes; every counter of each scrape is compared with the
+ * one before; a shard stopped with SIGSTOP. */
+#include <criterion/criterion.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "client.h"
+
+#define SHARDS 3u
+#define ROUNDS 6
+
+TestSuite(metrics, .fini = harness_close, .timeout = 200);
+
+/* A copy of the page, zero-terminated. */
+static char *scrape(struct client *client)
+{
+    const struct response *response = client_get(client, "/metrics");
+    CHECK(response->status == 200, "GET /metrics: %ld %s", response->status, response->problem);
+    char *page = kv_alloc(response->body.bytes + 1);
+    memcpy(page, response->body.data, response->body.bytes);
+    page[response->body.bytes] = '\0';
+    return page;
+}
+
+/* The value of a sample, -1 when it is not there. */
+static double sample(const char *page, const char *name)
+{
+    size_t bytes = strlen(name);
+    for (const char *line = page; line != NULL; line = strchr(line, '\n') == NULL ? NULL : strchr(line, '\n') + 1)
+        if (strncmp(line, name, bytes) == 0 && line[bytes] == ' ')
+            return atof(line + bytes);
+    return -1;
+}
+
+static void expect_sample(struct client *client, const char *name, double value)
+{
+    char *page = scrape(client);
+    CHECK(sample(page, name) == value, "%s is %g, not %g", name, sample(page, name), value);
+    free(page);
+}
+
+/* Every sample of the first page whose name says that it only grows. */
+static unsigned expect_nothing_went_back(const char *before, const char *after)
+{
+    unsigned compared = 0;
+    for (const char *line = before; *line != '\0'; line = strchr(line, '\n') + 1) {
+        char name[256];
+        const char *end = line;
+        while (*end != '\n' && !(*end == ' ' && (end[-1] == '}' || memchr(line, '{', (size_t)(end - line)) == NULL)))
+            end++;
+        snprintf(name, sizeof(name), "%.*s", (int)(end - line), line);
+        bool grows =
+            strstr(name, "_total") != NULL || strstr(name, "_bucket{") != NULL || strstr(name, "_count{") != NULL;
+        bool is_level = strncmp(name, "kv_storage_keys", 15) == 0 || strncmp(name, "kv_storage_objects", 18) == 0 ||
+                        strncmp(name, "kv_storage_bytes", 16) == 0;
+        bool dead = strstr(name, "process_cpu") != NULL && strstr(name, "shard=\"\"") != NULL; /* of a process of now */
+        if (*line == '#' || !grows || is_level || dead)
+            continue;
+        compared++;
+        CHECK(sample(after, name) >= sample(before, name), "%s went from %g to %g", name, sample(before, name),
+              sample(after, name));
+    }
+    return compared;
+}
+
+static void put(struct client *client, unsigned number, const char *value, long status)
+{
+    char target[32];
+    snprintf(target, sizeof(target), "/key-%u", number);
+    const struct response *response = client_put(client, target, kv_slice_text(value));
+    CHECK(response->status == status, "PUT %s: %ld %s", target, response->status, response->problem);
+}
+
+static void wait_for(struct client *client, const char *name, double value)
+{
+    double now = -1;
+    for (int tries = 0; tries < 300 && now != value; tries++) {
+        char *page = scrape(client);
+        now = sample(page, name);
+        free(page);
+        sleep_ms(now == value ? 0 : 100);
+    }
+    CHECK(now == value, "%s is %g, not %g after 30 s", name, now, value);
+}
+
+Test(metrics, totals_are_exact)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    struct client *client = client_new(server, HTTP_2);
+    for (unsigned i = 0; i < 30; i++)
+        put(client, i, i % 3 == 0 ? "same" : i % 3 == 1 ? "other" : "third", 201);
+    for (unsigned i = 0; i < 12; i++) {
+        char target[32];
+        snprintf(target, sizeof(target), "/key-%u", i);
+        CHECK(client_get(client, target)->status == 200);
+    }
+    CHECK(client_delete(client, "/key-0")->status == 204);
+    expect_sample(client, "kv_storage_keys_total", 29);
+    expect_sample(client, "kv_storage_objects_total", 3);
+    expect_sample(client, "kv_storage_ops_total{operation=\"put\"}", 30);
+    expect_sample(client, "kv_storage_ops_total{operation=\"get\"}", 12);
+    expect_sample(client, "kv_storage_ops_total{operation=\"delete\"}", 1);
+    expect_sample(client, "kv_storage_dedup_hits_total", 27);
+    expect_sample(client, "kv_storage_requests_total{method=\"PUT\",status=\"201\"}", 30);
+    expect_sample(client, "kv_storage_request_duration_seconds_count{operation=\"get\"}", 12);
+    expect_sample(client, "kv_storage_ready", 1);
+    for (unsigned i = 1; i < 30; i++) {
+        char target[32];
+        snprintf(target, sizeof(target), "/key-%u", i);
+        CHECK(client_delete(client, target)->status == 204);
+    }
+    expect_sample(client, "kv_storage_keys_total", 0);
+    expect_sample(client, "kv_storage_objects_total", 0);
+    expect_sample(client, "kv_storage_bytes_total", 0);
+    client_free(&client);
+}
+
+/* A client of its own for each scrape: the connection dies with the router. */
+static char *scrape_anew(const struct server *server)
+{
+    struct client *client = client_new(server, HTTP_1);
+    const struct response *response = NULL;
+    for (int tries = 0; tries < 100 && (response == NULL || response->status != 200); tries++) {
+        if (tries > 0)
+            sleep_ms(100);
+        response = client_get(client, "/-/ready");
+    }
+    char *page = scrape(client);
+    client_free(&client);
+    return page;
+}
+
+Test(metrics, counters_never_go_back)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    char *before = scrape_anew(server);
+    unsigned compared = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct client *client = client_new(server, HTTP_2);
+        for (unsigned i = 0; i < 20; i++)
+            put(client, 1000 * (unsigned)round + i, "value", 201);
+        free(scrape(client)); /* tells everybody the counts so far */
+        client_free(&client);
+        char *told = scrape_anew(server);
+        compared += expect_nothing_went_back(before, told);
+        bool router = round % 3 == 2;
+        pid_t pid = router ? server_child(server, "kv-router", -1) : server_child(server, "kv-shard", round % 3);
+        CHECK(pid > 0 && kill(pid, SIGKILL) == 0);
+        free(before);
+        before = scrape_anew(server);
+        compared += expect_nothing_went_back(told, before);
+        free(told);
+    }
+    CHECK(sample(before, "kv_storage_ops_total{operation=\"put\"}") == 20.0 * ROUNDS, "%g puts",
+          sample(before, "kv_storage_ops_total{operation=\"put\"}"));
+    CHECK(sample(before, "kv_storage_restarts_total{process=\"router\",shard=\"\"}") == 2);
+    CHECK(sample(before, "kv_storage_restarts_total{process=\"shard\",shard=\"0\"}") == 2);
+    CHECK(sample(before, "kv_storage_restarts_total{process=\"shard\",shard=\"2\"}") == 0);
+    cr_log_info("%u comparisons", compared);
+    free(before);
+}
+
+Test(metrics, a_shard_that_does_not_answer)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    struct client *client = client_new(server, HTTP_2);
+    for (unsigned i = 0; i < 30; i++)
+        put(client, i, "value", 201);
+    expect_sample(client, "kv_storage_shard_up{shard=\"2\"}", 1);
+    pid_t shard = server_child(server, "kv-shard", 2);
+    CHECK(kill(shard, SIGSTOP) == 0);
+    wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 0);
+    expect_sample(client, "kv_storage_shard_up{shard=\"0\"}", 1);
+    expect_sample(client, "kv_storage_keys_total", 30);
+    expect_sample(client, "kv_storage_ops_total{operation=\"put\"}", 30);
+    CHECK(kill(shard, SIGCONT) == 0);
+    wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 1);
+    client_free(&client);
+}
+
+Test(metrics, promtool_has_nothing_to_say)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    struct client *client = client_new(server, HTTP_2);
+    if (access("/usr/bin/promtool", X_OK) != 0)
+        cr_skip_test("promtool is not installed (Debian package prometheus)");
+    put(client, 1, "value", 201);
+    char *page = scrape(client), path[128];
+    snprintf(path, sizeof(path), "%s/metrics", temp_folder());
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fputs(page, file) >= 0 && fclose(file) == 0);
+    char command[192];
+    snprintf(command, sizeof(command), "promtool check metrics <%s", path);
+    struct outcome outcome = run((const char *const[]){"sh", "-c", command, NULL}, (struct run_opts){.wait_ms = 20000});
+    CHECK(outcome.exit_code == 0 && outcome.out.bytes == 0 && outcome.err.bytes == 0, "promtool: %d %.*s",
+          outcome.exit_code, (int)outcome.err.bytes, (const char *)outcome.err.data);
+    outcome_free(&outcome);
+    free(page);
+    client_free(&client);
+}
