@@ -54,6 +54,10 @@ void backend_call_fail_later(struct backend_call *call, enum kv_err err);
 /* KV_UNAVAILABLE in words of this call's kind: reads and writes alike were surely not done. */
 unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash);
 
+/* Nobody wants the object of this OPEN any more, which is under way (NULL is accepted): what the shard comes to hold for it is
+ * closed, but for `balanced_id`, which the caller closes itself (0: none). */
+void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash, uint64_t balanced_id);
+
 /* ---- contents on their way to a shard (backend_stage.c) ------------------------------------------------------- */
 
 struct stager;

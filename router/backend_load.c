@@ -40,7 +40,8 @@ struct loader {
 static void release(struct loading *loading)
 {
     struct backend *backend = loading->loader->backend;
-    calls_cancel(backend->calls, loading->call);
+    if (loading->call != NULL)
+        backend_abandon_open(backend, loading->call, &loading->content->hash, 0);
     backend_cancel(loading->fetch);
     if (loading->content != NULL && loading->object.held)
         backend_close(backend, &loading->content->hash, loading->object.object_id);

@@ -126,6 +126,45 @@ struct backend_call *backend_read(struct backend *backend, struct kv_slice key, 
     return &read->head;
 }
 
+/* ---- an OPEN that nobody waits for --------------------------------------------------------------------------- */
+
+struct abandoned {
+    struct backend *backend;
+    struct kv_hash hash;
+    uint64_t balanced_id;
+};
+
+/* Sent again over a new link it wants no bytes, so that nothing is held. */
+static void write_abandoned(void *arg, struct kv_buf *buf)
+{
+    const struct abandoned *abandoned = arg;
+    kv_put_open(buf, &(struct kv_msg_open){abandoned->hash, 0});
+}
+
+static void on_abandoned(void *arg, struct kv_slice body)
+{
+    struct abandoned *abandoned = arg;
+    struct kv_msg_object object;
+    enum kv_err err = kv_get_object(body, &object);
+    kv_assert(err == KV_OK);
+    if (object.err == KV_OK && object.object.held && object.object.object_id != abandoned->balanced_id)
+        backend_close(abandoned->backend, &abandoned->hash, object.object.object_id);
+    free(abandoned);
+}
+
+void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash, uint64_t balanced_id)
+{
+    if (call == NULL)
+        return;
+    if (!calls_link_is_up(backend->calls, backend_shard_of(backend, hash))) {
+        calls_cancel(backend->calls, call); /* what was held ended with the link */
+        return;
+    }
+    struct abandoned *abandoned = kv_alloc(sizeof *abandoned);
+    *abandoned = (struct abandoned){backend, *hash, balanced_id};
+    calls_hand_over(call, write_abandoned, on_abandoned, abandoned);
+}
+
 /* ---- pieces --------------------------------------------------------------------------------------------------- */
 
 struct fetch_call {
@@ -133,6 +172,7 @@ struct fetch_call {
     struct kv_hash hash;
     struct kv_msg_fetch fetch;
     struct call *call;
+    bool reopening; /* the call is an OPEN */
     backend_on_piece on_piece;
     void *arg;
 };
@@ -141,7 +181,10 @@ static void fetch_answer(struct fetch_call *fetch, enum kv_err err, struct kv_sl
 {
     if (fetch->head.wanted)
         fetch->on_piece(fetch->arg, err, bytes);
-    calls_cancel(fetch->head.backend->calls, fetch->call);
+    if (fetch->reopening)
+        backend_abandon_open(fetch->head.backend, fetch->call, &fetch->hash, fetch->fetch.object_id);
+    else
+        calls_cancel(fetch->head.backend->calls, fetch->call);
     backend_call_end(&fetch->head);
 }
 
@@ -163,6 +206,7 @@ static void on_reopened(void *arg, struct kv_slice body)
 {
     struct fetch_call *fetch = arg;
     fetch->call = NULL;
+    fetch->reopening = false;
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(body, &object);
     kv_assert(err == KV_OK);
@@ -187,6 +231,7 @@ static void on_piece(void *arg, struct kv_slice body)
         return;
     }
     struct backend *backend = fetch->head.backend;
+    fetch->reopening = true;
     fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_OPEN, true, write_reopen,
                              on_reopened, fetch);
 }

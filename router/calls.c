@@ -211,6 +211,13 @@ void calls_cancel(struct calls *calls, struct call *call)
     free(call);
 }
 
+void calls_hand_over(struct call *call, call_write_body write_body, call_on_answer on_answer, void *arg)
+{
+    call->write_body = write_body;
+    call->on_answer = on_answer;
+    call->arg = arg;
+}
+
 /* ---- the rim -------------------------------------------------------------------------------------------------- */
 
 void calls_link_up(struct calls *calls, unsigned shard_index)

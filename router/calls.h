@@ -41,6 +41,8 @@ struct call *calls_send(struct calls *calls, unsigned shard_index, enum kv_msg t
 void calls_tell(struct calls *calls, unsigned shard_index, enum kv_msg type, call_write_body write_body, void *arg);
 /* The answer is not wanted any more; `call` is gone afterwards. NULL is accepted. */
 void calls_cancel(struct calls *calls, struct call *call);
+/* Somebody else waits for the answer from now on. */
+void calls_hand_over(struct call *call, call_write_body write_body, call_on_answer on_answer, void *arg);
 
 /* The rim: a link has shaken hands / is gone (what calls_output holds is thrown away). */
 void calls_link_up(struct calls *calls, unsigned shard_index);
