@@ -88,7 +88,7 @@ void draw_config(struct sim *sim)
     config->delay_us_max = ONE_OF(random, 50, 500, 3000);
     config->flush_us_max = ONE_OF(random, 200, 2000, 10000);
     config->wait_ms = ONE_OF(random, 40, 200, 1000, 3000);
-    config->overlay_bytes = ONE_OF(random, 1500, 4000, 20000);
+    config->overlay_bytes = ONE_OF(random, 2500, 5000, 20000);
     config->cancel_per_mille = (unsigned)ONE_OF(random, 0, 0, 50, 200);
     config->batch_per_mille = (unsigned)ONE_OF(random, 100, 400, 800);
     draw_faults(config, random);

@@ -11,6 +11,11 @@ void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
 void __wrap_free(void *memory);
+struct overlay_arena;
+void __real_overlay_arena_free(struct overlay_arena *arena);
+void __wrap_overlay_arena_free(struct overlay_arena *arena);
+void overlay_arena_trim(void);
+int __wrap_malloc_trim(size_t pad);
 
 static struct heap outside = {.blocks = {&outside.blocks, &outside.blocks, NULL, 0}};
 static struct heap *current = &outside;
@@ -82,6 +87,20 @@ void __wrap_free(void *memory)
     struct heap_block *block = (struct heap_block *)memory - 1;
     unbook(block);
     __real_free(block);
+}
+
+/* Chunks that wait for the next arena of the process would wait for that of another one here. */
+void __wrap_overlay_arena_free(struct overlay_arena *arena)
+{
+    __real_overlay_arena_free(arena);
+    overlay_arena_trim();
+}
+
+/* Nothing goes back to the system: it would be asked for again at once. */
+int __wrap_malloc_trim(size_t pad)
+{
+    (void)pad;
+    return 0;
 }
 
 void heap_free_all(struct heap *heap)

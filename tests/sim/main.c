@@ -116,7 +116,7 @@ static pid_t start_job(const struct options *options, uint64_t job, int *count_f
     int code = run_job(options, job, &ran);
     if (write(fds[1], &ran, sizeof ran) != (ssize_t)sizeof ran)
         code = 2;
-    _exit(code);
+    exit(code);
 }
 
 /* One that fails stops the others. */
