@@ -5,6 +5,7 @@
 
 #include "answer.h"
 #include "auth.h"
+#include "h2o_guard.h"
 #include "key.h"
 #include "kv/clock.h"
 #include "kv/log.h"
@@ -142,6 +143,7 @@ static void on_disposed(void *memory)
     struct exchange *exchange = memory;
     struct router_thread *thread = exchange->thread;
     http_unwatch(exchange);
+    h2o_guard_end(exchange->req);
     backend_cancel(exchange->call);
     if (exchange->on_gone != NULL)
         exchange->on_gone(exchange->state);
@@ -229,6 +231,22 @@ static void refuse_key(struct exchange *exchange, enum kv_err err, const char *w
         answer_error(exchange, 400, "invalid_key", "%s", why);
 }
 
+static bool has_too_many_headers(const struct exchange *exchange)
+{
+    return exchange->req->headers.size > HTTP_HEADERS_MAX ||
+           h2o_guard_headers_too_large(exchange->req, exchange->thread->server->settings->header_bytes_max);
+}
+
+static void refuse_headers(struct exchange *exchange)
+{
+    metrics_add(exchange->thread->metrics, METRICS_HEADERS_REFUSED, 1);
+    if (exchange->req->headers.size > HTTP_HEADERS_MAX)
+        answer_error(exchange, 431, "invalid_request", "The request has more than %u headers.", HTTP_HEADERS_MAX);
+    else
+        answer_error(exchange, 431, "invalid_request", "The headers have more than HEADER_BYTES_MAX (%lu) bytes.",
+                     exchange->thread->server->settings->header_bytes_max);
+}
+
 static void check_and_handle(struct exchange *exchange)
 {
     struct key_target target = {0};
@@ -245,8 +263,8 @@ static void check_and_handle(struct exchange *exchange)
     const struct route *route = routes_find(key);
     if (!is_authorised(exchange, route))
         answer_error(exchange, 401, "unauthorized", "A valid token is needed: Authorization: Bearer <token>.");
-    else if (exchange->req->headers.size > HTTP_HEADERS_MAX)
-        answer_error(exchange, 431, "invalid_request", "The request has more than %u headers.", HTTP_HEADERS_MAX);
+    else if (has_too_many_headers(exchange))
+        refuse_headers(exchange);
     else if (target_err != KV_OK)
         answer_error(exchange, 400, "invalid_request", "The request target is neither a path nor an absolute URL.");
     else if (key_err == KV_NOT_FOUND)
@@ -267,7 +285,12 @@ static void check_and_handle(struct exchange *exchange)
 static int on_req(h2o_handler_t *self, h2o_req_t *req)
 {
     (void)self;
-    check_and_handle(exchange_new(req));
+    bool welcome = h2o_guard_begin(req);
+    struct exchange *exchange = exchange_new(req);
+    if (welcome)
+        check_and_handle(exchange);
+    else
+        answer_error(exchange, 503, "unavailable", "This connection has used up a budget and is being closed.");
     return 0;
 }
 

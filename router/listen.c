@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include "h2o_guard.h"
 #include "kv/log.h"
 #include "metrics.h"
 #include "thread.h"
@@ -34,6 +35,7 @@ static void start(h2o_socket_t *socket)
 static void pause_all(struct listeners *listeners)
 {
     listeners->paused = true;
+    metrics_add(listeners->thread->metrics, METRICS_ACCEPT_PAUSES, 1);
     each_listener(listeners, h2o_socket_read_stop);
 }
 
@@ -52,7 +54,9 @@ static void on_resume(h2o_timeout_entry_t *entry)
 
 static void on_connection_closed(void *arg)
 {
-    struct listeners *listeners = arg;
+    struct guarded *guarded = arg;
+    struct listeners *listeners = &guarded->thread->listeners;
+    h2o_guard_leave(&guarded);
     kv_assert(listeners->connections > 0);
     metrics_set(listeners->thread->metrics, METRICS_GAUGE_CONNECTIONS, --listeners->connections);
     resume_all(listeners);
@@ -85,10 +89,13 @@ static void on_accept(h2o_socket_t *socket, const char *err)
                 pause_for_want(listeners, errno);
             return;
         }
+        if (h2o_guard_enter(listeners->thread, connection) == NULL) {
+            h2o_socket_close(connection);
+            continue;
+        }
         metrics_add(listeners->thread->metrics, METRICS_CONNECTIONS_ACCEPTED, 1);
         metrics_set(listeners->thread->metrics, METRICS_GAUGE_CONNECTIONS, ++listeners->connections);
         connection->on_close.cb = on_connection_closed;
-        connection->on_close.data = listeners;
         h2o_accept(&listener->accept, connection);
     }
 }

@@ -39,6 +39,18 @@ enum metrics_operation {
     X(RESPONSE_BYTES, "http_response_bytes_total", "Bytes of response bodies sent.")                                   \
     X(BATCH_OPERATIONS, "batch_operations_total", "Operations in batches that were answered with 200.")                \
     X(BATCH_READS, "batch_reads_total", "Of these, get and head operations.")                                          \
+    X(CONNECTIONS_REFUSED, "connections_refused_total", "Closed at once: CONNECTIONS_PER_ADDRESS_MAX.")                \
+    X(ACCEPT_PAUSES, "accept_pauses_total", "Times that no connection was accepted: CONNECTIONS_MAX or open files.")   \
+    X(REQUESTS_CANCELLED, "requests_cancelled_total", "HTTP/2 requests reset before they were answered.")              \
+    X(CUT_CANCELS, "connections_cut_cancels_total", "Connections cut: CANCELS_MAX.")                                   \
+    X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \
+    X(CUT_BODIES, "connections_cut_bodies_total", "Connections cut while they sent: BODY_RATE_MIN, CLIENT_WAIT_MS.")   \
+    X(CUT_ANSWERS, "connections_cut_answers_total", "Connections cut that did not read answers: CLIENT_WAIT_MS.")      \
+    X(CUT_IDLE, "connections_cut_idle_total", "HTTP/1 connections without a request closed: CLIENT_WAIT_MS.")          \
+    X(HEADERS_REFUSED, "headers_refused_total", "Requests answered with 431.")                                         \
+    X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
+    X(FRAMES_IGNORED, "http2_frames_ignored_total", "HTTP/2 frames of unknown types.")                                 \
+    X(CONTINUATIONS_REFUSED, "http2_continuations_refused_total", "HTTP/2 header blocks without an end.")              \
     X(CHECKSUM_FAILURES, "checksum_failures_total", "Stored contents met whose checksum did not hold.")
 
 enum metrics_counter {

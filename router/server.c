@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "h2o_guard.h"
 #include "http.h"
 #include "kv/clock.h"
 #include "kv/log.h"
@@ -17,6 +18,7 @@
 
 enum {
     HANDSHAKE_WAIT_MS = 10000,
+    H1_WAIT_MS = 86400000, /* libh2o's one deadline for an HTTP/1 request as a whole: h2o_guard_sweep.c has finer ones */
     DESCRIPTORS_RESERVED = 128, /* shards, loops, listeners, body files; the rest may be connections */
 };
 
@@ -54,8 +56,9 @@ static void configure(struct server *server)
     config->server_name = h2o_iovec_init(H2O_STRLIT("kv-storage"));
     config->max_request_entity_size = body_bytes_max(settings);
     config->handshake_timeout = HANDSHAKE_WAIT_MS;
-    config->http1.req_timeout = settings->client_wait_ms;
+    config->http1.req_timeout = h2o_guard_is_on() ? H1_WAIT_MS : settings->client_wait_ms;
     config->http2.idle_timeout = settings->client_wait_ms;
+    config->http2.max_concurrent_requests_per_connection = (size_t)settings->requests_per_connection_max;
     config->http2.graceful_shutdown_timeout = settings->drain_wait_ms;
     config->http2.latency_optimization.min_rtt = UINT_MAX; /* off: its partial writes meet h2o's bug #1951 */
     h2o_hostconf_t *host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
@@ -93,6 +96,8 @@ enum kv_err server_new(const struct server_options *options, struct server **out
     SSL_CTX *tls = NULL;
     bool with_tls = is_listening(options->tls_fd);
     bool with_plain = is_listening(options->plain_fd);
+    if (h2o_guard_check(why, why_bytes) != KV_OK)
+        return KV_INVALID;
     if (!with_plain && !with_tls) {
         snprintf(why, why_bytes, "neither BIND_ADDR nor TLS_BIND_ADDR is open: there is nothing to serve");
         return KV_INVALID;
@@ -114,6 +119,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
     server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
     server->metrics = metrics_open(server->counters);
     set_body_folder();
+    server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);
     *out = server;

@@ -17,6 +17,7 @@ struct work;
 struct tasks;
 struct metrics;
 struct kv_counters_page;
+struct guard_door;
 
 struct server {
     const struct kv_settings *settings;
@@ -28,6 +29,7 @@ struct server {
     struct auth auth;
     struct work *work;
     struct tasks *tasks;
+    struct guard_door *door; /* budgets of addresses */
     struct kv_counters_page *counters;
     struct metrics *metrics; /* within it */
     uint64_t started_s;      /* Unix seconds */

@@ -94,6 +94,7 @@ static void set_up(struct router_thread *thread)
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();
+    h2o_guard_thread_init(thread);
     listeners_open(&thread->listeners, thread);
 }
 

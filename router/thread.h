@@ -13,6 +13,7 @@
 
 #include "backend.h"
 #include "codec.h"
+#include "h2o_guard.h"
 #include "listen.h"
 #include "server.h"
 
@@ -35,6 +36,10 @@ struct router_thread {
     size_t exchanges_h2;
     uint64_t random;                 /* state of the request ids */
     _Atomic uint64_t frames_corrupt; /* stored frames that failed their checksum */
+    struct {
+        struct guarded *connections; /* utlist: all that are open */
+        h2o_timeout_entry_t tick;
+    } guard;
     struct {
         bool asked;
         bool announced; /* GOAWAY and Connection: close */

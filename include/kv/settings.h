@@ -47,6 +47,16 @@
            "how long a client may take to send a request or to read on")                                               \
     NUMBER(drain_wait_ms, DRAIN_WAIT_MS, 10000, 1, 3600000, "how long a stop waits for requests under way")            \
     NUMBER(connections_max, CONNECTIONS_MAX, 10000, 1, 1000000, "open client connections")                             \
+    NUMBER(connections_per_address_max, CONNECTIONS_PER_ADDRESS_MAX, 4000, 1, 1000000,                                 \
+           "of these, from one address (IPv6: one /64)")                                                               \
+    NUMBER(requests_per_connection_max, REQUESTS_PER_CONNECTION_MAX, 100, 1, 100,                                      \
+           "HTTP/2 requests of a connection that are worked on at once; others wait")                                  \
+    NUMBER(cancels_max, CANCELS_MAX, 200, 0, 1000000,                                                                  \
+           "HTTP/2 requests that a connection may cancel within 10 s, an address ten times as many; 0: any number")    \
+    SIZE(header_bytes_max, HEADER_BYTES_MAX, 32 * KV_KIB, 4 * KV_KIB, 256 * KV_KIB, "headers of a request, together")  \
+    NUMBER(header_wait_ms, HEADER_WAIT_MS, 10000, 100, 3600000, "how long a client may take to send headers")          \
+    SIZE(body_rate_min, BODY_RATE_MIN, KV_KIB, 0, KV_GIB,                                                              \
+         "bytes a second that an upload must keep over CLIENT_WAIT_MS; 0: one byte in that time")                      \
     CHOICE(log_level, LOG_LEVEL, "error|warn|info|debug", 2, "least important level that is logged")                   \
     CHOICE(log_format, LOG_FORMAT, "text|json", 0, "how log lines look")                                               \
     CHOICE(access_log, ACCESS_LOG, "off|on", 0, "one line per request")                                                \

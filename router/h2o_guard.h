@@ -1,0 +1,85 @@
+/* router/h2o_guard.h -- stands between strangers and the known holes of libh2o 2.2.5 (guides/libh2o-2.2.5.md, section 8).
+ * Does:     h2o_guard.c        takes the place of five functions of the library, so that no sequence of frames aborts the process,
+ *                              makes a loop spin, floods standard error or turns a small header block into much memory;
+ *           h2o_guard_door.c   budgets: connections of an address, cancelled requests of a connection and of an address;
+ *           h2o_guard_sweep.c  every SWEEP_MS looks at all requests of a loop and cuts the connections of those that take
+ *                              too long to send headers or a body, or to read a small answer (larger ones: http_watch).
+ * Promises: a connection is never closed under the library's feet: its descriptor is shut down, the library sees the end and
+ *           disposes of it. Whoever is cut is counted by reason (metrics.h).
+ * Fails:    h2o_guard_check refuses to start before another library than 2.2.5, or when the library's calls do not arrive here.
+ * Tests:    http/test_http_guard.c (each attack with and without the guard), http/test_http_budgets.c. */
+#ifndef KV_ROUTER_H2O_GUARD_H
+#define KV_ROUTER_H2O_GUARD_H
+
+#include <h2o.h>
+#include <stdbool.h>
+
+#include "kv/err.h"
+#include "metrics.h"
+
+#define H2O_GUARD_VERSION "2.2.5"     /* what every line of the guard was checked against */
+#define H2O_GUARD_FIELDS_MAX 256u     /* of one HTTP/2 header block; HTTP_HEADERS_MAX already gets a 431 */
+#define H2O_GUARD_CANCELS_WINDOW_S 10 /* CANCELS_MAX are for so long */
+#define H2O_GUARD_ADDRESS_CANCELS 10  /* times CANCELS_MAX, for all connections of an address together */
+#define H2O_GUARD_SMALL_BYTES 16384u  /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
+
+struct router_thread;
+struct kv_settings;
+
+/* ---- the library -------------------------------------------------------------------------------------------------- */
+
+/* Once, before any loop runs. KV_INVALID: `why` is one sentence. */
+enum kv_err h2o_guard_check(char *why, size_t why_bytes);
+/* Its parts, for tests: does the library that calls itself `name` ("h2o/2.2.5") have the version, and do calls of the library
+ * to `symbol` arrive at `ours`. */
+bool h2o_guard_knows(const char *name, size_t bytes);
+bool h2o_guard_catches(const char *symbol, const void *ours);
+/* On a loop's own thread, once. */
+void h2o_guard_thread_init(struct router_thread *thread);
+
+/* ---- connections -------------------------------------------------------------------------------------------------- */
+
+/* One per connection, at its socket's on_close.data. What the sweep remembers from one round to the next is below. */
+struct guarded {
+    struct router_thread *thread;
+    h2o_socket_t *socket;
+    struct guard_address *address;
+    size_t in_flight; /* requests that a handler has */
+    bool cut;
+    double cancels_left; /* a bucket that fills up again */
+    uint64_t cancels_at_ms;
+    enum guard_phase { GUARD_QUIET, GUARD_IDLE, GUARD_HEADERS, GUARD_BODY } phase, phase_now;
+    uint64_t bytes, bytes_now; /* received in that phase, of all requests */
+    uint64_t since_ms;         /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
+    struct guarded *prev, *next;
+};
+
+struct guard_door; /* what all threads know of addresses */
+struct guard_door *h2o_guard_door_new(const struct kv_settings *settings);
+/* NULL: the address has CONNECTIONS_PER_ADDRESS_MAX already. Sets the socket's on_close.data, not its callback. */
+struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *socket);
+/* From the socket's on_close. */
+void h2o_guard_leave(struct guarded **guarded);
+/* NULL only for a connection that is just changing from HTTP/1 to HTTP/2. */
+struct guarded *h2o_guard_of(h2o_req_t *req);
+/* Ends a connection from anywhere on its thread. `reason` is counted, once. */
+void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
+
+/* ---- requests ----------------------------------------------------------------------------------------------------- */
+
+/* A handler gets it. False: its connection is being cut, answer 503 and do nothing. */
+bool h2o_guard_begin(h2o_req_t *req);
+/* h2o disposes of it. Charges the budgets when an HTTP/2 stream died before its answer was complete. */
+void h2o_guard_end(h2o_req_t *req);
+/* Names and values of a request's headers exceed HEADER_BYTES_MAX. */
+bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max);
+
+void h2o_guard_sweep_start(struct router_thread *thread);
+
+#ifdef KV_TESTS
+/* The library as it came, from here on: shows what an attack does without the guard. */
+void h2o_guard_disable(void);
+#endif
+bool h2o_guard_is_on(void);
+
+#endif

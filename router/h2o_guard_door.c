@@ -1,0 +1,247 @@
+/* router/h2o_guard_door.c -- see h2o_guard.h. This file: who may come in, and what a cancelled request costs.
+ * Addresses are counted over all threads, under one lock that is taken when a connection comes or goes or a request was
+ * cancelled, never for an ordinary request. IPv6 clients own a /64 at least: that counts as one address. */
+#include "h2o_guard.h"
+
+#include <arpa/inet.h>
+#include <h2o/http2.h>
+#include <h2o/http2_internal.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "kv/buf.h"
+#include "kv/clock.h"
+#include "thread.h"
+
+enum {
+    ADDRESS_BYTES = 9,          /* family, then IPv4 or the first half of IPv6 */
+    ADDRESSES_AWAY_MAX = 10000, /* remembered without a connection, for what they have spent */
+};
+
+struct guard_address {
+    uint8_t bytes[ADDRESS_BYTES];
+    size_t connections;
+    double cancels_left;
+    uint64_t cancels_at_ms;
+    UT_hash_handle hh;
+};
+
+struct guard_door {
+    pthread_mutex_t lock;
+    struct guard_address *addresses; /* uthash */
+    size_t away;
+    size_t connections_max;
+    double cancels_max; /* of a connection */
+};
+
+struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
+{
+    struct guard_door *door = kv_alloc_zero(1, sizeof(*door));
+    pthread_mutex_init(&door->lock, NULL);
+    door->connections_max = settings->connections_per_address_max;
+    door->cancels_max = (double)settings->cancels_max;
+    return door;
+}
+
+/* ---- buckets ------------------------------------------------------------------------------------------------------ */
+
+/* Fills up within H2O_GUARD_CANCELS_WINDOW_S. */
+static double refill(double left, double max, uint64_t *at_ms, uint64_t now_ms)
+{
+    left += max * (double)(now_ms - *at_ms) / (H2O_GUARD_CANCELS_WINDOW_S * 1000.0);
+    *at_ms = now_ms;
+    return left < max ? left : max;
+}
+
+static bool take_one(double *left, double max, uint64_t *at_ms)
+{
+    *left = refill(*left, max, at_ms, kv_clock_ms());
+    if (*left < 1)
+        return false;
+    *left -= 1;
+    return true;
+}
+
+/* ---- addresses ---------------------------------------------------------------------------------------------------- */
+
+static void read_address(h2o_socket_t *socket, uint8_t bytes[ADDRESS_BYTES])
+{
+    struct sockaddr_storage from = {0};
+    memset(bytes, 0, ADDRESS_BYTES);
+    h2o_socket_getpeername(socket, (struct sockaddr *)&from);
+    bytes[0] = (uint8_t)from.ss_family;
+    if (from.ss_family == AF_INET)
+        memcpy(bytes + 1, &((struct sockaddr_in *)&from)->sin_addr, 4);
+    if (from.ss_family != AF_INET6)
+        return;
+    const struct in6_addr *v6 = &((struct sockaddr_in6 *)&from)->sin6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(v6)) {
+        bytes[0] = AF_INET;
+        memcpy(bytes + 1, v6->s6_addr + 12, 4);
+    } else {
+        memcpy(bytes + 1, v6->s6_addr, 8);
+    }
+}
+
+static void forget(struct guard_door *door, struct guard_address *address)
+{
+    HASH_DEL(door->addresses, address);
+    free(address);
+}
+
+/* Too many to remember: those who have spent least would be the ones to forget, but all is simpler and as cheap to provoke. */
+static void forget_away(struct guard_door *door)
+{
+    struct guard_address *address, *next;
+    HASH_ITER(hh, door->addresses, address, next)
+    if (address->connections == 0)
+        forget(door, address);
+    door->away = 0;
+}
+
+static struct guard_address *find_or_add(struct guard_door *door, const uint8_t bytes[ADDRESS_BYTES])
+{
+    struct guard_address *address;
+    HASH_FIND(hh, door->addresses, bytes, ADDRESS_BYTES, address);
+    if (address != NULL) {
+        door->away -= address->connections == 0;
+        return address;
+    }
+    address = kv_alloc_zero(1, sizeof(*address));
+    memcpy(address->bytes, bytes, ADDRESS_BYTES);
+    address->cancels_left = H2O_GUARD_ADDRESS_CANCELS * door->cancels_max;
+    address->cancels_at_ms = kv_clock_ms();
+    HASH_ADD(hh, door->addresses, bytes, ADDRESS_BYTES, address);
+    return address;
+}
+
+static struct guard_address *address_enter(struct guard_door *door, const uint8_t bytes[ADDRESS_BYTES])
+{
+    pthread_mutex_lock(&door->lock);
+    struct guard_address *address = find_or_add(door, bytes);
+    bool full = h2o_guard_is_on() && address->connections >= door->connections_max;
+    address->connections += !full;
+    pthread_mutex_unlock(&door->lock);
+    return full ? NULL : address;
+}
+
+static void address_leave(struct guard_door *door, struct guard_address *address)
+{
+    double max = H2O_GUARD_ADDRESS_CANCELS * door->cancels_max;
+    pthread_mutex_lock(&door->lock);
+    if (--address->connections == 0) {
+        address->cancels_left = refill(address->cancels_left, max, &address->cancels_at_ms, kv_clock_ms());
+        if (address->cancels_left >= max)
+            forget(door, address);
+        else if (++door->away > ADDRESSES_AWAY_MAX)
+            forget_away(door);
+    }
+    pthread_mutex_unlock(&door->lock);
+}
+
+static bool address_may_cancel(struct guard_door *door, struct guard_address *address)
+{
+    pthread_mutex_lock(&door->lock);
+    bool may = take_one(&address->cancels_left, H2O_GUARD_ADDRESS_CANCELS * door->cancels_max, &address->cancels_at_ms);
+    pthread_mutex_unlock(&door->lock);
+    return may;
+}
+
+/* ---- connections -------------------------------------------------------------------------------------------------- */
+
+struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *socket)
+{
+    uint8_t bytes[ADDRESS_BYTES];
+    struct guard_door *door = thread->server->door;
+    read_address(socket, bytes);
+    struct guard_address *address = address_enter(door, bytes);
+    if (address == NULL) {
+        metrics_add(thread->metrics, METRICS_CONNECTIONS_REFUSED, 1);
+        return NULL;
+    }
+    struct guarded *guarded = kv_alloc_zero(1, sizeof(*guarded));
+    guarded->thread = thread;
+    guarded->socket = socket;
+    guarded->address = address;
+    guarded->cancels_left = door->cancels_max;
+    guarded->cancels_at_ms = kv_clock_ms();
+    socket->on_close.data = guarded;
+    DL_APPEND(thread->guard.connections, guarded);
+    return guarded;
+}
+
+void h2o_guard_leave(struct guarded **guarded)
+{
+    struct guarded *old = *guarded;
+    *guarded = NULL;
+    DL_DELETE(old->thread->guard.connections, old);
+    address_leave(old->thread->server->door, old->address);
+    free(old);
+}
+
+struct guarded *h2o_guard_of(h2o_req_t *req)
+{
+    h2o_socket_t *socket = req->conn->callbacks->get_socket(req->conn);
+    return socket == NULL ? NULL : socket->on_close.data;
+}
+
+void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason)
+{
+    if (guarded->cut || !h2o_guard_is_on())
+        return;
+    guarded->cut = true;
+    metrics_add(guarded->thread->metrics, reason, 1);
+    shutdown(h2o_socket_get_fd(guarded->socket), SHUT_RDWR);
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------------------- */
+
+bool h2o_guard_begin(h2o_req_t *req)
+{
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded == NULL)
+        return true;
+    guarded->in_flight++;
+    guarded->phase = GUARD_QUIET; /* a request came through: what the sweep saw before is over */
+    return !guarded->cut;
+}
+
+/* Before the answer was there, or while it was on its way. A reset and a fault that makes us reset look the same: they are
+ * (CVE-2023-44487, CVE-2025-8671). A connection that ends takes its requests with it: that is no cancellation. */
+static bool is_cancelled(const h2o_req_t *req)
+{
+    const h2o_http2_conn_t *conn = (const h2o_http2_conn_t *)(const void *)req->conn;
+    if (req->version < 0x200 || conn->state >= H2O_HTTP2_CONN_STATE_IS_CLOSING)
+        return false;
+    if (req->res.status == 0)
+        return true;
+    bool has_body = req->res.content_length != SIZE_MAX && req->res.status != 304 &&
+                    !h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
+    return has_body && req->bytes_sent < req->res.content_length;
+}
+
+void h2o_guard_end(h2o_req_t *req)
+{
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded == NULL)
+        return;
+    guarded->in_flight--;
+    struct guard_door *door = guarded->thread->server->door;
+    if (door->cancels_max < 1 || guarded->cut || !is_cancelled(req))
+        return;
+    metrics_add(guarded->thread->metrics, METRICS_REQUESTS_CANCELLED, 1);
+    if (!take_one(&guarded->cancels_left, door->cancels_max, &guarded->cancels_at_ms) ||
+        !address_may_cancel(door, guarded->address))
+        h2o_guard_cut(guarded, METRICS_CUT_CANCELS);
+}
+
+bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max)
+{
+    uint64_t bytes = req->path.len;
+    for (size_t i = 0; i < req->headers.size; i++)
+        bytes += req->headers.entries[i].name->len + req->headers.entries[i].value.len;
+    return bytes > bytes_max && h2o_guard_is_on();
+}
