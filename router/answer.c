@@ -188,7 +188,6 @@ void answer_failure(struct exchange *exchange, enum kv_err err)
             return;
         }
     }
-    kv_warn("request %.*s failed: %s", (int)exchange->request_id.bytes, (const char *)exchange->request_id.data,
-            kv_err_text(err));
+    kv_log_request(KV_LOG_WARN, exchange->request_id, "the request failed: %s", kv_err_text(err));
     answer_error(exchange, 500, "internal", "The server failed at this request: %s.", kv_err_text(err));
 }

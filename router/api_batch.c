@@ -135,8 +135,7 @@ static void fail(struct post *post, enum kv_err err, size_t index)
     struct exchange *exchange = post->exchange;
     if (err == KV_CORRUPT) {
         metrics_add(exchange->thread->metrics, METRICS_CHECKSUM_FAILURES, 1);
-        kv_error("damaged content met by a batch, request %.*s", (int)exchange->request_id.bytes,
-                 (const char *)exchange->request_id.data);
+        kv_log_request(KV_LOG_ERROR, exchange->request_id, "damaged content met by a batch");
     }
     if (err == KV_PRECONDITION)
         answer_error(exchange, 412, "precondition_failed",

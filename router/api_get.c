@@ -118,16 +118,15 @@ static bool begin(struct get *get)
 static void report_damage(struct get *get)
 {
     struct exchange *exchange = get->exchange;
-    const char *request_id = (const char *)exchange->request_id.data;
-    int id_bytes = (int)exchange->request_id.bytes;
     char hex[DIGEST_HEX_BYTES];
     exchange->thread->frames_corrupt++;
     metrics_add(exchange->thread->metrics, METRICS_CHECKSUM_FAILURES, 1);
     digest_hex(&get->row.hash, hex);
     if (get->reading)
-        kv_error("damaged content %.64s at frame %lu, request %.*s", hex, get->reader.frame, id_bytes, request_id);
+        kv_log_request(KV_LOG_ERROR, exchange->request_id, "damaged content %.64s at frame %lu", hex,
+                       get->reader.frame);
     else
-        kv_error("damaged row or content of a key, request %.*s", id_bytes, request_id);
+        kv_log_request(KV_LOG_ERROR, exchange->request_id, "damaged row or content of a key");
 }
 
 static void fail(struct get *get, enum kv_err err)

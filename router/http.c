@@ -132,9 +132,10 @@ static void write_access_log(const struct exchange *exchange)
     char path[3 * KV_KEY_BYTES_MAX + 8];
     const h2o_req_t *req = exchange->req;
     escape_path(exchange->path, path, sizeof(path));
-    kv_info("access %s %s status=%d bytes=%zu ms=%.3f request=%.*s", names[exchange->method], path, req->res.status,
-            req->bytes_sent, (double)(kv_clock_ns() - exchange->begin_ns) / 1e6, (int)exchange->request_id.bytes,
-            (const char *)exchange->request_id.data);
+    kv_log_request(KV_LOG_INFO, exchange->request_id,
+                   "access %s status=%d bytes=%zu ms=%.3f %s", /* a long path is cut */
+                   names[exchange->method], req->res.status, req->bytes_sent,
+                   (double)(kv_clock_ns() - exchange->begin_ns) / 1e6, path);
 }
 
 /* Runs when h2o clears the request's pool: its chunks, and so everything from http_alloc, are still there. */

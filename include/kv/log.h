@@ -1,5 +1,6 @@
 /* include/kv/log.h -- one line per event on standard error (the supervisor's, inherited).
- * Text: `2026-11-22T19:30:00.123Z info shard=2 epoch=7 message`. JSON with LOG_FORMAT=json.
+ * Text: `2026-11-22T19:30:00.123Z info process=shard shard=2 epoch=7 message`, JSON with LOG_FORMAT=json: members time, level,
+ * process, shard, epoch, request, message; those that do not apply are left out.
  * A line leaves in one write(2). Never pass a token or a value. Control bytes and quotes are escaped.
  * Implementation: supervisor/base/log.c. Tests: unit/test_log.c. */
 #ifndef KV_LOG_H
@@ -7,6 +8,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "kv/slice.h"
 
 enum kv_log_level { KV_LOG_ERROR, KV_LOG_WARN, KV_LOG_INFO, KV_LOG_DEBUG };
 
@@ -23,6 +26,10 @@ void kv_log_init(const struct kv_log_options *options);
 void kv_log_epoch(uint64_t epoch);
 
 void kv_log(enum kv_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same with the id of the request that it is about: visible ASCII, or escaped. Empty: none. */
+void kv_log_request(enum kv_log_level level, struct kv_slice request_id, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #define kv_error(...) kv_log(KV_LOG_ERROR, __VA_ARGS__)
 #define kv_warn(...) kv_log(KV_LOG_WARN, __VA_ARGS__)

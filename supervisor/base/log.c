@@ -18,7 +18,7 @@
 #include "kv/log.h"
 
 #define LOG_MESSAGE_BYTES_MAX 2048
-#define LOG_LINE_BYTES_MAX (LOG_MESSAGE_BYTES_MAX * 6 + 512) /* every byte may become \u00XX */
+#define LOG_LINE_BYTES_MAX (LOG_MESSAGE_BYTES_MAX * 6 + 1536) /* every byte may become \u00XX; head and request id */
 
 struct line {
     size_t bytes;
@@ -29,6 +29,7 @@ static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 static struct kv_log_options log_options = {.level = KV_LOG_INFO, .process = "kv", .shard_index = -1};
 static _Atomic uint64_t log_epoch;
+static const struct kv_slice no_request = {NULL, 0};
 
 void kv_log_init(const struct kv_log_options *options)
 {
@@ -128,24 +129,28 @@ static void line_print_time(struct line *line)
     line_print(line, "%s.%03ldZ", text, now.tv_nsec / 1000000);
 }
 
-static void line_print_head(struct line *line, enum kv_log_level level)
+static void line_print_head(struct line *line, enum kv_log_level level, struct kv_slice request_id)
 {
     unsigned long long epoch = atomic_load_explicit(&log_epoch, memory_order_relaxed);
     bool json = log_options.json;
     if (json)
         line_print(line, "{\"time\":\"");
     line_print_time(line);
-    line_print(line, json ? "\",\"level\":\"%s\",\"process\":\"%s\"" : " %s", level_names[level], log_options.process);
+    line_print(line, json ? "\",\"level\":\"%s\",\"process\":\"%s\"" : " %s process=%s", level_names[level],
+               log_options.process);
     if (log_options.shard_index >= 0)
         line_print(line, json ? ",\"shard\":%d" : " shard=%d", log_options.shard_index);
-    else if (!json)
-        line_print(line, " process=%s", log_options.process);
     if (epoch != 0)
         line_print(line, json ? ",\"epoch\":%llu" : " epoch=%llu", epoch);
+    if (request_id.bytes > 0) {
+        line_print(line, json ? ",\"request\":\"" : " request=");
+        line_escape(line, (const char *)request_id.data, request_id.bytes);
+        line_print(line, json ? "\"" : "");
+    }
     line_print(line, json ? ",\"message\":\"" : " ");
 }
 
-static void log_line(enum kv_log_level level, const char *format, va_list arguments)
+static void log_line(enum kv_log_level level, struct kv_slice request_id, const char *format, va_list arguments)
 {
     char message[LOG_MESSAGE_BYTES_MAX];
     int printed = vsnprintf(message, sizeof(message), format, arguments);
@@ -162,7 +167,7 @@ static void log_line(enum kv_log_level level, const char *format, va_list argume
         tail = "...";
     }
     struct line line = {.bytes = 0};
-    line_print_head(&line, level);
+    line_print_head(&line, level, request_id);
     line_escape(&line, message, bytes);
     line_print(&line, log_options.json ? "%s\"}\n" : "%s\n", tail);
     ssize_t written = write(STDERR_FILENO, line.text, line.bytes);
@@ -176,7 +181,19 @@ void kv_log(enum kv_log_level level, const char *format, ...)
     int saved = errno;
     va_list arguments;
     va_start(arguments, format);
-    log_line(level, format, arguments);
+    log_line(level, no_request, format, arguments);
+    va_end(arguments);
+    errno = saved;
+}
+
+void kv_log_request(enum kv_log_level level, struct kv_slice request_id, const char *format, ...)
+{
+    if (level > log_options.level)
+        return;
+    int saved = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    log_line(level, request_id, format, arguments);
     va_end(arguments);
     errno = saved;
 }
@@ -185,7 +202,7 @@ void kv_fatal(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    log_line(KV_LOG_ERROR, format, arguments);
+    log_line(KV_LOG_ERROR, no_request, format, arguments);
     va_end(arguments);
     _exit(KV_EXIT_FATAL);
 }

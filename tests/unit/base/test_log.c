@@ -66,7 +66,7 @@ Test(log, text_line_has_time_level_place_epoch)
     int fields = sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute, &second,
                         &millisecond, &end);
     cr_assert_eq(fields, 7, "%s", line);
-    cr_expect_str_eq(line + end, " warn shard=2 epoch=7 message\n");
+    cr_expect_str_eq(line + end, " warn process=shard shard=2 epoch=7 message\n");
     kv_log_epoch(0);
     use(KV_LOG_INFO, false, "router", -1);
     cr_expect_not_null(strstr(logged(KV_LOG_INFO, "up"), "Z info process=router up\n"), "%s", line);
@@ -118,6 +118,31 @@ Test(log, json_members)
     cr_expect_str_eq(json_string_value(json_object_get(object, "message")), "a \"b\"\n\xc3\xa4\xc2\x9b");
     cr_expect_not_null(json_string_value(json_object_get(object, "time")));
     json_decref(object);
+}
+
+static const char *logged_request(const char *id, const char *message)
+{
+    int saved, reader;
+    capture_begin(&saved, &reader);
+    kv_log_request(KV_LOG_WARN, kv_slice(id, strlen(id)), "%s", message);
+    capture_end(saved, reader);
+    return line;
+}
+
+Test(log, a_request_id_has_its_own_place)
+{
+    use(KV_LOG_WARN, false, "router", -1);
+    cr_expect_not_null(strstr(logged_request("abc-1", "met"), "Z warn process=router request=abc-1 met\n"), "%s", line);
+    cr_expect_not_null(strstr(logged_request("", "met"), "Z warn process=router met\n"), "%s", line);
+    cr_expect_eq(strchr(logged_request("a\nb", "met"), '\n'), line + strlen(line) - 1, "one line whatever the id");
+    use(KV_LOG_WARN, true, "router", -1);
+    json_t *object = json_loads(logged_request("a\"b", "met"), 0, NULL);
+    cr_assert_not_null(object, "%s", line);
+    cr_expect_str_eq(json_string_value(json_object_get(object, "request")), "a\"b");
+    cr_expect_str_eq(json_string_value(json_object_get(object, "message")), "met");
+    json_decref(object);
+    use(KV_LOG_ERROR, true, "router", -1);
+    cr_expect_str_empty(logged_request("abc", "hidden"));
 }
 
 Test(log, less_important_levels_are_dropped)
