@@ -48,11 +48,15 @@
     X(journal_segments, GAUGE, "shard_journal_segments", 0, "", "Segment files of the journal.")                       \
     X(journal_position, GAUGE, "shard_journal_position", 0, "", "Last record appended.")                               \
     X(journal_durable, GAUGE, "shard_journal_durable_position", 0, "", "Last record on disk.")                         \
+    X(journal_applied, GAUGE, "shard_journal_applied_position", 0, "",                                                 \
+      "Last record in LMDB: the applier's lag ends here.")                                                             \
     X(journal_replayed, GAUGE, "shard_journal_replayed_records", 0, "", "Records replayed at the last start.")         \
     X(map_bytes, GAUGE, "shard_map_bytes", 0, "", "MAP_SIZE.")                                                         \
     X(map_used_bytes, GAUGE, "shard_map_used_bytes", 0, "", "Bytes of the map in use.")                                \
     X(map_readers_oldest, GAUGE, "shard_map_oldest_reader_transactions", 0, "",                                        \
       "Transactions that the oldest reader is behind.")                                                                \
+    X(disk_bytes, GAUGE, "shard_disk_bytes", 0, "", "Size of the file system that the shard is on.")                   \
+    X(disk_free_bytes, GAUGE, "shard_disk_free_bytes", 0, "", "Bytes of it that the shard may still take.")            \
     X(sweep_objects, GAUGE, "shard_sweep_objects", 0, "", "Dead contents whose rows wait to be swept.")                \
     X(generations, COUNTER, "shard_applies_total", 0, "", "Generations of rows applied to LMDB.")                      \
     X(generation_rows, COUNTER, "shard_apply_rows_total", 0, "", "Rows applied to LMDB.")                              \

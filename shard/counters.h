@@ -16,7 +16,8 @@ struct counters {
     struct journal_stats journal;
     struct store_usage store;
     struct applier_stats applier;
-    uint64_t journal_position, journal_durable, replayed_records;
+    uint64_t journal_position, journal_durable, journal_applied, replayed_records;
+    uint64_t disk_bytes, disk_free_bytes; /* of the file system that the shard is on; 0: not known */
     uint64_t sessions, epoch, full, uptime_ms;
     uint64_t cpu_us, rss_bytes, fds; /* counters_read_process */
 };
@@ -50,10 +51,13 @@ struct counters {
     X(journal_segments, GAUGE, journal.segments, "segment files of the journal")                                       \
     X(journal_position, GAUGE, journal_position, "last record appended")                                               \
     X(journal_durable, GAUGE, journal_durable, "last record on disk")                                                  \
+    X(journal_applied, GAUGE, journal_applied, "last record in LMDB")                                                  \
     X(journal_replayed, GAUGE, replayed_records, "records replayed at start")                                          \
     X(map_bytes, GAUGE, store.map_bytes, "MAP_SIZE")                                                                   \
     X(map_used_bytes, GAUGE, store.used_bytes, "bytes of it in use")                                                   \
     X(map_readers_oldest, GAUGE, store.readers_oldest, "transactions that the oldest reader is behind")                \
+    X(disk_bytes, GAUGE, disk_bytes, "size of the file system")                                                        \
+    X(disk_free_bytes, GAUGE, disk_free_bytes, "bytes of it that the shard may still take")                            \
     X(sweep_objects, GAUGE, store.sweep_objects, "dead contents whose rows wait to be swept")                          \
     X(generations, COUNTER, applier.generations, "generations of rows applied")                                        \
     X(generation_rows, COUNTER, applier.generation_rows, "rows applied")                                               \

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "applier.h"
@@ -30,6 +31,7 @@ struct serve {
     uint64_t flush_ns_max, generation_ns_max; /* since they were told last */
 
     uint64_t position;    /* of the last record appended */
+    uint64_t applied;     /* of the last record in LMDB */
     uint64_t appended_ms; /* when */
     bool submit;          /* somebody waits for what was appended in this turn */
 
@@ -38,6 +40,7 @@ struct serve {
 
     struct store_usage usage;
     uint64_t usage_ms;
+    uint64_t disk_bytes, disk_free_bytes;
     uint64_t waiting_bytes; /* that rows not yet in LMDB may come to take there */
 
     bool stopping;
@@ -132,6 +135,15 @@ static void read_waiting(struct serve *serve)
     serve->waiting_bytes = 2 * stats.overlay_bytes + touched;
 }
 
+/* One system call about a mounted file system: no disk is waited for. */
+static void read_disk(struct serve *serve)
+{
+    struct statvfs disk;
+    bool known = statvfs(serve->options.recover.path, &disk) == 0;
+    serve->disk_bytes = known ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
+    serve->disk_free_bytes = known ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
+}
+
 static void read_usage(struct serve *serve)
 {
     recovered_read(&serve->on);
@@ -139,6 +151,7 @@ static void read_usage(struct serve *serve)
     if (err != KV_OK)
         recovered_die(err, "cannot read the store's usage");
     serve->usage_ms = loop_now_ms(serve->loop);
+    read_disk(serve);
 }
 
 /* ---- STATS ---------------------------------------------------------------------------------------------------- */
@@ -156,6 +169,9 @@ static void read_counters(struct serve *serve, struct counters *out)
     *out = (struct counters){.store = serve->usage,
                              .journal_position = serve->position,
                              .journal_durable = journal_durable(serve->on.journal),
+                             .journal_applied = serve->applied,
+                             .disk_bytes = serve->disk_bytes,
+                             .disk_free_bytes = serve->disk_free_bytes,
                              .replayed_records = serve->on.records,
                              .sessions = sessions_count(serve->sessions),
                              .epoch = sessions_epoch(serve->sessions),
@@ -220,6 +236,7 @@ static void on_journal(void *arg, uint32_t events)
 static void on_applied(struct serve *serve)
 {
     uint64_t position = serve->frozen->meta.position;
+    serve->applied = position;
     recovered_read_end(&serve->on);
     recovered_read(&serve->on);
     core_applied(serve->on.core, &serve->frozen);
@@ -384,6 +401,7 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     serve->started_ms = kv_clock_ms();
     serve->carry = counters_carry_open(options->counters);
     serve->position = journal_durable(serve->on.journal);
+    serve->applied = serve->position - serve->on.records; /* positions number the records */
     serve->applier = applier_new(&applier_world);
     err = start_core(serve, why, why_bytes);
     if (err != KV_OK) {
