@@ -15,6 +15,7 @@ struct metrics *metrics_open(struct kv_counters_page *page)
     for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
         for (unsigned gauge = 0; gauge < METRICS_GAUGE_COUNT; gauge++)
             kv_counter_set(&metrics->threads[i].gauges[gauge], 0);
+    kv_counter_set(&metrics->cpu_us_before, kv_counter_get(&metrics->cpu_us_told));
     kv_counter_set(&metrics->layout, metrics_layout());
     return metrics;
 }

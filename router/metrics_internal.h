@@ -27,8 +27,9 @@
 /* Statuses told apart; 0: no answer. Everything else is "other". */
 #define METRICS_STATUSES(X)                                                                                            \
     X(0)                                                                                                               \
-    X(200) X(201) X(204) X(206) X(304) X(400) X(401) X(403) X(404) X(405) X(408) X(412) X(413) X(414) X(415) X(416)    \
-        X(429) X(431) X(500) X(503) X(504) X(507)
+    X(200)                                                                                                             \
+    X(201) X(204) X(206) X(304) X(400) X(401) X(403) X(404) X(405) X(408) X(412) X(413) X(414) X(415) X(416) X(429)    \
+        X(431) X(500) X(503) X(504) X(507)
 
 enum {
 #define X(...) +1
@@ -50,6 +51,8 @@ struct metrics_thread {
 
 struct metrics {
     kv_counter layout;
+    kv_counter cpu_us_before; /* of the routers before this one */
+    kv_counter cpu_us_told;
     kv_counter shard_values[KV_SHARDS_MAX]
                            [METRICS_SHARD_VALUES]; /* reported last, in the order of metrics_page.c's rows */
     struct metrics_thread threads[METRICS_THREADS_MAX];

@@ -188,19 +188,25 @@ static bool is_of_processes(enum shard_row row)
     return row >= ROW_process_cpu_us;
 }
 
+static uint64_t process_value(const struct metrics_process *process, enum shard_row row)
+{
+    if (row == ROW_process_cpu_us)
+        return process->cpu_us;
+    return row == ROW_process_rss_bytes ? process->rss_bytes : process->fds;
+}
+
+/* The CPU time of the router is that of all routers since the supervisor started, as it is with shards. */
 static void write_own_processes(struct page *page, enum shard_row row)
 {
-    const struct {
-        const char *labels;
-        pid_t pid;
-    } processes[] = {{"process=\"router\",shard=\"\"", getpid()}, {"process=\"supervisor\",shard=\"\"", getppid()}};
-    for (size_t i = 0; i < 2; i++) {
-        struct metrics_process process = metrics_process_read(processes[i].pid);
-        uint64_t value = row == ROW_process_cpu_us      ? process.cpu_us
-                         : row == ROW_process_rss_bytes ? process.rss_bytes
-                                                        : process.fds;
-        sample(page->out, rows[row].metric, processes[i].labels, value, rows[row].decimals);
-    }
+    struct metrics *metrics = page->view->metrics;
+    struct metrics_process router = metrics_process_read(getpid());
+    struct metrics_process supervisor = metrics_process_read(getppid());
+    router.cpu_us += kv_counter_get(&metrics->cpu_us_before);
+    kv_counter_set(&metrics->cpu_us_told, router.cpu_us);
+    sample(page->out, rows[row].metric, "process=\"router\",shard=\"\"", process_value(&router, row),
+           rows[row].decimals);
+    sample(page->out, rows[row].metric, "process=\"supervisor\",shard=\"\"", process_value(&supervisor, row),
+           rows[row].decimals);
 }
 
 /* A counter is shown as it was reported last; a gauge only of a shard that answered. */
