@@ -226,7 +226,8 @@ static void on_piece(void *arg, struct kv_slice body)
     struct kv_msg_piece piece;
     enum kv_err err = kv_get_piece(body, &piece);
     kv_assert(err == KV_OK);
-    if (piece.err != KV_STALE) {
+    if (piece.err != KV_STALE ||
+        !fetch->head.wanted) { /* cancelled: the caller has closed already, nobody would again */
         fetch_answer(fetch, piece.err, piece.bytes);
         return;
     }
