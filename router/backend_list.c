@@ -9,7 +9,9 @@
 #include "kv/log.h"
 #include "wire/messages.h"
 
+#ifndef PAGE_ENTRIES_MAX /* the simulation lowers it */
 #define PAGE_ENTRIES_MAX (KV_LIST_LIMIT_MAX + 1)
+#endif
 
 /* One shard's sorted entries. */
 struct cursor {

@@ -14,7 +14,9 @@
 
 struct pending;
 
+#ifndef LEDGER_MEMOS /* the simulation has few, so that they are forgotten */
 #define LEDGER_MEMOS 512u /* a power of two: 64 KiB */
+#endif
 
 /* What the last lookup of a content found: one write asks for the same content five times, and each would be a way down LMDB's
  * tree. Rows of contents change through the ledger only, so a memo stays true whatever is frozen or applied. */

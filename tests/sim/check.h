@@ -14,6 +14,8 @@
 
 /* All is at rest; the whole history against the journals. `out`: what the store holds now. */
 void check_history(struct sim *sim, struct model *out);
+/* A listing while nothing else was under way is exactly this. */
+void check_quiet_list(const struct op *op, size_t index, const struct model *model);
 /* All rows are applied: the tables of every shard against the model. */
 void check_disks(struct sim *sim, const struct model *model);
 

@@ -82,7 +82,8 @@ void draw_config(struct sim *sim)
     config->client_count = (unsigned)random_between(random, 2, SIM_CLIENTS_MAX);
     config->key_count = (unsigned)random_between(random, 2, SIM_KEYS_MAX);
     config->content_count = (unsigned)random_between(random, 2, SIM_LARGE);
-    config->large = random_chance(random, 80);
+    config->large = random_chance(random, 100);
+    config->huge_per_mille = (unsigned)ONE_OF(random, 0, 0, 20, 300);
     config->op_count = (unsigned)random_between(random, 30, config->large ? 60 : 140);
     config->think_us_max = ONE_OF(random, 100, 2000, 20000);
     config->delay_us_max = ONE_OF(random, 50, 500, 3000);
@@ -99,7 +100,8 @@ void draw_config(struct sim *sim)
 static unsigned draw_content(struct sim *sim)
 {
     if (sim->config.large && random_chance(&sim->random, 250))
-        return SIM_LARGE + (random_chance(&sim->random, 30) ? 2u : (unsigned)random_below(&sim->random, 2));
+        return SIM_LARGE +
+               (random_chance(&sim->random, sim->config.huge_per_mille) ? 2u : (unsigned)random_below(&sim->random, 2));
     return (unsigned)random_below(&sim->random, sim->config.content_count);
 }
 

@@ -48,6 +48,10 @@ struct op {
     size_t listed_count;
     struct seen listed[SIM_LIST_MAX];
     unsigned listed_keys[SIM_LIST_MAX];
+    char listed_text[SIM_LIST_MAX][8];
+    char prefix[4]; /* these three in quiet listings only */
+    bool delimited;
+    uint64_t offset; /* of a READ: where its bytes go on */
     bool more;
     uint64_t total;
     /* the way it goes */
@@ -57,7 +61,7 @@ struct op {
     unsigned released;
     bool held; /* READ: the shard keeps the object for us */
     struct kv_hash hash;
-    uint64_t object_id, offset, stored_bytes;
+    uint64_t object_id, stored_bytes;
     bool early; /* answered by FAULT_EARLY_ACK: the true answer is not listened to */
 };
 

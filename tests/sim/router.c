@@ -342,6 +342,15 @@ static void leave_links(struct router *router)
     }
 }
 
+static void free_threads(struct router *router)
+{
+    for (unsigned i = 0; i < router->process.sim->config.thread_count; i++) {
+        recovery_free(&router->threads[i].backend.recovery);
+        txns_free(&router->threads[i].backend.txns);
+        calls_free(&router->threads[i].backend.calls);
+    }
+}
+
 void router_crash(struct router *router)
 {
     if (!router->process.up)
@@ -351,6 +360,8 @@ void router_crash(struct router *router)
     router->process.incarnation++;
     router->process.stopped_until_us = 0;
     leave_links(router);
+    if (random_chance(&router->process.sim->random, 200))
+        free_threads(router); /* as a process that stops: whatever state it is in */
     heap_free_all(&router->process.heap);
     client_on_router_dead(router);
 }
@@ -363,11 +374,7 @@ void router_close(struct router *router)
     leave_links(router);
     router->process.up = false;
     router->process.incarnation++;
-    for (unsigned i = 0; i < router->process.sim->config.thread_count; i++) {
-        recovery_free(&router->threads[i].backend.recovery);
-        txns_free(&router->threads[i].backend.txns);
-        calls_free(&router->threads[i].backend.calls);
-    }
+    free_threads(router);
     if (router->process.heap.count > 0)
         sim_fail("router %llu leaks %zu blocks of memory", (unsigned long long)router->epoch,
                  router->process.heap.count);

@@ -7,7 +7,7 @@
 #include "router.h"
 #include "shard.h"
 
-#define SPARE_OPS 16 /* asked at the end, of nobody in particular */
+#define SPARE_OPS 20 /* asked at the end, of nobody in particular */
 #define WORK_US_MAX (600000 * (uint64_t)SIM_MS)
 #define REST_US_MAX (60000 * (uint64_t)SIM_MS)
 
@@ -70,9 +70,26 @@ static struct op for_all_keys(const struct sim *sim, enum backend_op_kind kind)
     return op;
 }
 
+static void list_quietly(struct sim *sim)
+{
+    static const char *const prefixes[] = {"", "", "a", "a/", "b/", "b/1", "q"};
+    struct op op = {.kind = OP_LIST, .limit = random_between(&sim->random, 1, SIM_LIST_MAX)};
+    if (random_chance(&sim->random, 500))
+        op.limit = random_between(&sim->random, 1, 2);
+    snprintf(op.prefix, sizeof op.prefix, "%s",
+             prefixes[random_below(&sim->random, sizeof prefixes / sizeof *prefixes)]);
+    op.delimited = random_chance(&sim->random, 500);
+    op.after = (unsigned)random_below(&sim->random, sim->config.key_count + 1);
+    op.inclusive = random_chance(&sim->random, 300);
+    op.offset = random_chance(&sim->random, 700) ? 0 : random_below(&sim->random, 5);
+    ask_quietly(sim, &op);
+}
+
 /* The last questions, with nobody else about. */
 static void look(struct sim *sim)
 {
+    for (unsigned i = 0; i < 4; i++)
+        list_quietly(sim);
     struct op heads = for_all_keys(sim, BACKEND_HEAD), gets = for_all_keys(sim, BACKEND_GET);
     ask_quietly(sim, &heads);
     ask_quietly(sim, &gets);

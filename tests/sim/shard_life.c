@@ -189,6 +189,8 @@ void shard_crash(struct shard *shard)
     disk_cut(&shard->disk, &shard->process.sim->random);
     SIM_TRACE(shard->process.sim, "shard %u crashes: %llu records are left", shard->index,
               (unsigned long long)shard->disk.count);
+    if (random_chance(&shard->process.sim->random, 200))
+        core_free(&shard->core); /* as a process that stops: whatever state it is in */
     forget_process(shard);
     heap_free_all(&shard->process.heap);
 }

@@ -44,7 +44,8 @@ struct event {
 struct config {
     unsigned shard_count, thread_count, client_count;
     unsigned key_count, content_count;
-    bool large; /* contents that are staged */
+    bool large;              /* contents that are staged */
+    unsigned huge_per_mille; /* of them: in several pieces */
     unsigned op_count;
     uint64_t think_us_max;
     uint64_t delay_us_max; /* of a frame */
