@@ -11,7 +11,7 @@
 
 #include "history.h"
 
-#define CHECKER_STATES_MAX 20000000u
+#define CHECKER_STATES_MAX 5000000u /* 256 MiB of memory */
 
 enum checker_verdict { CHECKER_YES, CHECKER_NO, CHECKER_TIRED };
 

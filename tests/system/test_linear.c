@@ -262,6 +262,7 @@ static void run_rounds(unsigned prey, unsigned rounds, unsigned ms, uint64_t see
     struct linear *linear = kv_alloc_zero(1, sizeof *linear);
     struct killer killer;
     size_t checked = 0;
+    uint64_t checking_ms = 0;
     pthread_mutex_init(&linear->mutex, NULL);
     linear->server = server_start((struct server_opts){.shards = SHARDS, .settings = {"ROUTER_THREADS=2"}});
     killer_init(&killer, linear->server, prey, seed);
@@ -271,14 +272,18 @@ static void run_rounds(unsigned prey, unsigned rounds, unsigned ms, uint64_t see
     for (; linear->round < rounds; linear->round++) {
         history_init(&linear->history);
         run_round(linear, &killer, ms, 250);
+        uint64_t begin = kv_clock_ms();
         enum checker_verdict verdict = checker_run(&linear->history, why, sizeof why);
+        checking_ms += kv_clock_ms() - begin;
         CHECK(verdict == CHECKER_YES, "seed %llu, round %u: %s: %s", (unsigned long long)seed, linear->round,
               verdict == CHECKER_NO ? "not linearizable" : "the checker gave up", why);
         checked += linear->history.count;
         history_free(&linear->history);
     }
-    fprintf(stderr, "linear: seed %llu, %u kills, %u stops; %zu operations checked, %lu of them unanswered\n",
-            (unsigned long long)seed, killer_kills(&killer), killer.stops, checked, atomic_load(&linear->uncertain));
+    fprintf(stderr,
+            "linear: seed %llu, %u kills, %u stops; %zu operations checked, %lu of them unanswered; checker %llu ms\n",
+            (unsigned long long)seed, killer_kills(&killer), killer.stops, checked, atomic_load(&linear->uncertain),
+            (unsigned long long)checking_ms);
     CHECK(atomic_load(&linear->answered) > 100 * (unsigned long)rounds, "too few answers to show anything");
     for (unsigned i = 0; i < CLIENTS; i++)
         client_free(&linear->clients[i].http);
@@ -287,20 +292,20 @@ static void run_rounds(unsigned prey, unsigned rounds, unsigned ms, uint64_t see
 
 Test(linear, without_faults)
 {
-    run_rounds(0, 2, 1500, 11);
+    run_rounds(0, 2, 1000, 11);
 }
 
 Test(linear, while_shards_die)
 {
-    run_rounds(PREY_SHARDS, 3, 2000, 12);
+    run_rounds(PREY_SHARDS, 2, 2000, 12);
 }
 
 Test(linear, while_the_router_dies)
 {
-    run_rounds(PREY_ROUTER, 3, 2000, 13);
+    run_rounds(PREY_ROUTER, 2, 2000, 13);
 }
 
 Test(linear, while_anything_dies)
 {
-    run_rounds(PREY_EVERY, 4, 2000, 14);
+    run_rounds(PREY_EVERY, 4, 1500, 14);
 }
