@@ -1,8 +1,11 @@
 /* Goal: real data in, the same data out: thousands of files of /usr/share/doc and /usr/include, byte for byte, before and after a
  * restart, on 1, 2 and 4 shards, and as many keys and objects as SHA-256 counts.
  * Method: every file is put under its path over h2c with 100 streams on one connection, read back, read back again after SIGTERM
- * and a new start, a third time after kill -9 and a new start; the numbers come from `kv-shard --check` on the stopped store. */
+ * and a new start, a third time after kill -9 and a new start; the numbers come from /metrics while it runs and
+ * from `kv-shard --check` on the stopped store. */
 #include <criterion/criterion.h>
+
+#include <stdlib.h>
 
 #include "bulk.h"
 #include "tree.h"
@@ -94,12 +97,39 @@ static void check_counts(const struct server *server, const struct tree *tree, u
           (unsigned long long)counts.stored_bytes, (unsigned long long)tree->bytes);
 }
 
+/* The sample of a metric without labels; fails when it is not there. */
+static uint64_t metric_of(const char *text, const char *name)
+{
+    char line[96];
+    snprintf(line, sizeof line, "\n%s ", name);
+    const char *at = strstr(text, line);
+    CHECK(at != NULL, "/metrics has no %s", name);
+    return (uint64_t)strtod(at + strlen(line), NULL);
+}
+
+static void check_metrics(const struct server *server, const struct tree *tree)
+{
+    struct client *client = client_new(server, HTTP_2);
+    const struct response *response = client_get(client, "/metrics");
+    CHECK(response->status == 200, "GET /metrics: %ld %s", response->status, response->problem);
+    struct kv_buf text = {0};
+    kv_buf_append(&text, kv_buf_peek(&response->body));
+    kv_buf_append(&text, kv_slice("", 1));
+    uint64_t keys = metric_of((const char *)text.data, "kv_storage_keys_total");
+    uint64_t objects = metric_of((const char *)text.data, "kv_storage_objects_total");
+    CHECK(keys == tree->count && objects == tree->unique_count, "%llu keys of %zu, %llu objects of %zu",
+          (unsigned long long)keys, tree->count, (unsigned long long)objects, tree->unique_count);
+    kv_buf_free(&text);
+    client_free(&client);
+}
+
 static void tree_comes_back(unsigned shards)
 {
     struct tree tree = tree_read(FILES_MAX);
     struct server *server = server_start((struct server_opts){.shards = shards});
     store_tree(server, &tree);
     read_tree(server, &tree, "right after writing");
+    check_metrics(server, &tree);
     server_stop(server);
     check_counts(server, &tree, shards);
     server_spawn(server);
@@ -109,6 +139,7 @@ static void tree_comes_back(unsigned shards)
     server_spawn(server);
     server_wait_ready(server);
     read_tree(server, &tree, "after kill -9");
+    check_metrics(server, &tree);
     server_stop(server);
     check_counts(server, &tree, shards);
     tree_free(&tree);
