@@ -32,6 +32,26 @@ struct kv_slice answer_format(struct exchange *exchange, const char *format, ...
     return answer_copy(exchange, kv_slice(text, (size_t)bytes));
 }
 
+struct kv_slice answer_number(struct exchange *exchange, uint64_t number)
+{
+    char digits[20]; /* of UINT64_MAX */
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    return answer_copy(exchange, kv_slice(digits + at, sizeof(digits) - at));
+}
+
+struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t *text = http_alloc(exchange, 16 * count);
+    for (size_t i = 0; i < 16 * count; i++)
+        text[i] = (uint8_t)digits[numbers[i / 16] >> (60 - 4 * (i % 16)) & 15];
+    return kv_slice(text, 16 * count);
+}
+
 void answer_header(struct exchange *exchange, const char *name, struct kv_slice value)
 {
     h2o_req_t *req = exchange->req;

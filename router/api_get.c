@@ -58,17 +58,17 @@ static void on_gone(void *state)
 
 /* ---- headers ------------------------------------------------------------------------------------------------------ */
 
-static void add_number(struct exchange *exchange, const char *name, uint64_t number)
-{
-    answer_header(exchange, name, answer_format(exchange, "%lu", number));
-}
-
+/* Values written in the same second come one after the other: the text of the last one is kept per thread. */
 static void add_last_modified(struct exchange *exchange, uint64_t created_s)
 {
-    char text[H2O_TIMESTR_RFC1123_LEN + 1];
-    time_t seconds = (time_t)created_s;
-    struct tm tm;
-    h2o_time2str_rfc1123(text, gmtime_r(&seconds, &tm));
+    static __thread uint64_t written_s = UINT64_MAX;
+    static __thread char text[H2O_TIMESTR_RFC1123_LEN + 1];
+    if (written_s != created_s) {
+        time_t seconds = (time_t)created_s;
+        struct tm tm;
+        h2o_time2str_rfc1123(text, gmtime_r(&seconds, &tm));
+        written_s = created_s;
+    }
     answer_header(exchange, "last-modified", answer_copy(exchange, kv_slice(text, H2O_TIMESTR_RFC1123_LEN)));
 }
 
@@ -94,8 +94,8 @@ static void add_headers(struct get *get)
     answer_header(exchange, "x-content-sha256", digits);
     answer_header(exchange, "x-hash", digits);
     answer_header(exchange, "x-hash-algorithm", kv_slice_text("sha256"));
-    add_number(exchange, "x-refs", get->object.refs);
-    add_number(exchange, "x-created-at", get->row.created_s);
+    answer_header(exchange, "x-refs", answer_number(exchange, get->object.refs));
+    answer_header(exchange, "x-created-at", answer_number(exchange, get->row.created_s));
     if (get->compressed)
         answer_header(exchange, "content-encoding", kv_slice_text("zstd"));
     if (get->range_kind == RANGE_PART)

@@ -169,7 +169,7 @@ static struct kv_slice make_request_id(struct exchange *exchange)
         z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
         bits[i] = z ^ (z >> 31);
     }
-    return answer_format(exchange, "%016lx%016lx", bits[0], bits[1]);
+    return answer_hex(exchange, bits, 2);
 }
 
 static struct kv_slice request_id(struct exchange *exchange)
