@@ -533,6 +533,7 @@ void core_free(struct core **core)
     ledger_clear(&(*core)->ledger);
     core_clear_reads(*core);
     kv_buf_free(&(*core)->scratch);
+    kv_buf_free(&(*core)->bytes);
     free(*core);
     *core = NULL;
 }

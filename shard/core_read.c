@@ -18,6 +18,19 @@ static void park(struct core *core, struct intent *intent, const struct request 
     core->parked_count++;
 }
 
+/* Stored bytes on their way into an answer: one buffer for all, since an allocation per read is a tenth of a small one. */
+static struct kv_buf *bytes_begin(struct core *core)
+{
+    core->bytes.bytes = 0;
+    return &core->bytes;
+}
+
+static void bytes_end(struct core *core)
+{
+    if (core->bytes.capacity > KV_INLINE_BYTES_MAX)
+        kv_buf_free(&core->bytes);
+}
+
 /* ---- objects -------------------------------------------------------------------------------------------------- */
 
 static struct hold *find_hold(struct core *core, uint64_t session, uint64_t object_id)
@@ -80,14 +93,14 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
     }
     core->stats.gets++;
     struct kv_msg_row answer = {.err = KV_NOT_FOUND};
-    struct kv_buf bytes = {0};
+    struct kv_buf *bytes = bytes_begin(core);
     uint64_t position, object_position = 0;
     answer.has_row = ledger_get_key(&core->ledger, read.key, &answer.row, &position) == KV_OK;
     if (answer.has_row) {
         answer.err = KV_OK;
         struct kv_slice hash = kv_hash_slice(&answer.row.hash);
         if (kv_shard_of(hash, core->options.shard_count) == core->options.shard_index) {
-            answer.err = open_object(core, request->session, &answer.row.hash, read.bytes_max, &bytes, &answer.object,
+            answer.err = open_object(core, request->session, &answer.row.hash, read.bytes_max, bytes, &answer.object,
                                      &object_position);
             answer.has_object = answer.err == KV_OK;
         }
@@ -95,7 +108,7 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
     kv_put_row(core_answer(core, request, KV_MSG_ROW, position > object_position ? position : object_position),
                &answer);
     core_answered(core);
-    kv_buf_free(&bytes);
+    bytes_end(core);
     return KV_OK;
 }
 
@@ -105,12 +118,12 @@ enum kv_err core_on_open(struct core *core, const struct request *request)
     if (kv_get_open(request->body, &open) != KV_OK)
         return KV_INVALID;
     struct kv_msg_object answer = {0};
-    struct kv_buf bytes = {0};
+    struct kv_buf *bytes = bytes_begin(core);
     uint64_t position;
-    answer.err = open_object(core, request->session, &open.hash, open.bytes_max, &bytes, &answer.object, &position);
+    answer.err = open_object(core, request->session, &open.hash, open.bytes_max, bytes, &answer.object, &position);
     kv_put_object(core_answer(core, request, KV_MSG_OBJECT, position), &answer);
     core_answered(core);
-    kv_buf_free(&bytes);
+    bytes_end(core);
     return KV_OK;
 }
 
@@ -119,15 +132,15 @@ enum kv_err core_on_fetch(struct core *core, const struct request *request)
     struct kv_msg_fetch fetch;
     if (kv_get_fetch(request->body, &fetch) != KV_OK)
         return KV_INVALID;
-    struct kv_buf bytes = {0};
+    struct kv_buf *bytes = bytes_begin(core);
     struct kv_msg_piece piece = {.err = KV_STALE};
     if (find_hold(core, request->session, fetch.object_id) != NULL)
-        piece.err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, &bytes);
+        piece.err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, bytes);
     if (piece.err == KV_OK)
-        piece.bytes = kv_buf_peek(&bytes);
+        piece.bytes = kv_buf_peek(bytes);
     kv_put_piece(core_answer(core, request, KV_MSG_PIECE, 0), &piece);
     core_answered(core);
-    kv_buf_free(&bytes);
+    bytes_end(core);
     return KV_OK;
 }
 
