@@ -1,0 +1,259 @@
+/* Goal: lock in order, decide by all votes, tell the decision until it is heard; give up only what is surely not done.
+ * Method: txn.h over real calls; the test plays three shards and answers in any order (txn_rig.h). */
+#include "txn_rig.h"
+
+#include "txn.h"
+
+struct seen {
+    struct txn_rig rig;
+    struct txns *txns;
+    struct txn *txn;
+    uint64_t ids;
+    unsigned locked, outcomes, released;
+    enum kv_err err;
+    bool held;
+    bool present[RIG_SHARDS];
+    struct kv_slice keys[RIG_SHARDS];
+    struct txn_op ops[RIG_SHARDS];
+    size_t key_count;
+};
+
+static uint64_t next_id(void *ctx)
+{
+    return ++((struct seen *)ctx)->ids;
+}
+
+static void on_locked(void *arg, const struct txn_row *rows)
+{
+    struct seen *seen = arg;
+    seen->locked++;
+    for (size_t i = 0; i < seen->key_count; i++)
+        seen->present[i] = rows[i].present;
+}
+
+static void on_outcome(void *arg, enum kv_err err, const bool *existed)
+{
+    struct seen *seen = arg;
+    seen->outcomes++;
+    seen->err = err;
+    cr_expect_eq(existed != NULL, err == KV_OK);
+}
+
+static void on_released(void *arg, bool held)
+{
+    struct seen *seen = arg;
+    seen->released++;
+    seen->held = held;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return kv_slice_compare(*(const struct kv_slice *)a, *(const struct kv_slice *)b);
+}
+
+/* A transaction on one key of each shard of the set. */
+static struct seen *begin(kv_shard_set shards)
+{
+    struct seen *seen = kv_alloc_zero(1, sizeof *seen);
+    txn_rig_open(&seen->rig);
+    seen->txns = txns_new(seen->rig.calls, RIG_SHARDS, &(struct txns_world){seen, next_id});
+    for (unsigned i = 0; i < RIG_SHARDS; i++) {
+        if ((shards & kv_shard_bit(i)) != 0)
+            seen->keys[seen->key_count++] = kv_slice_text(txn_rig_key(i));
+    }
+    qsort(seen->keys, seen->key_count, sizeof *seen->keys, compare);
+    seen->txn = txn_begin(seen->txns, seen->keys, seen->key_count, on_locked, seen);
+    return seen;
+}
+
+static void end(struct seen *seen)
+{
+    cr_expect_eq(txns_active(seen->txns), 0u);
+    cr_expect_eq(txns_oldest(seen->txns), UINT64_MAX);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        cr_expect_eq(calls_waiting(seen->rig.calls, i), 0u);
+    txns_free(&seen->txns);
+    txn_rig_close(&seen->rig);
+    free(seen);
+}
+
+static void grant(struct seen *seen, unsigned shard_index)
+{
+    struct kv_buf body = {0};
+    uint64_t request_id;
+    cr_assert_eq(txn_rig_take(&seen->rig, shard_index, &request_id), KV_MSG_LOCK);
+    kv_put_locked_begin(&body, KV_OK, 1);
+    kv_put_row_or_nil(&body, NULL);
+    txn_rig_answer(&seen->rig, shard_index, KV_MSG_LOCKED, request_id, &body);
+    kv_buf_free(&body);
+}
+
+static void commit(struct seen *seen)
+{
+    for (size_t i = 0; i < seen->key_count; i++)
+        seen->ops[i] =
+            (struct txn_op){kv_shard_of(seen->keys[i], RIG_SHARDS), {.kind = KV_OP_SET, .key = seen->keys[i]}};
+    txn_commit(seen->txn, seen->ops, seen->key_count, on_outcome);
+}
+
+static uint64_t take_prepare(struct seen *seen, unsigned shard_index)
+{
+    uint64_t request_id = 0;
+    cr_assert_eq(txn_rig_take(&seen->rig, shard_index, &request_id), KV_MSG_PREPARE);
+    return request_id;
+}
+
+Test(txn, locks_shard_by_shard_in_ascending_order)
+{
+    struct seen *seen = begin(7);
+    uint64_t request_id;
+    for (unsigned i = 0; i < RIG_SHARDS; i++) {
+        cr_expect_eq(seen->locked, 0u);
+        for (unsigned later = i + 1; later < RIG_SHARDS; later++)
+            cr_expect_eq(txn_rig_take(&seen->rig, later, &request_id), 0, "asked too early");
+        grant(seen, i);
+    }
+    cr_expect_eq(seen->locked, 1u);
+    txn_release(seen->txn, on_released);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        txn_rig_expect_done(&seen->rig, i, KV_MSG_RELEASE);
+    cr_expect(seen->released == 1 && seen->held);
+    end(seen);
+}
+
+Test(txn, all_votes_decide_and_the_decision_goes_everywhere)
+{
+    struct seen *seen = begin(7);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        grant(seen, i);
+    commit(seen);
+    uint64_t ids[RIG_SHARDS], request_id;
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        ids[i] = take_prepare(seen, i);
+    txn_rig_vote(&seen->rig, 2, ids[2], KV_OK);
+    txn_rig_vote(&seen->rig, 0, ids[0], KV_OK);
+    cr_expect_eq(seen->outcomes, 0u);
+    cr_expect_eq(txn_rig_take(&seen->rig, 0, &request_id), 0, "no decision without the last vote");
+    txn_rig_vote(&seen->rig, 1, ids[1], KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
+    cr_expect_eq(txns_oldest(seen->txns), 1u, "not forgotten until all have heard");
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        txn_rig_expect_done(&seen->rig, i, KV_MSG_COMMIT);
+    end(seen);
+}
+
+Test(txn, one_refusal_aborts_everywhere)
+{
+    struct seen *seen = begin(7);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        grant(seen, i);
+    commit(seen);
+    uint64_t ids[RIG_SHARDS];
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        ids[i] = take_prepare(seen, i);
+    txn_rig_vote(&seen->rig, 0, ids[0], KV_OK);
+    txn_rig_vote(&seen->rig, 1, ids[1], KV_NO_SPACE);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_NO_SPACE);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        txn_rig_expect_done(&seen->rig, i, KV_MSG_ABORT);
+    txn_rig_vote(&seen->rig, 2, ids[2], KV_OK); /* too late: it finds nobody */
+    cr_expect_eq(seen->outcomes, 1u);
+    end(seen);
+}
+
+Test(txn, one_participant_needs_no_vote)
+{
+    struct seen *seen = begin(2);
+    uint64_t request_id = 0;
+    grant(seen, 1);
+    commit(seen);
+    cr_expect_eq(txn_rig_take(&seen->rig, 1, &request_id), KV_MSG_APPLY);
+    txn_rig_vote(&seen->rig, 1, request_id, KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
+    cr_expect_eq(txn_rig_take(&seen->rig, 1, &request_id), 0, "nothing to commit");
+    end(seen);
+}
+
+/* A link breaks in each phase: what was not answered is asked again, under another request id or not, and decided once. */
+Test(txn, a_broken_link_changes_nothing)
+{
+    struct seen *seen = begin(3);
+    uint64_t request_id = 0;
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_LOCK);
+    calls_link_down(seen->rig.calls, 0);
+    calls_link_up(seen->rig.calls, 0);
+    grant(seen, 0);
+    grant(seen, 1);
+    commit(seen);
+    uint64_t zero = take_prepare(seen, 0);
+    take_prepare(seen, 1);
+    txn_rig_vote(&seen->rig, 0, zero, KV_OK);
+    calls_link_down(seen->rig.calls, 1);
+    cr_expect_eq(seen->outcomes, 0u, "a missing vote is no refusal");
+    calls_link_up(seen->rig.calls, 1);
+    txn_rig_vote(&seen->rig, 1, take_prepare(seen, 1), KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_COMMIT);
+    calls_link_down(seen->rig.calls, 0);
+    calls_link_up(seen->rig.calls, 0);
+    txn_rig_expect_done(&seen->rig, 0, KV_MSG_COMMIT);
+    txn_rig_expect_done(&seen->rig, 1, KV_MSG_COMMIT);
+    end(seen);
+}
+
+Test(txn, lost_locks_are_told)
+{
+    struct seen *seen = begin(3);
+    uint64_t request_id = 0;
+    grant(seen, 0);
+    grant(seen, 1);
+    txn_release(seen->txn, on_released);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_RELEASE);
+    txn_rig_done(&seen->rig, 0, request_id, KV_CONFLICT);
+    cr_expect_eq(seen->released, 0u);
+    txn_rig_expect_done(&seen->rig, 1, KV_MSG_RELEASE);
+    cr_expect(seen->released == 1 && !seen->held);
+    end(seen);
+}
+
+Test(txn, gives_up_while_it_waits_for_locks)
+{
+    struct seen *seen = begin(3);
+    uint64_t lock_id = 0;
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &lock_id), KV_MSG_LOCK);
+    cr_expect(txn_give_up(seen->txn), "surely not done");
+    struct kv_buf late = {0};
+    kv_put_locked_begin(&late, KV_OK, 0);
+    txn_rig_answer(&seen->rig, 0, KV_MSG_LOCKED, lock_id, &late);
+    kv_buf_free(&late);
+    txn_rig_expect_done(&seen->rig, 0, KV_MSG_RELEASE);
+    cr_expect_eq(seen->locked + seen->outcomes + seen->released, 0u, "nobody waits for a callback");
+    end(seen);
+}
+
+Test(txn, does_not_give_up_what_is_open)
+{
+    struct seen *seen = begin(3);
+    grant(seen, 0);
+    grant(seen, 1);
+    commit(seen);
+    uint64_t zero = take_prepare(seen, 0), one = take_prepare(seen, 1);
+    cr_expect_not(txn_give_up(seen->txn));
+    txn_rig_vote(&seen->rig, 0, zero, KV_OK);
+    txn_rig_vote(&seen->rig, 1, one, KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
+    txn_rig_expect_done(&seen->rig, 0, KV_MSG_COMMIT);
+    txn_rig_expect_done(&seen->rig, 1, KV_MSG_COMMIT);
+    end(seen);
+}
+
+Test(txn, frees_what_is_under_way)
+{
+    struct seen *seen = begin(7);
+    grant(seen, 0);
+    txns_free(&seen->txns);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        cr_expect_eq(calls_waiting(seen->rig.calls, i), 0u);
+    txn_rig_close(&seen->rig);
+    free(seen);
+}

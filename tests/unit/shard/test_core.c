@@ -1,0 +1,338 @@
+/* Goal: a shard's half of every transaction, one step at a time: votes, decisions, references, and the same state after a replay.
+ * Method: the core alone (core_rig.h): messages in, answers and records out. What happens when steps fall together
+ * otherwise is the simulation's (tests/sim). */
+#include "core_rig.h"
+
+Test(core, a_transaction_of_one_shard_is_one_record)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t refs;
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 5, rig_set("k", 0, 'A'), rig_add('A')), KV_OK);
+    cr_expect_eq(rig->count, 1u);
+    cr_expect_eq(rig->position, 1u, "the vote waits for its record");
+    cr_expect_eq(rig_read(rig, "k", &refs), 5u);
+    cr_expect_eq(refs, 1u);
+    cr_expect_eq(rig->position, 1u, "so does whoever sees the row");
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 5, rig_set("k", 0, 'A'), rig_add('A')), KV_OK, "asked again");
+    cr_expect_eq(rig->count, 1u, "it is not done again");
+    cr_expect_eq(rig_stats(rig).objects, 1u);
+    core_rig_free(rig);
+}
+
+Test(core, a_vote_shows_nothing_until_it_is_decided)
+{
+    struct core_rig *rig = core_rig_new();
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 5, rig_set("k", 0, 'A'), rig_add('A')), KV_OK);
+    cr_expect_eq(rig->position, 1u);
+    cr_expect_eq(rig_read(rig, "k", NULL), UINT64_MAX, "a read of it waits");
+    cr_expect_eq(rig_read(rig, "other", NULL), 0u, "no other does");
+    cr_expect_eq(rig_stats(rig).parked_reads, 1u);
+    rig_say_id(rig, KV_MSG_COMMIT, 5);
+    cr_expect_eq(rig_err(rig), KV_OK);
+    cr_expect_eq(rig->position, 2u, "the router may forget it when that is durable");
+    cr_expect_eq(rig_read(rig, "k", NULL), 5u);
+    cr_expect_leq(rig->position, 1u, "all votes were durable: nobody waits for the decision");
+    struct core_stats stats = rig_stats(rig);
+    cr_expect_eq(stats.parked_reads + stats.locks + stats.intents, 0u);
+    cr_expect_eq(stats.done, 1u);
+    core_rig_free(rig);
+}
+
+Test(core, an_abort_leaves_no_trace)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, PREPARE, 5, rig_set("k", 0, 'A'), rig_add('A'));
+    rig_say_id(rig, KV_MSG_ABORT, 5);
+    cr_expect_eq(rig_err(rig), KV_OK);
+    cr_expect_eq(rig_read(rig, "k", NULL), 0u);
+    struct core_stats stats = rig_stats(rig);
+    cr_expect_eq(stats.objects + stats.stored_bytes + stats.keys + stats.locks + stats.intents + stats.done, 0u);
+    rig_say_id(rig, KV_MSG_ABORT, 5);
+    cr_expect_eq(rig_err(rig), KV_OK, "again is no error");
+    core_rig_free(rig);
+}
+
+Test(core, a_changed_row_is_a_conflict)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("k", 0, 'A'), rig_add('A'));
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("k", 0, 'B'), rig_add('B')), KV_CONFLICT);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 7, rig_set("k", 5, 'B'), rig_add('B'), rig_drop('A')), KV_OK);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 8, rig_set("k", 5, 'C'), rig_add('C')), KV_CONFLICT, "it is promised");
+    cr_expect_eq(rig_stats(rig).conflicts, 2u);
+    core_rig_free(rig);
+}
+
+Test(core, a_content_lives_as_long_as_its_references)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t refs;
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    RIG_PROPOSE(rig, APPLY, 6, rig_set("b", 0, 'A'), rig_add('A'));
+    rig_read(rig, "a", &refs);
+    cr_expect_eq(refs, 2u);
+    cr_expect_eq(rig_stats(rig).objects, 1u);
+    RIG_PROPOSE(rig, APPLY, 7, rig_clear("a", 5), rig_drop('A'));
+    cr_expect_eq(rig_stats(rig).objects, 1u);
+    RIG_PROPOSE(rig, APPLY, 8, rig_set("b", 6, 'B'), rig_drop('A'), rig_add('B'));
+    struct core_stats stats = rig_stats(rig);
+    cr_expect_eq(stats.objects, 1u);
+    cr_expect_eq(stats.stored_bytes, 10u);
+    cr_expect_eq(stats.keys, 1u);
+    struct kv_op by_hash = rig_add('A');
+    by_hash.has_bytes = false;
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 9, rig_set("c", 0, 'A'), by_hash), KV_STALE, "A is gone: send it");
+    core_rig_free(rig);
+}
+
+/* The drop of the last reference and a vote that adds one cross each other. */
+Test(core, a_promised_reference_keeps_the_content)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t refs;
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    RIG_PROPOSE(rig, PREPARE, 6, rig_set("b", 0, 'A'), rig_add('A'));
+    RIG_PROPOSE(rig, APPLY, 7, rig_clear("a", 5), rig_drop('A'));
+    rig_say_id(rig, KV_MSG_COMMIT, 6);
+    cr_expect_eq(rig_read(rig, "b", &refs), 6u);
+    cr_expect_eq(refs, 1u);
+    cr_expect_eq(rig_stats(rig).objects, 1u);
+    core_rig_free(rig);
+}
+
+/* Simulation, seed 102674: two drops of one settled reference, while the second one's COMMIT was still on its way. */
+Test(core, no_reference_is_promised_to_two_drops)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 6, rig_add('A')),
+                 KV_OK); /* of a key on another shard: decided, not told here */
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 7, rig_drop('A')), KV_OK);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 8, rig_drop('A')), KV_CONFLICT);
+    rig_say_id(rig, KV_MSG_COMMIT, 6);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 8, rig_drop('A')), KV_OK);
+    rig_say_id(rig, KV_MSG_COMMIT, 8);
+    rig_say_id(rig, KV_MSG_COMMIT, 7);
+    cr_expect_eq(rig_stats(rig).objects, 0u);
+    core_rig_free(rig);
+}
+
+Test(core, locks_are_granted_with_rows_and_released)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_buf body = {0};
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("b", 0, 'A'), rig_add('A'));
+    kv_put_lock_begin(&body, 6, 2);
+    kv_put_key(&body, kv_slice_text("a"));
+    kv_put_key(&body, kv_slice_text("b"));
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_LOCK, &body), KV_OK);
+    enum kv_err err;
+    struct kv_list rows;
+    bool present[2] = {true, false};
+    struct kv_row row;
+    cr_assert_eq(kv_get_locked(kv_buf_peek(&rig->answer), &err, &rows), KV_OK);
+    cr_expect(kv_next_row(&rows, &present[0], &row) && kv_next_row(&rows, &present[1], &row));
+    cr_expect(!present[0] && present[1] && row.txn_id == 5);
+    cr_expect_eq(rig->position, 1u, "the row is shown when its record is durable");
+    rig_say_id(rig, KV_MSG_RELEASE, 6);
+    cr_expect_eq(rig_err(rig), KV_OK);
+    rig_say_id(rig, KV_MSG_RELEASE, 6);
+    cr_expect_eq(rig_err(rig), KV_CONFLICT, "they are not held any more");
+    core_rig_free(rig);
+}
+
+Test(core, keys_of_a_lock_come_in_order)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_buf body = {0};
+    kv_put_lock_begin(&body, 6, 2);
+    kv_put_key(&body, kv_slice_text("b"));
+    kv_put_key(&body, kv_slice_text("a"));
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_LOCK, &body), KV_INVALID);
+    core_rig_free(rig);
+}
+
+Test(core, a_full_disk_refuses_what_does_not_free)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    rig->full = true;
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("b", 0, 'B'), rig_add('B')), KV_NO_SPACE);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_clear("a", 5), rig_drop('A')), KV_OK);
+    cr_expect_eq(rig->count, 2u);
+    core_rig_free(rig);
+}
+
+Test(core, writes_wait_for_room_in_memory)
+{
+    struct core_rig *rig = core_rig_new();
+    rig->overlay_bytes_max = 200;
+    rig_crash(rig, 0);
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    cr_expect(core_wants_freeze(rig->core, false));
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("b", 0, 'B'), rig_add('B')), KV_ERR_COUNT, "no answer yet");
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 7, rig_set("c", 0, 'B'), rig_add('B')), KV_ERR_COUNT);
+    cr_expect_eq(rig_stats(rig).stalled, 2u);
+    rig_say_id(rig, KV_MSG_ABORT, 7);
+    cr_expect_eq(rig_stats(rig).stalled, 1u, "an aborted one must not come to life later");
+    rig_apply(rig, rig_freeze(rig));
+    cr_expect_eq(rig->type, KV_MSG_VOTE);
+    cr_expect_eq(rig_err(rig), KV_OK);
+    cr_expect_eq(rig_read(rig, "b", NULL), 6u);
+    RIG_PROPOSE(rig, APPLY, 8, rig_set("d", 0, 'D'), rig_add('D'));
+    core_tick(rig->core, 1000, 500, KV_OVERLOADED);
+    cr_expect_eq(rig_err(rig), KV_OVERLOADED, "not for ever");
+    cr_expect_eq(rig_stats(rig).stalled, 0u);
+    core_rig_free(rig);
+}
+
+/* Frozen after each of the records in turn, crashed at the end: always the same shard. */
+Test(core, a_replay_makes_the_same_shard)
+{
+    for (unsigned frozen_after = 0; frozen_after <= 6; frozen_after++) {
+        struct core_rig *rig = core_rig_new();
+        for (unsigned step = 0; step <= 6; step++) {
+            if (step == 1)
+                RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+            else if (step == 2)
+                RIG_PROPOSE(rig, PREPARE, 6, rig_set("b", 0, 'A'), rig_add('A'));
+            else if (step == 3)
+                RIG_PROPOSE(rig, PREPARE, 7, rig_set("c", 0, 'C'), rig_add('C'));
+            else if (step == 4)
+                rig_say_id(rig, KV_MSG_COMMIT, 6);
+            else if (step == 5)
+                RIG_PROPOSE(rig, APPLY, 8, rig_set("a", 5, 'B'), rig_add('B'), rig_drop('A'));
+            else if (step == 6)
+                RIG_PROPOSE(rig, PREPARE, 9, rig_clear("b", 6), rig_drop('A'));
+            if (step == frozen_after)
+                rig_apply(rig, rig_freeze(rig));
+        }
+        struct core_stats before = rig_stats(rig);
+        rig_crash(rig, rig->count);
+        struct core_stats after = rig_stats(rig);
+        cr_expect_eq(after.keys, before.keys, "frozen after %u", frozen_after);
+        cr_expect_eq(after.objects, before.objects, "frozen after %u", frozen_after);
+        cr_expect_eq(after.stored_bytes, before.stored_bytes, "frozen after %u", frozen_after);
+        cr_expect_eq(after.intents, 2u, "frozen after %u", frozen_after);
+        cr_expect_eq(after.done, before.done, "frozen after %u", frozen_after);
+        cr_expect_eq(rig_read(rig, "a", NULL), 8u);
+        cr_expect_eq(rig_read(rig, "b", NULL), UINT64_MAX);
+        rig_say_id(rig, KV_MSG_COMMIT, 9);
+        rig_say_id(rig, KV_MSG_ABORT, 7);
+        after = rig_stats(rig);
+        cr_expect_eq(after.objects, 1u, "only B is left, frozen after %u", frozen_after);
+        cr_expect_eq(after.keys, 1u, "frozen after %u", frozen_after);
+        core_rig_free(rig);
+    }
+}
+
+Test(core, a_report_names_intents_and_done_ids)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_buf body = {0};
+    struct kv_list intents, done;
+    uint64_t txn_id = 0, done_id = 0;
+    kv_shard_set participants = 0;
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    RIG_PROPOSE(rig, PREPARE, 6, rig_set("b", 0, 'A'), rig_add('A'));
+    kv_put_empty(&body);
+    rig_say(rig, 1, KV_MSG_RECOVER, &body);
+    cr_assert_eq(kv_get_report(kv_buf_peek(&rig->answer), &intents, &done), KV_OK);
+    cr_expect_eq(rig->position, 2u, "a router decides by it: it must be durable");
+    cr_expect(kv_next_report_intent(&intents, &txn_id, &participants) && txn_id == 6 && participants == 1);
+    cr_expect(kv_next_uint(&done, &done_id) && done_id == 5);
+    rig_say_id(rig, KV_MSG_FORGET, 6);
+    cr_expect_eq(rig_stats(rig).done, 0u);
+    cr_expect_eq(rig_stats(rig).intents, 1u);
+    core_rig_free(rig);
+}
+
+/* ---- staged contents ------------------------------------------------------------------------------------------- */
+
+#define LARGE (KV_INLINE_BYTES_MAX + 16)
+
+static uint64_t stage(struct core_rig *rig, char content)
+{
+    struct kv_buf body = {0};
+    struct kv_msg_staged staged;
+    kv_put_stage(&body, &(struct kv_msg_stage){rig_hash(content), LARGE, KV_CODEC_RAW, LARGE});
+    cr_assert_eq(rig_say(rig, 1, KV_MSG_STAGE, &body), KV_OK);
+    cr_assert_eq(kv_get_staged(kv_buf_peek(&rig->answer), &staged), KV_OK);
+    return staged.object_id;
+}
+
+static void stage_data(struct core_rig *rig, uint64_t object_id)
+{
+    struct kv_buf body = {0}, bytes = {0};
+    memset(kv_buf_reserve(&bytes, LARGE), 'L', LARGE);
+    bytes.bytes = LARGE;
+    kv_put_stage_data(&body, &(struct kv_msg_stage_data){object_id, 0, kv_buf_peek(&bytes)});
+    cr_assert_eq(rig_say(rig, 1, KV_MSG_STAGE_DATA, &body), KV_OK);
+    kv_buf_free(&bytes);
+}
+
+static struct kv_op add_staged(char content, uint64_t object_id)
+{
+    return (struct kv_op){.kind = KV_OP_ADD,
+                          .hash = rig_hash(content),
+                          .count = 1,
+                          .size = LARGE,
+                          .object_id = object_id,
+                          .stored_bytes = LARGE};
+}
+
+Test(core, a_staged_content_is_adopted_when_it_is_durable)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t id = stage(rig, 'L');
+    cr_expect_neq(id, 0u);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'L'), add_staged('L', id)), KV_STALE, "no bytes yet");
+    stage_data(rig, id);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("a", 0, 'L'), add_staged('L', id)), KV_STALE, "not durable yet");
+    core_staged(rig->core, id, LARGE);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_set("a", 0, 'L'), add_staged('L', id)), KV_OK);
+    cr_expect_eq(rig_stats(rig).stored_bytes, LARGE);
+    core_session_closed(rig->core, 1);
+    cr_expect_eq(rig->unstaged, 0u, "it is not a stage any more");
+    core_rig_free(rig);
+}
+
+Test(core, a_session_takes_its_stages_with_it)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t id = stage(rig, 'L');
+    core_session_closed(rig->core, 1);
+    cr_expect_eq(rig->unstaged, id);
+    stage_data(rig, id);
+    cr_expect_eq(rig_err(rig), KV_STALE);
+    core_rig_free(rig);
+}
+
+/* Simulation, seed 1286: ids of stages are given out again after a restart. */
+Test(core, an_old_id_touches_no_other_content)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_op small = rig_add('S');
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'S'), small);
+    uint64_t id = stage(rig, 'L');
+    small.has_bytes = false;
+    small.object_id = id; /* was S's, before the shard died */
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("b", 0, 'S'), small), KV_OK);
+    cr_expect_eq(rig->unstaged, 0u);
+    stage_data(rig, id);
+    core_staged(rig->core, id, LARGE);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_set("c", 0, 'L'), add_staged('L', id)), KV_OK);
+    core_rig_free(rig);
+}
+
+Test(core, broken_bodies_close_the_session)
+{
+    struct core_rig *rig = core_rig_new();
+    for (int type = KV_MSG_READ; type <= KV_MSG_STATS; type++) {
+        struct kv_buf body = {0};
+        kv_pack_uint(&body, 1);
+        cr_expect_eq(rig_say(rig, 1, (enum kv_msg)type, &body), KV_INVALID, "type %d", type);
+    }
+    cr_expect_eq(rig->count, 0u);
+    core_rig_free(rig);
+}
