@@ -1,6 +1,7 @@
 /* router/backend_list.c -- listing over all shards, and their counters.
- * A listing merges bounded pages of every shard in key order; a shard whose page is used up is asked for the next one. A
- * shared prefix may come from several shards and is shown once. References are asked for at the end, one REFS a shard. */
+ * A listing merges bounded pages of every shard in key order; a shard whose page is used up is asked for the next one, which
+ * begins behind the last entry, or where the shard says that it had to stop. A shared prefix may come from several shards and is
+ * shown once. References are asked for at the end, one REFS a shard. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -26,7 +27,8 @@ struct cursor {
     bool has_row;
     struct kv_slice key;
     struct kv_row row;
-    struct kv_buf after; /* where the next page begins */
+    struct kv_buf after;  /* the next page begins behind it, */
+    struct kv_buf resume; /* or, not empty, with this key */
 };
 
 struct list_call {
@@ -51,6 +53,7 @@ static void list_end(struct list_call *list)
         calls_cancel(list->head.backend->calls, list->cursors[i].call);
         kv_buf_free(&list->cursors[i].body);
         kv_buf_free(&list->cursors[i].after);
+        kv_buf_free(&list->cursors[i].resume);
     }
     for (size_t i = 0; i < list->count; i++) {
         free((void *)(uintptr_t)list->entries[i].key.data);
@@ -155,8 +158,12 @@ static void on_page(void *arg, struct kv_slice body)
     if (!cursor->asked)
         cursor->list->total += page.keys;
     cursor->asked = true;
+    if (cursor->list->head.wanted)
+        backend_call_renew(&cursor->list->head); /* a large offset takes many pages */
     cursor->entries = page.entries;
     cursor->more = page.more;
+    cursor->resume.bytes = 0;
+    kv_buf_append(&cursor->resume, page.resume);
     cursor->has_entry = kv_next_page_entry(&cursor->entries, &cursor->key, &cursor->has_row, &cursor->row);
     if (--cursor->list->waiting == 0)
         merge(cursor->list);
@@ -167,9 +174,11 @@ static void write_list(void *arg, struct kv_buf *buf)
     const struct cursor *cursor = arg;
     const struct list_call *list = cursor->list;
     uint64_t wanted = list->skip + list->limit - list->count + 1;
+    bool resumes = cursor->resume.bytes > 0;
+    const struct kv_buf *after = resumes ? &cursor->resume : cursor->asked ? &cursor->after : &list->after;
     kv_put_list(buf, &(struct kv_msg_list){
-                         .after = kv_buf_peek(cursor->asked ? &cursor->after : &list->after),
-                         .inclusive = !cursor->asked && list->inclusive,
+                         .after = kv_buf_peek(after),
+                         .inclusive = resumes || (!cursor->asked && list->inclusive),
                          .prefix = kv_buf_peek(&list->prefix),
                          .delimiter = kv_buf_peek(&list->delimiter),
                          .limit = wanted < PAGE_ENTRIES_MAX ? wanted : PAGE_ENTRIES_MAX,

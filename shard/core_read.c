@@ -236,13 +236,15 @@ enum kv_err core_on_list(struct core *core, const struct request *request)
         park(core, undecided, request);
         return KV_OK;
     }
-    struct kv_buf entries = {0};
+    struct kv_buf entries = {0}, resume = {0};
     struct kv_msg_page page = {.keys = (uint64_t)((int64_t)core->ledger.keys + core->ledger.keys_pending)};
-    uint64_t position = list_page(&core->ledger, &list, &entries, &page.entries.count, &page.more);
+    uint64_t position = list_page(&core->ledger, &list, &entries, &page.entries.count, &page.more, &resume);
+    page.resume = kv_buf_peek(&resume);
     struct kv_buf *buf = core_answer(core, request, KV_MSG_PAGE, position);
     kv_put_page_begin(buf, &page);
     kv_buf_append(buf, kv_buf_peek(&entries));
     core_answered(core);
+    kv_buf_free(&resume);
     kv_buf_free(&entries);
     return KV_OK;
 }

@@ -138,16 +138,22 @@ static void seek_start(struct merge *merge, const struct kv_msg_list *list)
 }
 
 uint64_t list_page(struct ledger *ledger, const struct kv_msg_list *list, struct kv_buf *entries, size_t *count,
-                   bool *more)
+                   bool *more, struct kv_buf *resume)
 {
     struct merge merge = {.ledger = ledger, .overlays = {ledger->active, ledger->frozen}};
     const struct source *at;
     uint64_t position = 0;
+    unsigned passed = 0;
     *count = 0;
     *more = false;
     for (seek_start(&merge, list); (at = merge_peek(&merge)) != NULL;) {
         if (!kv_slice_starts_with(at->key, list->prefix))
             break;
+        if (at->tombstone && passed++ == LIST_STEPS_MAX) {
+            *more = true;
+            kv_buf_append(resume, at->key);
+            break;
+        }
         if (at->position > position)
             position = at->position;
         if (at->tombstone) {

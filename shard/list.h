@@ -1,14 +1,18 @@
 /* shard/list.h -- one bounded page of keys: both overlay generations and the applied rows, merged in byte order.
  * A page costs what it returns: shared prefixes behind a delimiter are skipped by seeking, not by reading.
- * Tests: unit/shard/test_core.c. */
+ * Deleted rows that wait in memory are read, though: a page passes over at most LIST_STEPS_MAX of them and then says where to
+ * go on, so that no turn of the loop is long.
+ * Tests: system/test_walk.c, system/test_list.c, system/test_scale.c, sim/. */
 #ifndef KV_SHARD_LIST_H
 #define KV_SHARD_LIST_H
 
 #include "ledger.h"
 
-/* Appends the body of PAGE to `buf` and gives the position that must be durable before it may be shown. Two passes in one:
- * entries are written first into `scratch`, since their count stands in front. */
+#define LIST_STEPS_MAX 4096u
+
+/* Appends entries of PAGE and their count, and gives the position that must be durable before they may be shown. `resume`
+ * receives the key to go on with when LIST_STEPS_MAX was met, and stays empty otherwise. */
 uint64_t list_page(struct ledger *ledger, const struct kv_msg_list *list, struct kv_buf *entries, size_t *count,
-                   bool *more);
+                   bool *more, struct kv_buf *resume);
 
 #endif

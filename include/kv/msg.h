@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define KV_WIRE_VERSION 1u
+#define KV_WIRE_VERSION 2u
 
 /* row    = nil | [hash, size, created_s, txn_id, content_type]
  * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
@@ -27,7 +27,7 @@
     X(REFS, 17, ROUTER, SHARD, COUNTS, "hashes")                                                                       \
     X(COUNTS, 18, SHARD, ROUTER, -, "err, reference counts in the order asked")                                        \
     X(LIST, 19, ROUTER, SHARD, PAGE, "after, inclusive, prefix, delimiter, limit")                                     \
-    X(PAGE, 20, SHARD, ROUTER, -, "err, more, keys of the shard, entries of [key, row | nil for a shared prefix]")     \
+    X(PAGE, 20, SHARD, ROUTER, -, "err, more, keys, resume, entries of [key, row | nil for a shared prefix]")          \
     X(LOCK, 30, ROUTER, SHARD, LOCKED, "txn_id, keys ascending")                                                       \
     X(LOCKED, 31, SHARD, ROUTER, -, "err, rows in the order of the keys")                                              \
     X(PREPARE, 32, ROUTER, SHARD, VOTE, "txn_id, participants, ops")                                                   \

@@ -529,10 +529,11 @@ enum kv_err kv_get_list(struct kv_slice body, struct kv_msg_list *out)
 
 void kv_put_page_begin(struct kv_buf *buf, const struct kv_msg_page *page)
 {
-    kv_pack_array(buf, 4);
+    kv_pack_array(buf, 5);
     kv_pack_uint(buf, page->err);
     kv_pack_bool(buf, page->more);
     kv_pack_uint(buf, page->keys);
+    kv_pack_bin(buf, page->resume);
     kv_pack_array(buf, page->entries.count);
 }
 
@@ -546,10 +547,12 @@ void kv_put_page_entry(struct kv_buf *buf, struct kv_slice key, const struct kv_
 enum kv_err kv_get_page(struct kv_slice body, struct kv_msg_page *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 4);
+    kv_unpack_array_of(&in, 5);
     out->err = read_err(&in);
     out->more = kv_unpack_bool(&in);
     out->keys = kv_unpack_uint(&in, UINT64_MAX);
+    out->resume = kv_unpack_bin(&in, KV_KEY_BYTES_MAX);
+    in.bad |= out->resume.bytes > 0 && !out->more;
     out->entries = read_list(&in, ENTRY);
     return kv_unpack_end(&in);
 }

@@ -115,9 +115,10 @@ enum kv_err kv_get_list(struct kv_slice body, struct kv_msg_list *out);
 /* Entries ascending; an entry without a row is a shared prefix (it ends in the delimiter). */
 struct kv_msg_page {
     enum kv_err err;
-    bool more;     /* at least one entry follows */
+    bool more;     /* entries follow, or, with `resume`, may follow */
     uint64_t keys; /* all keys of the shard, votes given counted */
     struct kv_list entries;
+    struct kv_slice resume; /* the step was cut here: go on at this key, inclusive. Empty: behind the last entry */
 };
 void kv_put_page_begin(struct kv_buf *buf, const struct kv_msg_page *page); /* then page->entries.count entries */
 void kv_put_page_entry(struct kv_buf *buf, struct kv_slice key, const struct kv_row *row_or_null);

@@ -297,7 +297,7 @@ static enum kv_err get_list(struct kv_slice body, bool compare)
 static void put_page(struct kv_buf *buf)
 {
     struct kv_row row = sample_row();
-    kv_put_page_begin(buf, &(struct kv_msg_page){KV_OK, true, (uint64_t)1 << 40, {.count = 2}});
+    kv_put_page_begin(buf, &(struct kv_msg_page){KV_OK, true, (uint64_t)1 << 40, {.count = 2}, text("c")});
     kv_put_page_entry(buf, text("a/"), NULL);
     kv_put_page_entry(buf, text("b"), &row);
 }
@@ -311,7 +311,8 @@ static enum kv_err get_page(struct kv_slice body, bool compare)
     enum kv_err err = kv_get_page(body, &page);
     if (err != KV_OK)
         return err;
-    SAME(page.err == KV_OK && page.more && page.keys == (uint64_t)1 << 40 && page.entries.count == 2);
+    SAME(page.err == KV_OK && page.more && page.keys == (uint64_t)1 << 40 && page.entries.count == 2 &&
+         kv_slice_equal(page.resume, text("c")));
     for (unsigned i = 0; page.entries.count > 0; i++) {
         WALK(kv_next_page_entry(&page.entries, &key, &has_row, &row));
         SAME(kv_slice_equal(key, text(i == 0 ? "a/" : "b")) && has_row == (i == 1) && (i == 0 || same_row(&row)));

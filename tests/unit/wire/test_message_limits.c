@@ -213,10 +213,10 @@ Test(message_limits, piece_and_error_limits)
 Test(message_limits, hostile_list_counts)
 {
     static const char *const lists[] = {
-        "\x91\xdd\xff\xff\xff\xff",             /* REFS of 4 billion hashes */
-        "\x92\x00\xdd\xff\xff\xff\xff",         /* COUNTS, LOCKED, VOTE */
-        "\x94\x00\xc2\x00\xdd\xff\xff\xff\xff", /* PAGE */
-        "\x93\x01\x01\xdc\xff\xff",             /* PREPARE */
+        "\x91\xdd\xff\xff\xff\xff",                     /* REFS of 4 billion hashes */
+        "\x92\x00\xdd\xff\xff\xff\xff",                 /* COUNTS, LOCKED, VOTE */
+        "\x95\x00\xc2\x00\xc4\x00\xdd\xff\xff\xff\xff", /* PAGE */
+        "\x93\x01\x01\xdc\xff\xff",                     /* PREPARE */
     };
     struct kv_list list;
     enum kv_err answer;
@@ -229,6 +229,6 @@ Test(message_limits, hostile_list_counts)
     cr_expect_eq(kv_get_locked(kv_slice(lists[1], 7), &answer, &list), KV_INVALID);
     cr_expect_eq(kv_get_lock(kv_slice(lists[1], 7), &number, &list), KV_INVALID);
     cr_expect_eq(kv_get_vote(kv_slice(lists[1], 7), &answer, &list), KV_INVALID);
-    cr_expect_eq(kv_get_page(kv_slice(lists[2], 9), &page), KV_INVALID);
+    cr_expect_eq(kv_get_page(kv_slice(lists[2], 11), &page), KV_INVALID);
     cr_expect_eq(kv_get_prepare(kv_slice(lists[3], 6), &number, &participants, &list), KV_INVALID);
 }
