@@ -1,6 +1,6 @@
 /* router/api_put.c -- PUT /{key}: stores the body, answers when it is durable.
- * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread); compares
- *           X-Content-Sha256; then write.h.
+ * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread, from
+ *           memory or from the file that body.h put them into); compares X-Content-Sha256; then write.h.
  * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
  *           as it is, and no client shall believe otherwise.
  * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */
@@ -78,9 +78,54 @@ static void on_stored(struct write *write, const struct backend_op_result *resul
     answer_body(exchange, result->found ? 200 : 201, "text/plain", kv_slice(body, sizeof(body)));
 }
 
+/* A part of the stored form of a content in a file: the index is in memory, the frames are where the content was. */
+static enum kv_err read_stored(void *arg, uint64_t offset, uint8_t *out, size_t bytes)
+{
+    const struct work_job *job = arg;
+    struct kv_slice index = kv_buf_peek(&job->stored);
+    if (offset < index.bytes) {
+        size_t taken = index.bytes - offset < bytes ? index.bytes - offset : bytes;
+        memcpy(out, index.data + offset, taken);
+        out += taken;
+        bytes -= taken;
+        offset += taken;
+    }
+    return body_file_read(job->file, job->file_offset + (offset - index.bytes), out, bytes);
+}
+
+/* What is to be stored. A form that shrank to what travels inside the write comes to memory as a whole. */
+static enum kv_err set_content(struct write *write)
+{
+    struct work_job *job = &write->job;
+    struct backend_content *content = &write->content;
+    content->hash = job->hash;
+    content->codec = job->codec;
+    if (job->file != NULL && job->stored_bytes <= KV_INLINE_BYTES_MAX) {
+        size_t frame_bytes = job->stored_bytes - job->stored.bytes;
+        enum kv_err err =
+            body_file_read(job->file, job->file_offset, kv_buf_reserve(&job->stored, frame_bytes), frame_bytes);
+        if (err != KV_OK)
+            return err;
+        job->stored.bytes += frame_bytes;
+        body_file_free(&job->file);
+    }
+    content->stored = kv_buf_peek(&job->stored);
+    if (job->file != NULL) {
+        content->stored = kv_slice(NULL, job->stored_bytes);
+        content->read = read_stored;
+        content->read_arg = job;
+    }
+    return KV_OK;
+}
+
 /* The content is hashed and encoded. */
 static void store(struct write *write)
 {
+    enum kv_err err = write->job.err != KV_OK ? write->job.err : set_content(write);
+    if (err != KV_OK) {
+        answer_failure(write->exchange, err);
+        return;
+    }
     struct kv_hash declared_hash;
     bool declared;
     struct kv_slice declaration = http_header_named(write->exchange, "x-content-sha256", &declared);
@@ -92,9 +137,6 @@ static void store(struct write *write)
             return;
         }
     }
-    write->content.hash = write->job.hash;
-    write->content.codec = write->job.codec;
-    write->content.stored = kv_buf_peek(&write->job.stored);
     write_start(write);
 }
 
@@ -119,6 +161,9 @@ static void encode(struct write *write)
         store(write);
         return;
     }
+    job->file = body_take_file(exchange->req, &job->file_offset);
+    if (job->file != NULL)
+        job->content.data = NULL; /* libh2o's mapping dies with the request */
     job->receiver = &exchange->thread->worked;
     job->on_done = on_encoded;
     if (work_submit(write->work, job) != KV_OK) {

@@ -29,6 +29,7 @@ struct stager {
     uint64_t link_generation; /* that the id belongs to */
     uint64_t offset;          /* of the next piece to send */
     struct slot slots[WINDOW];
+    enum kv_err err; /* the content could not be read */
     stager_on_staged on_staged;
     void *arg;
 };
@@ -93,10 +94,27 @@ void stager_cancel(struct stager *stager)
 
 static void ask_stage(struct stager *stager);
 
-static struct kv_slice piece_at(const struct stager *stager, uint64_t offset)
+static size_t piece_bytes(const struct stager *stager, uint64_t offset)
 {
     uint64_t left = stager->content->stored.bytes - offset;
-    return kv_slice(stager->content->stored.data + offset, (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES));
+    return (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES);
+}
+
+/* Borrowed until the next piece of any stager of this thread. What cannot be read goes out as zeros, and the stager remembers:
+ * what it staged is given up in the end. */
+static struct kv_slice piece_at(struct stager *stager, uint64_t offset)
+{
+    static __thread uint8_t scratch[PIECE_BYTES];
+    const struct backend_content *content = stager->content;
+    size_t bytes = piece_bytes(stager, offset);
+    if (content->stored.data != NULL)
+        return kv_slice(content->stored.data + offset, bytes);
+    enum kv_err err = content->read(content->read_arg, offset, scratch, bytes);
+    if (err != KV_OK) {
+        memset(scratch, 0, bytes);
+        stager->err = err;
+    }
+    return kv_slice(scratch, bytes);
 }
 
 /* A piece that is sent again over a new link: the shard has given the content up, and may have given its id to another one since.
@@ -139,14 +157,14 @@ static void send_pieces(struct stager *stager)
         struct slot *slot = &stager->slots[i];
         if (slot->call == NULL && stager->offset < stager->content->stored.bytes) {
             *slot = (struct slot){stager, NULL, stager->offset};
-            stager->offset += piece_at(stager, slot->offset).bytes;
+            stager->offset += piece_bytes(stager, slot->offset);
             slot->call = calls_send(calls_of(stager), stager->shard_index, KV_MSG_STAGE_DATA, true, write_piece,
                                     on_piece_done, slot);
         }
         under_way = under_way || slot->call != NULL;
     }
     if (!under_way)
-        stager_end(stager, KV_OK);
+        stager_end(stager, stager->err);
 }
 
 static void on_stage(void *arg, struct kv_slice body)

@@ -152,21 +152,32 @@ void codec_entry_write(struct codec_entry entry, uint8_t out[CODEC_INDEX_ENTRY_B
 
 /* ---- a complete stored form --------------------------------------------------------------------------------------- */
 
-void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64_t size, struct kv_buf *out)
+void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64_t size, struct kv_buf *index,
+                        struct kv_buf *frames)
 {
     size_t index_bytes = codec_index_bytes(size);
-    *writer = (struct codec_writer){.codec = codec, .out = out, .index_at = out->bytes};
-    kv_buf_reserve(out, index_bytes + 1);
-    out->bytes += index_bytes;
+    *writer = (struct codec_writer){.codec = codec, .index = index, .frames = frames, .index_at = index->bytes};
+    kv_buf_reserve(index, index_bytes + 1);
+    index->bytes += index_bytes;
 }
 
-/* A content whose frames are all zstd can be sent as it is stored: a short tail shall not spoil that. */
+/* A content whose frames are all zstd can be sent as it is stored: a short tail shall not spoil that, as long as what zstd
+ * may add to it was saved before. */
+static bool forces_zstd(const struct codec_writer *writer, struct kv_slice content)
+{
+    uint64_t saved = writer->content_bytes - writer->frame_bytes;
+    return content.bytes <= TAIL_BYTES_MAX && writer->zstd_frames > 0 && writer->raw_frames == 0 &&
+           saved >= ZSTD_compressBound(content.bytes) - content.bytes;
+}
+
 void codec_writer_add(struct codec_writer *writer, struct kv_slice content)
 {
-    bool is_tail = content.bytes <= TAIL_BYTES_MAX && writer->zstd_frames > 0 && writer->raw_frames == 0;
-    struct codec_entry entry = encode_frame(writer->codec, content, is_tail, writer->out);
-    codec_entry_write(entry, writer->out->data + writer->index_at);
+    struct codec_entry entry = encode_frame(writer->codec, content, forces_zstd(writer, content), writer->frames);
+    codec_entry_write(entry, writer->index->data + writer->index_at);
     writer->index_at += CODEC_INDEX_ENTRY_BYTES;
+    writer->content_bytes += content.bytes;
+    writer->frame_bytes += entry.stored_bytes;
+    kv_assert(writer->frame_bytes <= writer->content_bytes);
     writer->raw_frames += entry.raw;
     writer->zstd_frames += !entry.raw;
 }
@@ -181,7 +192,7 @@ enum kv_codec codec_writer_end(struct codec_writer *writer)
 enum kv_codec codec_encode(struct codec *codec, struct kv_slice content, struct kv_buf *out)
 {
     struct codec_writer writer;
-    codec_writer_begin(&writer, codec, content.bytes, out);
+    codec_writer_begin(&writer, codec, content.bytes, out, out);
     for (size_t at = 0; at < content.bytes; at += KV_CONTENT_FRAME_BYTES) {
         size_t left = content.bytes - at;
         codec_writer_add(&writer,

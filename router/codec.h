@@ -38,16 +38,21 @@ void codec_free(struct codec **codec);
 
 struct kv_hash codec_hash(struct kv_slice content);
 
-/* Builds a stored form frame by frame: room for the index first, then the frames, in `out`, which belongs to the caller
- * and must not be touched in between. */
+/* Builds a stored form frame by frame: room for the index first, appended to `index`, then the frames, appended to `frames`.
+ * Both belong to the caller; they may be the same buffer, which must then not be touched in between; of two different ones
+ * the frames may be carried off after each step. The frames together are never longer than the content. */
 struct codec_writer {
     struct codec *codec;
-    struct kv_buf *out;
-    size_t index_at; /* offset of the next entry within `out` */
+    struct kv_buf *index;
+    struct kv_buf *frames;
+    size_t index_at; /* offset of the next entry within `index` */
+    uint64_t content_bytes;
+    uint64_t frame_bytes;
     uint64_t raw_frames;
     uint64_t zstd_frames;
 };
-void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64_t size, struct kv_buf *out);
+void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64_t size, struct kv_buf *index,
+                        struct kv_buf *frames);
 /* KV_CONTENT_FRAME_BYTES of content, less only for the last frame. */
 void codec_writer_add(struct codec_writer *writer, struct kv_slice content);
 enum kv_codec codec_writer_end(struct codec_writer *writer);

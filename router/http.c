@@ -5,6 +5,7 @@
 
 #include "answer.h"
 #include "auth.h"
+#include "body.h"
 #include "h2o_guard.h"
 #include "key.h"
 #include "kv/clock.h"
@@ -248,6 +249,32 @@ static void refuse_headers(struct exchange *exchange)
                      exchange->thread->server->settings->header_bytes_max);
 }
 
+/* The body was read and forgotten (body.h): nothing of it can be used. */
+static void refuse_body(struct exchange *exchange, enum kv_err state)
+{
+    const struct kv_settings *settings = exchange->thread->server->settings;
+    if (state == KV_TOO_LARGE)
+        answer_error(exchange, 413, "too_large", "The body has %zu bytes, %s allows %lu.", http_body(exchange).bytes,
+                     exchange->method == HTTP_POST ? "MAX_BATCH_BYTES" : "MAX_VALUE_BYTES",
+                     exchange->method == HTTP_POST ? settings->batch_bytes_max : settings->value_bytes_max);
+    else if (state == KV_NO_SPACE)
+        answer_error(exchange, 507, "insufficient_storage",
+                     "The disk for uploads under way ($TMPDIR or /tmp) is full; nothing was stored.");
+    else
+        answer_error(exchange, 429, "overloaded",
+                     "Uploads under way have used up UPLOAD_BYTES_MAX (%lu); nothing was stored: try again.",
+                     settings->upload_bytes_max);
+}
+
+/* Of KV_CANCELLED only what http_may_send refused can get here, and no handler looks at the body of such a request. */
+static enum kv_err body_err(struct exchange *exchange)
+{
+    enum kv_err state = http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX ? body_state(exchange->req) : KV_OK;
+    if (state != KV_OK)
+        exchange->req->http1_is_persistent = 0; /* bytes behind such a body may have been forgotten with it */
+    return state == KV_CANCELLED ? KV_OK : state;
+}
+
 static void check_and_handle(struct exchange *exchange)
 {
     struct key_target target = {0};
@@ -262,6 +289,7 @@ static void check_and_handle(struct exchange *exchange)
         key_err = key_decode(target.path, http_alloc(exchange, space), space, &key, &why);
     }
     const struct route *route = routes_find(key);
+    enum kv_err body_state_err = body_err(exchange);
     if (!is_authorised(exchange, route))
         answer_error(exchange, 401, "unauthorized", "A valid token is needed: Authorization: Bearer <token>.");
     else if (has_too_many_headers(exchange))
@@ -276,6 +304,8 @@ static void check_and_handle(struct exchange *exchange)
         refuse_key(exchange, key_err, why);
     else if (route->handle == NULL)
         answer_error(exchange, 404, "not_found", "There is nothing at this path of the server's own.");
+    else if (body_state_err != KV_OK)
+        refuse_body(exchange, body_state_err);
     else {
         exchange->key = key;
         exchange->operation = routes_operation(route, exchange->method);
@@ -293,6 +323,17 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     else
         answer_error(exchange, 503, "unavailable", "This connection has used up a budget and is being closed.");
     return 0;
+}
+
+bool http_may_send(h2o_req_t *req)
+{
+    const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
+    ssize_t at = h2o_find_header(&req->headers, H2O_TOKEN_AUTHORIZATION, -1);
+    struct kv_slice method = kv_slice(req->input.method.base, req->input.method.len);
+    if (at < 0 || (!kv_slice_equal(method, kv_slice_text("PUT")) && !kv_slice_equal(method, kv_slice_text("POST"))))
+        return false;
+    h2o_iovec_t value = req->headers.entries[at].value;
+    return auth_allows(&thread->server->auth, kv_slice(value.base, value.len));
 }
 
 void http_register(h2o_pathconf_t *pathconf)

@@ -43,6 +43,9 @@ struct exchange {
 /* Makes the handler of a path configuration; `h2o_handler_t.on_req` does the rest. */
 void http_register(h2o_pathconf_t *pathconf);
 
+/* Whether a body that is arriving may become large: a request with a good token and a method that has a body. */
+bool http_may_send(h2o_req_t *req);
+
 /* The value of a request header, several of the same name joined with ", "; empty when there is none (see `found`, which may
  * be NULL). Header of a token known to h2o, or of any other name in lower case. */
 struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found);

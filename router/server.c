@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "body.h"
 #include "h2o_guard.h"
 #include "http.h"
 #include "kv/clock.h"
@@ -19,6 +20,7 @@
 enum {
     HANDSHAKE_WAIT_MS = 10000,
     H1_WAIT_MS = 86400000, /* libh2o's one deadline for an HTTP/1 request as a whole: h2o_guard_sweep.c has finer ones */
+    BODY_EXCESS_MAX = 16,       /* times MAX_VALUE_BYTES or MAX_BATCH_BYTES are read for the sake of an answer */
     DESCRIPTORS_RESERVED = 128, /* shards, loops, listeners, body files; the rest may be connections */
 };
 
@@ -29,23 +31,13 @@ static bool is_listening(int fd)
     return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening != 0;
 }
 
-/* Bodies above 16 MiB go to unlinked files (guide, section 6) in $TMPDIR or /tmp. The template is a global of h2o. */
-static void set_body_folder(void)
-{
-    const char *folder = getenv("TMPDIR");
-    if (folder == NULL || folder[0] != '/' || strlen(folder) > PATH_MAX - 32 || access(folder, W_OK | X_OK) != 0)
-        folder = "/tmp";
-    snprintf(h2o_socket_buffer_mmap_settings.fn_template, sizeof(h2o_socket_buffer_mmap_settings.fn_template),
-             "%s/kv-body.XXXXXX", folder);
-}
-
-/* Twice the largest body we take, and some: a body that is too large shall reach the handler, which answers 413 in words;
- * what is far too large is cut off by h2o itself (413 in HTTP/1, a refused stream in HTTP/2). */
+/* What h2o itself cuts off, at the start of HTTP/1 (413 in its own words) or in the middle of HTTP/2 (a refused stream): far
+ * above the largest body we take, since bodies that are too large cost nothing (body.h) and shall get our 413. */
 static size_t body_bytes_max(const struct kv_settings *settings)
 {
     uint64_t largest =
         settings->value_bytes_max > settings->batch_bytes_max ? settings->value_bytes_max : settings->batch_bytes_max;
-    return 2 * largest + 64 * KV_MIB;
+    return BODY_EXCESS_MAX * largest;
 }
 
 static void configure(struct server *server)
@@ -107,6 +99,11 @@ enum kv_err server_new(const struct server_options *options, struct server **out
         if (err != KV_OK)
             return err;
     }
+    if (body_init(settings) != KV_OK) {
+        snprintf(why, why_bytes,
+                 "this libh2o does not leave request bodies to the router: it is another build than 2.2.5");
+        return KV_INVALID;
+    }
     struct server *server = kv_alloc_zero(1, sizeof(*server));
     *server = (struct server){.settings = settings,
                               .plain_fd = with_plain ? options->plain_fd : -1,
@@ -118,7 +115,6 @@ enum kv_err server_new(const struct server_options *options, struct server **out
                               .started_s = kv_clock_unix_s()};
     server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
     server->metrics = metrics_open(server->counters);
-    set_body_folder();
     server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);

@@ -22,7 +22,8 @@
 #define PAUSE_TICK_MS 20u          /* pauses are counted in these */
 #define PAUSE_TICKS_MAX 10u        /* 200 ms */
 #define BUFFER_KEEP_BYTES 4194304u /* a larger idle buffer is given back */
-#define HELLO_REQUEST_ID 0u        /* calls.h counts from 1 */
+#define INPUT_BYTES_MIN 65536u
+#define HELLO_REQUEST_ID 0u /* calls.h counts from 1 */
 
 enum link_phase { LINK_DOWN, LINK_GREETING, LINK_UP };
 
@@ -45,6 +46,11 @@ struct shard_links {
     h2o_timeout_t tick;
     struct shard_link link[KV_SHARDS_MAX];
 };
+
+/* Buffers of our own for what shards say: body.h bounds and spills those that clients fill. One per thread, as recycled memory
+ * must be. */
+static __thread h2o_buffer_prototype_t input_prototype = {.allocator = {.max = 16},
+                                                          ._initial_buf = {.capacity = INPUT_BYTES_MIN}};
 
 static void link_connect(struct shard_link *link);
 
@@ -216,7 +222,7 @@ static void give_back_large_input(h2o_socket_t *socket)
     if (socket->input->size > 0 || socket->input->capacity <= BUFFER_KEEP_BYTES)
         return;
     h2o_buffer_dispose(&socket->input);
-    h2o_buffer_init(&socket->input, &h2o_socket_buffer_prototype);
+    h2o_buffer_init(&socket->input, &input_prototype);
 }
 
 static void on_read(h2o_socket_t *socket, const char *err)
@@ -271,6 +277,7 @@ static void link_connect(struct shard_link *link)
         return;
     }
     link->socket = h2o_evloop_socket_create(links->options.context->loop, fd, 0);
+    h2o_buffer_set_prototype(&link->socket->input, &input_prototype);
     link->socket->data = link;
     link->phase = LINK_GREETING;
     h2o_socket_read_start(link->socket, on_read);

@@ -1,10 +1,12 @@
 /* router/work.c -- see work.h.
- * The way of a job: waiting -> admitted (a message makes its loop copy a chunk) -> queued -> encoded -> a message -> … -> on_done.
+ * The way of a job: waiting -> admitted (a message makes its loop copy a chunk) -> queued -> encoded -> a message -> … -> on_done;
+ * with a file: queued -> encoded -> queued again -> … -> a message -> on_done.
  * It is in one place at a time, so only the two queues and the sum need the lock. */
 #include "work.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "digest.h"
 #include "kv/log.h"
@@ -23,8 +25,13 @@ struct work {
     size_t waiting_count;
     uint64_t content_bytes; /* begun and not let go of */
     bool stopping;
-    struct codec *codec; /* the thread's alone */
+    /* the thread's alone */
+    struct codec *codec;
+    struct kv_buf content; /* of a file, as read */
+    struct kv_buf frames;  /* of a file, on their way back */
 };
+
+enum { NICE = 10 }; /* a loop that wants the core gets it */
 
 static void queue_init(struct queue *queue)
 {
@@ -52,21 +59,75 @@ static struct work_job *queue_take(struct queue *queue)
 
 /* ---- the thread --------------------------------------------------------------------------------------------------- */
 
-static void encode_chunk(struct work_job *job)
+static void begin(struct work *work, struct work_job *job)
 {
-    for (size_t at = 0; at < job->chunk.bytes; at += KV_CONTENT_FRAME_BYTES) {
-        size_t left = job->chunk.bytes - at;
+    job->digest = digest_new();
+    codec_writer_begin(&job->writer, work->codec, job->content.bytes, &job->stored,
+                       job->file == NULL ? &job->stored : &work->frames);
+}
+
+static void encode(struct work_job *job, struct kv_slice content)
+{
+    for (size_t at = 0; at < content.bytes; at += KV_CONTENT_FRAME_BYTES) {
+        size_t left = content.bytes - at;
         size_t bytes = left < KV_CONTENT_FRAME_BYTES ? left : KV_CONTENT_FRAME_BYTES;
-        codec_writer_add(&job->writer, kv_slice(job->chunk.data + at, bytes));
+        codec_writer_add(&job->writer, kv_slice(content.data + at, bytes));
     }
-    digest_add(job->digest, kv_buf_peek(&job->chunk));
+    digest_add(job->digest, content);
+}
+
+/* The next part of a file becomes frames. Those that are what was read, at the place where it was read, are there already. */
+static enum kv_err encode_from_file(struct work *work, struct work_job *job)
+{
+    size_t left = job->content.bytes - job->taken;
+    size_t bytes = left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
+    uint64_t frames_at = job->writer.frame_bytes;
+    bool in_place = frames_at == job->taken;
+    work->content.bytes = 0;
+    enum kv_err err =
+        body_file_read(job->file, job->file_offset + job->taken, kv_buf_reserve(&work->content, bytes), bytes);
+    if (err != KV_OK)
+        return err;
+    uint64_t zstd_frames = job->writer.zstd_frames;
+    work->frames.bytes = 0;
+    encode(job, kv_slice(work->content.data, bytes));
+    job->taken += bytes;
+    if (in_place && job->writer.zstd_frames == zstd_frames)
+        return KV_OK;
+    return body_file_write(job->file, job->file_offset + frames_at, work->frames.data, work->frames.bytes);
+}
+
+/* True: the job is through, or nobody wants it any more. */
+static bool step_in_file(struct work *work, struct work_job *job)
+{
+    if (job->cancelled)
+        return true;
+    if (job->digest == NULL)
+        begin(work, job);
+    job->err = encode_from_file(work, job);
+    if (job->err == KV_OK && job->taken < job->content.bytes)
+        return false;
+    if (job->err == KV_OK)
+        body_file_forget(job->file, job->file_offset + job->writer.frame_bytes,
+                         job->content.bytes - job->writer.frame_bytes);
+    return true;
+}
+
+/* Works off one part of a job; true: its loop shall hear of it. */
+static bool step(struct work *work, struct work_job *job)
+{
+    if (job->file != NULL)
+        return step_in_file(work, job);
+    encode(job, kv_buf_peek(&job->chunk));
     job->chunk.bytes = 0;
+    return true;
 }
 
 static void *thread_main(void *arg)
 {
     struct work *work = arg;
     pthread_setname_np(pthread_self(), "kv-codec");
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread only; refused is no harm */
     pthread_mutex_lock(&work->lock);
     while (!work->stopping) {
         struct work_job *job = queue_take(&work->chunks);
@@ -75,9 +136,12 @@ static void *thread_main(void *arg)
             continue;
         }
         pthread_mutex_unlock(&work->lock);
-        encode_chunk(job);
-        h2o_multithread_send_message(job->receiver, &job->message);
+        bool tell = step(work, job);
+        if (tell)
+            h2o_multithread_send_message(job->receiver, &job->message);
         pthread_mutex_lock(&work->lock);
+        if (!tell)
+            queue_put(&work->chunks, job);
     }
     pthread_mutex_unlock(&work->lock);
     return NULL;
@@ -109,6 +173,8 @@ void work_free(struct work **work)
     pthread_cond_destroy(&old->changed);
     pthread_mutex_destroy(&old->lock);
     codec_free(&old->codec);
+    kv_buf_free(&old->content);
+    kv_buf_free(&old->frames);
     free(old);
     *work = NULL;
 }
@@ -120,11 +186,16 @@ static void admit(struct work *work)
 {
     struct work_job *job;
     while ((job = work->waiting.first) != NULL &&
-           (work->content_bytes == 0 || work->content_bytes + job->content.bytes <= WORK_CONTENT_BYTES_MAX)) {
+           (work->content_bytes == 0 || work->content_bytes + job->bytes_in_memory <= WORK_CONTENT_BYTES_MAX)) {
         queue_take(&work->waiting);
         work->waiting_count--;
-        work->content_bytes += job->content.bytes;
-        h2o_multithread_send_message(job->receiver, &job->message);
+        work->content_bytes += job->bytes_in_memory;
+        if (job->file == NULL) {
+            h2o_multithread_send_message(job->receiver, &job->message);
+        } else {
+            queue_put(&work->chunks, job);
+            pthread_cond_signal(&work->changed);
+        }
     }
 }
 
@@ -133,6 +204,7 @@ enum kv_err work_submit(struct work *work, struct work_job *job)
     enum kv_err err = KV_OVERLOADED;
     kv_assert(job->content.bytes > 0);
     job->work = work;
+    job->bytes_in_memory = job->file == NULL ? job->content.bytes : 0;
     pthread_mutex_lock(&work->lock);
     if (work->waiting_count < WORK_JOBS_MAX) {
         queue_put(&work->waiting, job);
@@ -153,8 +225,8 @@ void work_cancel(struct work_job *job)
 void work_let_go(struct work *work, const struct work_job *job)
 {
     pthread_mutex_lock(&work->lock);
-    kv_assert(work->content_bytes >= job->content.bytes);
-    work->content_bytes -= job->content.bytes;
+    kv_assert(work->content_bytes >= job->bytes_in_memory);
+    work->content_bytes -= job->bytes_in_memory;
     admit(work);
     pthread_mutex_unlock(&work->lock);
 }
@@ -162,14 +234,12 @@ void work_let_go(struct work *work, const struct work_job *job)
 static void feed(struct work_job *job)
 {
     struct work *work = job->work;
-    size_t left = job->content.bytes - job->copied;
+    size_t left = job->content.bytes - job->taken;
     size_t bytes = left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
-    if (job->digest == NULL) {
-        job->digest = digest_new();
-        codec_writer_begin(&job->writer, work->codec, job->content.bytes, &job->stored);
-    }
-    kv_buf_append(&job->chunk, kv_slice(job->content.data + job->copied, bytes));
-    job->copied += bytes;
+    if (job->digest == NULL)
+        begin(work, job);
+    kv_buf_append(&job->chunk, kv_slice(job->content.data + job->taken, bytes));
+    job->taken += bytes;
     pthread_mutex_lock(&work->lock);
     queue_put(&work->chunks, job);
     pthread_cond_signal(&work->changed);
@@ -178,9 +248,10 @@ static void feed(struct work_job *job)
 
 static void finish(struct work_job *job)
 {
-    if (!job->cancelled) {
+    if (!job->cancelled && job->err == KV_OK) {
         job->hash = digest_end(job->digest);
         job->codec = codec_writer_end(&job->writer);
+        job->stored_bytes = codec_index_bytes(job->content.bytes) + job->writer.frame_bytes;
     }
     digest_free(&job->digest);
     kv_buf_free(&job->chunk);
@@ -193,7 +264,7 @@ void work_on_messages(h2o_multithread_receiver_t *receiver, h2o_linklist_t *mess
     while (!h2o_linklist_is_empty(messages)) {
         struct work_job *job = H2O_STRUCT_FROM_MEMBER(struct work_job, message.link, messages->next);
         h2o_linklist_unlink(&job->message.link);
-        if (job->cancelled || job->copied == job->content.bytes)
+        if (job->cancelled || job->file != NULL || job->taken == job->content.bytes)
             finish(job);
         else
             feed(job);

@@ -19,6 +19,7 @@ void write_drop(struct write *write)
     if (write->job_counted)
         work_let_go(write->work, &write->job);
     kv_buf_free(&write->job.stored);
+    body_file_free(&write->job.file);
     free(write->key);
     free(write->content_type);
     free(write);

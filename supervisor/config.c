@@ -216,6 +216,10 @@ static enum kv_err check_listeners(const struct kv_settings *settings, struct wh
     if (cert && (check_readable("TLS_CERT", settings->tls_cert, why) != KV_OK ||
                  check_readable("TLS_KEY", settings->tls_key, why) != KV_OK))
         return KV_INVALID;
+    if (*settings->tls_client_ca != '\0' && !cert)
+        return why_not(why, "TLS_CLIENT_CA: only with TLS_CERT and TLS_KEY");
+    if (*settings->tls_client_ca != '\0' && check_readable("TLS_CLIENT_CA", settings->tls_client_ca, why) != KV_OK)
+        return KV_INVALID;
     if (address_parse("BIND_ADDR", settings->bind_addr, &address, why) != KV_OK)
         return KV_INVALID;
     bool plain = !address.off;
@@ -239,6 +243,8 @@ static enum kv_err check(struct kv_settings *settings, struct why *why)
     enum kv_err err = check_token(settings, why);
     if (err == KV_OK)
         err = check_listeners(settings, why);
+    if (err == KV_OK && settings->upload_bytes_max < settings->value_bytes_max)
+        err = why_not(why, "UPLOAD_BYTES_MAX: less than MAX_VALUE_BYTES, so the largest values could never arrive");
     if (err == KV_OK && *settings->db_path == '\0')
         err = why_not(why, "DB_PATH: a directory must be named");
     if (err == KV_OK && settings->router_threads == 0)

@@ -29,11 +29,14 @@
     TEXT(tls_bind_addr, TLS_BIND_ADDR, "0.0.0.0:3443", "TLS address, open when TLS_CERT and TLS_KEY are set")          \
     TEXT(tls_cert, TLS_CERT, "", "PEM file with the certificate chain")                                                \
     TEXT(tls_key, TLS_KEY, "", "PEM file with the private key")                                                        \
+    TEXT(tls_client_ca, TLS_CLIENT_CA, "", "PEM file with the authorities whose certificates TLS clients must show")   \
     NUMBER(shards, SHARDS, 0, 0, KV_SHARDS_MAX,                                                                        \
            "shard processes; 0: the store's own number, or one per core for a new one")                                \
     NUMBER(router_threads, ROUTER_THREADS, 0, 0, 64, "event loops of the router; 0: one per two cores, at least one")  \
     NUMBER(compression_level, COMPRESSION_LEVEL, 1, 0, 21, "zstd level; 0 stores as it is")                            \
     SIZE(value_bytes_max, MAX_VALUE_BYTES, KV_GIB, 1, 64 * KV_GIB, "largest value")                                    \
+    SIZE(upload_bytes_max, UPLOAD_BYTES_MAX, 16 * KV_GIB, KV_MIB, KV_TIB,                                              \
+         "bodies of uploads under way that wait in files in $TMPDIR or /tmp, together")                                \
     SIZE(batch_bytes_max, MAX_BATCH_BYTES, 64 * KV_MIB, 1, 64 * KV_MIB, "largest body of POST /batch")                 \
     SIZE(cache_bytes, CACHE_BYTES, 64 * KV_MIB, 0, KV_TIB, "router's cache of contents; 0: off")                       \
     SIZE(overlay_bytes, OVERLAY_BYTES, 64 * KV_MIB, KV_MIB, KV_TIB,                                                    \

@@ -86,7 +86,7 @@ Test(work, a_content_may_die_at_any_time)
 {
     struct work_job *jobs = kv_alloc_zero(64, sizeof(*jobs));
     for (unsigned i = 0; i < 64; i++) {
-        jobs[i] = (struct work_job){.content = make_content(2000000, i), .receiver = &receiver, .on_done = on_done};
+        jobs[i] = (struct work_job){.content = make_content(1000000, i), .receiver = &receiver, .on_done = on_done};
         cr_assert_eq(work_submit(work, &jobs[i]), KV_OK);
     }
     for (unsigned i = 0; i < 64; i += 2) {
@@ -133,4 +133,132 @@ Test(work, what_is_not_let_go_of_holds_up_the_rest)
     }
     free(jobs);
     free((void *)content.data);
+}
+
+/* ---- contents in files -------------------------------------------------------------------------------------------- */
+
+enum { FILE_OFFSET = 5000, BEHIND = 7 };
+
+/* A file as a connection leaves it: something before the content, something behind it. */
+static struct body_file *make_file(struct kv_slice content)
+{
+    uint8_t other[FILE_OFFSET];
+    memset(other, 'x', sizeof(other));
+    struct body_file *file = body_file_new();
+    cr_assert_eq(body_file_extend(file, 0, FILE_OFFSET + content.bytes + BEHIND, true), KV_OK);
+    cr_assert_eq(body_file_write(file, 0, other, FILE_OFFSET), KV_OK);
+    cr_assert_eq(body_file_write(file, FILE_OFFSET, content.data, content.bytes), KV_OK);
+    cr_assert_eq(body_file_write(file, FILE_OFFSET + content.bytes, other, BEHIND), KV_OK);
+    return file;
+}
+
+static void expect_others_untouched(const struct body_file *file, size_t content_bytes)
+{
+    uint8_t other[FILE_OFFSET];
+    cr_assert_eq(body_file_read(file, 0, other, FILE_OFFSET), KV_OK);
+    for (size_t i = 0; i < FILE_OFFSET; i++)
+        cr_assert_eq(other[i], 'x', "byte %zu before the content", i);
+    cr_assert_eq(body_file_read(file, FILE_OFFSET + content_bytes, other, BEHIND), KV_OK);
+    cr_assert_eq(memcmp(other, "xxxxxxx", BEHIND), 0);
+}
+
+static void expect_result_in_file(struct work_job *job, struct kv_slice content)
+{
+    struct kv_hash hash = digest_of(content);
+    struct kv_buf back = {0};
+    cr_expect_eq(job->err, KV_OK);
+    cr_expect(kv_hash_equal(&hash, &job->hash));
+    size_t frame_bytes = job->stored_bytes - job->stored.bytes;
+    cr_assert_eq(body_file_read(job->file, job->file_offset, kv_buf_reserve(&job->stored, frame_bytes), frame_bytes),
+                 KV_OK);
+    job->stored.bytes += frame_bytes;
+    cr_expect_eq(codec_decode(codec, kv_buf_peek(&job->stored), content.bytes, &back), KV_OK);
+    cr_expect(kv_slice_equal(kv_buf_peek(&back), content));
+    kv_buf_free(&back);
+    expect_others_untouched(job->file, content.bytes);
+}
+
+static void fill_random(uint8_t *bytes, size_t count)
+{
+    uint64_t state = 88172645463325252u;
+    for (size_t i = 0; i < count; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes[i] = (uint8_t)state;
+    }
+}
+
+Test(work, a_content_in_a_file_becomes_its_frames_in_place)
+{
+    body_files_init(UINT64_MAX);
+    static const size_t sizes[] = {600000, 524288, 1048577, 4000000, 262144 * 5 + 100};
+    for (unsigned i = 0; i < 5 * 3; i++) {
+        struct kv_slice content = make_content(sizes[i % 5], i);
+        if (i / 5 == 1) /* raw frames before compressed ones, and the other way round */
+            fill_random((uint8_t *)(uintptr_t)content.data, content.bytes / 2);
+        if (i / 5 == 2)
+            fill_random((uint8_t *)(uintptr_t)content.data + content.bytes / 3, content.bytes - content.bytes / 3);
+        struct work_job job = {.content = kv_slice(NULL, content.bytes),
+                               .file = make_file(content),
+                               .file_offset = FILE_OFFSET,
+                               .receiver = &receiver,
+                               .on_done = on_done};
+        cr_assert_eq(work_submit(work, &job), KV_OK);
+        wait_done(i + 1);
+        expect_result_in_file(&job, content);
+        work_let_go(work, &job);
+        kv_buf_free(&job.stored);
+        body_file_free(&job.file);
+        free((void *)(uintptr_t)content.data);
+    }
+    cr_expect_eq(body_file_bytes(), 0);
+}
+
+Test(work, a_file_may_be_given_up_at_any_time)
+{
+    body_files_init(UINT64_MAX);
+    struct kv_slice content = make_content(8000000, 3);
+    struct work_job *jobs = kv_alloc_zero(16, sizeof(*jobs));
+    for (unsigned i = 0; i < 16; i++) {
+        jobs[i] = (struct work_job){.content = kv_slice(NULL, content.bytes),
+                                    .file = make_file(content),
+                                    .file_offset = FILE_OFFSET,
+                                    .receiver = &receiver,
+                                    .on_done = on_done};
+        cr_assert_eq(work_submit(work, &jobs[i]), KV_OK);
+    }
+    for (unsigned i = 0; i < 16; i += 2) {
+        h2o_evloop_run(loop, 2);
+        work_cancel(&jobs[i]);
+    }
+    wait_done(16);
+    for (unsigned i = 0; i < 16; i++) {
+        if (!jobs[i].cancelled)
+            expect_result_in_file(&jobs[i], content);
+        work_let_go(work, &jobs[i]);
+        kv_buf_free(&jobs[i].stored);
+        body_file_free(&jobs[i].file);
+    }
+    free(jobs);
+    free((void *)(uintptr_t)content.data);
+}
+
+/* A file that ends too early, as on a broken disk. */
+Test(work, a_file_that_cannot_be_read_is_an_error)
+{
+    body_files_init(UINT64_MAX);
+    struct kv_slice content = make_content(600000, 3);
+    struct work_job job = {.content = kv_slice(NULL, 9000000),
+                           .file = make_file(content),
+                           .file_offset = FILE_OFFSET,
+                           .receiver = &receiver,
+                           .on_done = on_done};
+    cr_assert_eq(work_submit(work, &job), KV_OK);
+    wait_done(1);
+    cr_expect_eq(job.err, KV_IO);
+    work_let_go(work, &job);
+    kv_buf_free(&job.stored);
+    body_file_free(&job.file);
+    free((void *)(uintptr_t)content.data);
 }

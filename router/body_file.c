@@ -1,0 +1,133 @@
+/* router/body_file.c -- see body_file.h. */
+#include "body_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kv/buf.h"
+
+enum { PAGE_BYTES = 4096 };
+
+struct body_file {
+    int fd;
+    atomic_uint holders;
+    _Atomic uint64_t bytes; /* counted in files.bytes */
+};
+
+static struct {
+    uint64_t bytes_max;
+    char folder[PATH_MAX];
+    _Atomic uint64_t bytes;
+} files;
+
+void body_files_init(uint64_t bytes_max)
+{
+    const char *folder = getenv("TMPDIR");
+    if (folder == NULL || folder[0] != '/' || strlen(folder) >= sizeof(files.folder) ||
+        access(folder, W_OK | X_OK) != 0)
+        folder = "/tmp";
+    snprintf(files.folder, sizeof(files.folder), "%s", folder);
+    files.bytes_max = bytes_max;
+}
+
+struct body_file *body_file_new(void)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof(path), "%s/kv-body.XXXXXX", files.folder);
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    unlink(path);
+    struct body_file *file = kv_alloc_zero(1, sizeof(*file));
+    file->fd = fd;
+    file->holders = 1;
+    return file;
+}
+
+int body_file_fd(const struct body_file *file)
+{
+    return file->fd;
+}
+
+enum kv_err body_file_read(const struct body_file *file, uint64_t offset, uint8_t *out, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t got = pread(file->fd, out, bytes, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return KV_IO;
+        out += got;
+        offset += (uint64_t)got;
+        bytes -= (size_t)got;
+    }
+    return KV_OK;
+}
+
+enum kv_err body_file_write(const struct body_file *file, uint64_t offset, const uint8_t *data, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t put = pwrite(file->fd, data, bytes, (off_t)offset);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return KV_IO;
+        data += put;
+        offset += (uint64_t)put;
+        bytes -= (size_t)put;
+    }
+    return KV_OK;
+}
+
+void body_file_forget(struct body_file *file, uint64_t offset, uint64_t bytes)
+{
+    uint64_t begin = (offset + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    uint64_t end = (offset + bytes) / PAGE_BYTES * PAGE_BYTES;
+    if (end <= begin ||
+        fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin)) != 0)
+        return; /* a file system without holes keeps it until the file ends */
+    file->bytes -= end - begin;
+    files.bytes -= end - begin;
+}
+
+void body_file_free(struct body_file **file)
+{
+    struct body_file *old = *file;
+    *file = NULL;
+    if (old == NULL || atomic_fetch_sub(&old->holders, 1) > 1)
+        return;
+    close(old->fd);
+    files.bytes -= old->bytes;
+    free(old);
+}
+
+enum kv_err body_file_extend(struct body_file *file, size_t bytes, size_t more, bool is_new)
+{
+    uint64_t max = is_new ? files.bytes_max / 4 * 3 : files.bytes_max;
+    if (atomic_fetch_add(&files.bytes, more) + more > max) {
+        files.bytes -= more;
+        return KV_OVERLOADED;
+    }
+    if (posix_fallocate(file->fd, (off_t)bytes, (off_t)more) != 0) {
+        files.bytes -= more;
+        return KV_NO_SPACE;
+    }
+    file->bytes += more;
+    return KV_OK;
+}
+
+struct body_file *body_file_hold(struct body_file *file)
+{
+    file->holders++;
+    return file;
+}
+
+uint64_t body_file_bytes(void)
+{
+    return files.bytes;
+}
