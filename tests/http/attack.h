@@ -1,0 +1,293 @@
+/* tests/http/attack.h -- a router in a process of its own, to be brought down, and HTTP/2 frames that no library would send.
+ * One test file makes one executable: everything is static. */
+#ifndef KV_TESTS_ATTACK_H
+#define KV_TESTS_ATTACK_H
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "h2o_guard.h"
+#include "harness.h"
+#include "kv/clock.h"
+#include "metrics_internal.h"
+#include "thread.h"
+
+#define UNUSED_IS_FINE __attribute__((unused))
+
+/* ---- the victim --------------------------------------------------------------------------------------------------- */
+
+struct shared {
+    atomic_uint port;
+    atomic_bool hold;  /* the backend takes calls and does not answer */
+    atomic_bool drain; /* say GOAWAY within half a second, and again one second later */
+    atomic_uint files_max;
+    atomic_size_t calls;
+    atomic_size_t connections;
+    _Atomic uint64_t counters[METRICS_COUNTER_COUNT];
+};
+
+struct victim {
+    pid_t pid;
+    struct shared *shared;
+    char stderr_path[64];
+    bool small_buffers; /* of accepted sockets: writes stay unfinished */
+};
+
+static void publish(struct shared *shared)
+{
+    size_t connections = 0;
+    for (unsigned i = 0; i < http_server->thread_count; i++)
+        connections += http_server->threads[i].listeners.connections;
+    for (unsigned counter = 0; counter < METRICS_COUNTER_COUNT; counter++) {
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < http_server->thread_count; i++)
+            sum += kv_counter_get(&http_server->threads[i].metrics->counters[counter]);
+        shared->counters[counter] = sum;
+    }
+    shared->connections = connections;
+    shared->calls = fake_calls();
+}
+
+static void limit_files(unsigned max)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+_Noreturn static void suffer(const struct victim *victim, bool guarded)
+{
+    struct shared *shared = victim->shared;
+    int few = 16384;
+    bool held = false;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGABRT, SIG_DFL);
+    if (freopen(victim->stderr_path, "w", stderr) == NULL)
+        _exit(1);
+    if (!guarded)
+        h2o_guard_disable();
+    http_start();
+    if (victim->small_buffers)
+        setsockopt(http_server->plain_fd, SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+    shared->port = http_port;
+    for (;;) {
+        if (shared->hold != held)
+            fake_hold(held = shared->hold);
+        if (shared->files_max != 0)
+            limit_files(atomic_exchange(&shared->files_max, 0));
+        for (unsigned i = 0; i < http_server->thread_count && shared->drain; i++)
+            thread_drain(&http_server->threads[i], 1000);
+        shared->drain = false;
+        publish(shared);
+        http_nap(2);
+    }
+}
+
+/* With http_settings as the caller left them. */
+static struct victim victim_start_with(bool guarded, bool small_buffers)
+{
+    struct victim victim = {
+        .shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
+    cr_assert(victim.shared != MAP_FAILED);
+    victim.small_buffers = small_buffers;
+    snprintf(victim.stderr_path, sizeof(victim.stderr_path), "/tmp/kv-guard-%d", (int)getpid());
+    victim.pid = fork();
+    cr_assert_geq(victim.pid, 0);
+    if (victim.pid == 0)
+        suffer(&victim, guarded);
+    http_wait_until(victim.shared->port != 0);
+    http_port = (unsigned short)victim.shared->port;
+    return victim;
+}
+
+static struct victim victim_start(bool guarded)
+{
+    return victim_start_with(guarded, false);
+}
+
+/* Signal that ended it, 0 while it runs or when it ended by itself. */
+static int victim_signal(const struct victim *victim, int wait_ms)
+{
+    int status = 0;
+    for (int waited = 0; waited <= wait_ms; waited += 5) {
+        if (waitpid(victim->pid, &status, WNOHANG) == victim->pid)
+            return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+        http_nap(5);
+    }
+    return 0;
+}
+
+static void victim_end(struct victim *victim)
+{
+    kill(victim->pid, SIGKILL);
+    waitpid(victim->pid, NULL, 0);
+    unlink(victim->stderr_path);
+    munmap(victim->shared, sizeof(struct shared));
+}
+
+UNUSED_IS_FINE static uint64_t victim_cpu_ms(const struct victim *victim)
+{
+    char path[64], line[1024] = "";
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)victim->pid);
+    FILE *file = fopen(path, "re");
+    cr_assert(file != NULL && fgets(line, sizeof(line), file) != NULL);
+    fclose(file);
+    cr_assert_eq(sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system),
+                 2);
+    return (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+UNUSED_IS_FINE static uint64_t victim_rss_mb(const struct victim *victim)
+{
+    char path[64];
+    unsigned long pages = 0;
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)victim->pid);
+    FILE *file = fopen(path, "re");
+    cr_assert(file != NULL && fscanf(file, "%*u %lu", &pages) == 1);
+    fclose(file);
+    return pages * 4096 / 1000000;
+}
+
+UNUSED_IS_FINE static bool is_serving(void)
+{
+    struct answer answer = http_get(H1, "/-/healthy", NULL);
+    bool serving = answer.status == 200;
+    answer_free(&answer);
+    return serving;
+}
+
+/* ---- frames ------------------------------------------------------------------------------------------------------- */
+
+enum { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION };
+enum { END_STREAM = 1, END_HEADERS = 4 };
+
+static struct kv_slice raw(const void *data, size_t bytes)
+{
+    return kv_slice(data, bytes);
+}
+
+static void put32(uint8_t *out, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (uint8_t)(value >> (24 - 8 * i));
+}
+
+static void frame(struct kv_buf *out, unsigned type, unsigned flags, uint32_t stream, struct kv_slice payload)
+{
+    uint8_t head[9] = {(uint8_t)(payload.bytes >> 16), (uint8_t)(payload.bytes >> 8), (uint8_t)payload.bytes,
+                       (uint8_t)type, (uint8_t)flags};
+    put32(head + 5, stream);
+    kv_buf_append(out, raw(head, sizeof(head)));
+    kv_buf_append(out, payload);
+}
+
+static void frame32(struct kv_buf *out, unsigned type, uint32_t stream, uint32_t value)
+{
+    uint8_t payload[4];
+    put32(payload, value);
+    frame(out, type, 0, stream, raw(payload, 4));
+}
+
+UNUSED_IS_FINE static void window_setting(struct kv_buf *out, uint32_t bytes)
+{
+    uint8_t payload[6] = {0, 4};
+    put32(payload + 2, bytes);
+    frame(out, SETTINGS, 0, 0, raw(payload, 6));
+}
+
+/* Method (0x82: GET), scheme, authority, path (shorter than 127 bytes) and the token, none of it in a table. */
+static struct kv_buf fields(const char *method, const char *path)
+{
+    struct kv_buf block = {0};
+    uint8_t length[1];
+    static const uint8_t begin[] = {0x86, 0x01, 1, 'x'}, authorization[] = {0x0f, 0x08, sizeof("Bearer " TOKEN) - 1};
+    kv_buf_append(&block, raw("\x02", 1));
+    length[0] = (uint8_t)strlen(method);
+    kv_buf_append(&block, raw(length, 1));
+    kv_buf_append(&block, kv_slice_text(method));
+    kv_buf_append(&block, raw(begin, sizeof(begin)));
+    kv_buf_append(&block, raw("\x04", 1));
+    length[0] = (uint8_t)strlen(path);
+    kv_buf_append(&block, raw(length, 1));
+    kv_buf_append(&block, kv_slice_text(path));
+    kv_buf_append(&block, raw(authorization, sizeof(authorization)));
+    kv_buf_append(&block, kv_slice_text("Bearer " TOKEN));
+    return block;
+}
+
+static void request(struct kv_buf *out, const char *method, const char *path, unsigned flags, uint32_t stream)
+{
+    struct kv_buf block = fields(method, path);
+    frame(out, HEADERS, flags, stream, kv_buf_peek(&block));
+    kv_buf_free(&block);
+}
+
+/* What the victim still takes; it may have closed the connection already. */
+static bool give(int fd, struct kv_buf *bytes)
+{
+    size_t sent = 0;
+    while (sent < bytes->bytes) {
+        ssize_t put = send(fd, bytes->data + sent, bytes->bytes - sent, MSG_NOSIGNAL);
+        if (put <= 0)
+            break;
+        sent += (size_t)put;
+    }
+    bool all = sent == bytes->bytes;
+    kv_buf_free(bytes);
+    return all;
+}
+
+/* Prior knowledge, from an address of the loopback net; reads little when asked to. */
+static int h2_connect_from(const char *address, bool small)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(http_port)};
+    struct timeval wait = {.tv_sec = 5};
+    int few = 32768, on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_geq(fd, 0);
+    inet_pton(AF_INET, address, &from.sin_addr);
+    inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+    if (small)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    cr_assert(bind(fd, (struct sockaddr *)&from, sizeof(from)) == 0);
+    cr_assert(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
+    struct kv_buf hello = {0};
+    kv_buf_append(&hello, kv_slice_text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
+    frame(&hello, SETTINGS, 0, 0, raw(NULL, 0));
+    give(fd, &hello);
+    return fd;
+}
+
+static int h2_connect(void)
+{
+    return h2_connect_from("127.0.0.1", false);
+}
+
+/* Whether the victim has closed the connection, or does so within the time. */
+static bool is_closed(int fd, int wait_ms)
+{
+    static char bytes[65536];
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    uint64_t until_ms = kv_clock_ms() + (uint64_t)wait_ms;
+    for (uint64_t now_ms = kv_clock_ms(); now_ms <= until_ms; now_ms = kv_clock_ms())
+        if (poll(&poller, 1, (int)(until_ms - now_ms)) == 1 && recv(fd, bytes, sizeof(bytes), 0) <= 0)
+            return true;
+    return false;
+}
+
+#endif
