@@ -8,7 +8,9 @@
 
 #include "ledger.h"
 
+#ifndef LIST_STEPS_MAX /* the simulation lowers it */
 #define LIST_STEPS_MAX 4096u
+#endif
 
 /* Appends entries of PAGE and their count, and gives the position that must be durable before they may be shown. `resume`
  * receives the key to go on with when LIST_STEPS_MAX was met, and stays empty otherwise. */

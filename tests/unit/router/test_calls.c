@@ -339,3 +339,35 @@ Test(calls, a_message_without_an_answer_leaves_only_when_the_link_is_up)
     cr_expect_eq(calls_waiting(seen->calls, 0), 0u);
     seen_free(seen);
 }
+
+/* The new owner's body is what is sent again, and the old one hears nothing. */
+Test(calls, a_call_is_handed_over)
+{
+    struct seen *seen = seen_new(1);
+    struct asked first = {seen, 11}, second = {seen, 12};
+    uint64_t id = 0;
+    calls_link_up(seen->calls, 0);
+    struct call *call = ask(&first, 0);
+    cr_expect_eq(take_request(seen, 0, &id), 11u);
+    calls_hand_over(call, write_number, on_done, &second);
+    calls_link_down(seen->calls, 0);
+    calls_link_up(seen->calls, 0);
+    cr_expect_eq(take_request(seen, 0, &id), 12u);
+    cr_expect_eq(answer(seen, 0, id), KV_OK);
+    cr_expect_eq(seen->answers, 1u);
+    cr_expect_eq(seen->last, 12u);
+    seen_free(seen);
+}
+
+Test(calls, every_link_has_a_generation_of_its_own)
+{
+    struct seen *seen = seen_new(2);
+    calls_link_up(seen->calls, 0);
+    uint64_t generation = calls_link_generation(seen->calls, 0);
+    calls_link_down(seen->calls, 0);
+    cr_expect_eq(calls_link_generation(seen->calls, 0), generation, "until the next one is up");
+    calls_link_up(seen->calls, 0);
+    cr_expect_neq(calls_link_generation(seen->calls, 0), generation);
+    cr_expect_eq(calls_link_generation(seen->calls, 1), 0u);
+    seen_free(seen);
+}
