@@ -143,13 +143,18 @@ static bool wait_jobs(pid_t *pids, uint64_t jobs)
 
 static int run_jobs(const struct options *options)
 {
-    pid_t pids[JOBS_MAX];
-    int fds[JOBS_MAX];
+    pid_t pids[JOBS_MAX] = {0};
+    int fds[JOBS_MAX] = {0};
     uint64_t total = 0;
     double begin_s = now_s();
     fflush(stdout);
-    for (uint64_t i = 0; i < options->jobs; i++)
+    for (uint64_t i = 0; i < options->jobs; i++) {
         pids[i] = start_job(options, i, &fds[i]);
+        if (pids[i] < 0) {
+            perror(program);
+            exit(2); /* the jobs that run print and end by themselves */
+        }
+    }
     bool good = wait_jobs(pids, options->jobs);
     for (uint64_t i = 0; i < options->jobs; i++) {
         uint64_t ran = 0;

@@ -44,8 +44,8 @@ static bool is_quiet(struct sim *sim, char *who, size_t who_bytes, const char **
 /* Until nothing is under way anywhere and every row is applied. */
 static void rest(struct sim *sim)
 {
-    char who[32];
-    const char *why;
+    char who[32] = "";
+    const char *why = "";
     uint64_t until_us = sim->now_us + REST_US_MAX;
     do {
         if (sim->now_us > until_us)
