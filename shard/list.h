@@ -2,7 +2,7 @@
  * A page costs what it returns: shared prefixes behind a delimiter are skipped by seeking, not by reading.
  * Deleted rows that wait in memory are read, though: a page passes over at most LIST_STEPS_MAX of them and then says where to
  * go on, so that no turn of the loop is long.
- * Tests: system/test_walk.c, system/test_list.c, system/test_scale.c, sim/. */
+ * Tests: unit/shard/test_list.c, system/test_walk.c, system/test_scale.c, sim/. */
 #ifndef KV_SHARD_LIST_H
 #define KV_SHARD_LIST_H
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "kv/clock.h"
 
 #define SHARDS 3u
 #define ROUNDS 6
@@ -178,6 +179,38 @@ Test(metrics, a_shard_that_does_not_answer)
     expect_sample(client, "kv_storage_ops_total{operation=\"put\"}", 30);
     CHECK(kill(shard, SIGCONT) == 0);
     wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 1);
+    client_free(&client);
+}
+
+static void damage(const struct server *server, unsigned shard)
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/shard-%u/data.mdb", server->db_path, shard);
+    FILE *file = fopen(path, "r+e");
+    CHECK(file != NULL, "%s", path);
+    for (unsigned i = 0; i < 2 * 4096; i++) /* both meta pages */
+        fputc(0xff, file);
+    CHECK(fclose(file) == 0);
+}
+
+Test(metrics, a_shard_that_cannot_start)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    struct client *client = client_new(server, HTTP_1);
+    for (unsigned i = 0; i < 30; i++)
+        put(client, i, "value", 201);
+    expect_sample(client, "kv_storage_keys_total", 30); /* what a shard told last is what is shown */
+    damage(server, 2);
+    CHECK(kill(server_child(server, "kv-shard", 2), SIGKILL) == 0);
+    wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 0);
+    uint64_t began_ms = kv_clock_ms();
+    expect_sample(client, "kv_storage_shard_up{shard=\"2\"}", 0);
+    CHECK(kv_clock_ms() - began_ms < 900, "the page waits for a shard that is gone");
+    expect_sample(client, "kv_storage_shard_up{shard=\"0\"}", 1);
+    expect_sample(client, "kv_storage_shard_up{shard=\"1\"}", 1);
+    expect_sample(client, "kv_storage_keys_total", 30);
+    expect_sample(client, "kv_storage_ops_total{operation=\"put\"}", 30);
+    expect_sample(client, "kv_storage_ready", 0);
     client_free(&client);
 }
 
