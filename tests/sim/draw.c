@@ -6,7 +6,10 @@
 #include "client.h"
 #include "codec.h"
 #include "kv/log.h"
+#include "nemesis.h"
 #include "router.h"
+
+#define GENTLE_WAIT_MS 20000u
 
 /* In byte order. */
 static const char *const keys[SIM_KEYS_MAX] = {"a", "a/1", "a/2", "b", "b/1/x", "c", "d", "z"};
@@ -73,6 +76,16 @@ static void draw_faults(struct config *config, struct random *random)
         config->fault_weights[i] = random_chance(random, 550) ? (unsigned)random_between(random, 1, 10) : 0;
 }
 
+static void draw_gentle(struct config *config, struct random *random)
+{
+    config->gentle = true;
+    config->wait_ms = GENTLE_WAIT_MS;
+    config->fault_us_mean = ONE_OF(random, 15000, 40000, 100000);
+    memset(config->fault_weights, 0, sizeof config->fault_weights);
+    config->fault_weights[NEMESIS_SHARD] = (unsigned)random_between(random, 1, 3);
+    config->fault_weights[NEMESIS_LINK] = (unsigned)random_below(random, 3);
+}
+
 void draw_config(struct sim *sim)
 {
     struct config *config = &sim->config;
@@ -93,6 +106,8 @@ void draw_config(struct sim *sim)
     config->cancel_per_mille = (unsigned)ONE_OF(random, 0, 0, 50, 200);
     config->batch_per_mille = (unsigned)ONE_OF(random, 100, 400, 800);
     draw_faults(config, random);
+    if (random_chance(random, 150))
+        draw_gentle(config, random);
 }
 
 /* ---- operations ----------------------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ static void on_router_start(void *arg)
 /* Mostly soon, sometimes later than anybody waits. */
 static uint64_t pause_us(struct sim *sim)
 {
-    uint64_t max_us = random_chance(&sim->random, 100) ? sim->config.wait_ms * SIM_MS * 3 / 2 : 30 * SIM_MS;
+    bool late = !sim->config.gentle && random_chance(&sim->random, 100);
+    uint64_t max_us = late ? sim->config.wait_ms * SIM_MS * 3 / 2 : 30 * SIM_MS;
     return random_below(&sim->random, max_us);
 }
 
@@ -117,21 +118,23 @@ static void blow_disk(struct sim *sim)
     sim_at(sim, random_below(&sim->random, 300 * SIM_MS), NULL, true, on_disk_free, shard);
 }
 
-static void (*const blows[])(struct sim *sim) = {blow_shard, blow_router, blow_replace, blow_all,
-                                                 blow_both,  blow_link,   blow_stop,    blow_disk};
-_Static_assert(sizeof blows / sizeof *blows == sizeof((struct config *)0)->fault_weights / sizeof(unsigned),
-               "a weight for each blow");
+static void (*const blows[NEMESIS_COUNT])(struct sim *sim) = {
+    [NEMESIS_SHARD] = blow_shard, [NEMESIS_ROUTER] = blow_router, [NEMESIS_REPLACE] = blow_replace,
+    [NEMESIS_ALL] = blow_all,     [NEMESIS_BOTH] = blow_both,     [NEMESIS_LINK] = blow_link,
+    [NEMESIS_STOP] = blow_stop,   [NEMESIS_DISK] = blow_disk,
+};
+_Static_assert(NEMESIS_COUNT == sizeof((struct config *)0)->fault_weights / sizeof(unsigned), "a weight for each blow");
 
 static void strike(struct sim *sim)
 {
     const unsigned *weights = sim->config.fault_weights;
     unsigned total = 0;
-    for (size_t i = 0; i < sizeof blows / sizeof *blows; i++)
+    for (size_t i = 0; i < (size_t)NEMESIS_COUNT; i++)
         total += weights[i];
     if (total == 0)
         return;
     uint64_t at = random_below(&sim->random, total);
-    for (size_t i = 0; i < sizeof blows / sizeof *blows; i++) {
+    for (size_t i = 0; i < (size_t)NEMESIS_COUNT; i++) {
         if (at < weights[i]) {
             SIM_TRACE(sim, "blow %zu", i);
             blows[i](sim);

@@ -54,6 +54,7 @@ struct config {
     uint64_t overlay_bytes;
     uint64_t fault_us_mean; /* between two blows of the nemesis; 0 = none */
     unsigned fault_weights[8];
+    bool gentle; /* shards die and links break, and come back in time: no client may see an error */
     unsigned cancel_per_mille;
     unsigned batch_per_mille;
 };
