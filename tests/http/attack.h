@@ -118,7 +118,7 @@ static struct victim victim_start(bool guarded)
 }
 
 /* Signal that ended it, 0 while it runs or when it ended by itself. */
-static int victim_signal(const struct victim *victim, int wait_ms)
+UNUSED_IS_FINE static int victim_signal(const struct victim *victim, int wait_ms)
 {
     int status = 0;
     for (int waited = 0; waited <= wait_ms; waited += 5) {

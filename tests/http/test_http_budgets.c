@@ -1,0 +1,242 @@
+/* Goal: what a client may take of a router has an end: cancelled requests, connections, time for headers, bodies and answers, open
+ * files; and who stays within it meets none of this.
+ * Method: a router in a process of its own, without and with the guard; frames by hand; its counters, and what its backend was asked. */
+#include "attack.h"
+
+static void setup(void)
+{
+    http_defaults();
+    http_settings.router_threads = 1;
+    http_settings.access_log = 0;
+}
+
+TestSuite(budgets, .init = setup);
+
+/* ---- cancelled requests ------------------------------------------------------------------------------------------- */
+
+enum { REQUESTS = 3000 };
+
+typedef void (*cancel)(struct kv_buf *out, uint32_t stream);
+
+static void by_reset(struct kv_buf *out, uint32_t stream)
+{
+    frame32(out, RST_STREAM, stream, 8);
+}
+
+/* A fault that makes the server reset it ("MadeYouReset"). */
+static void by_fault(struct kv_buf *out, uint32_t stream)
+{
+    frame32(out, WINDOW_UPDATE, stream, 0);
+}
+
+static void cancel_many(const char *address, unsigned count, cancel end)
+{
+    struct kv_buf out = {0};
+    int fd = h2_connect_from(address, false);
+    for (uint32_t i = 0; i < count; i++) {
+        request(&out, "GET", "/value", END_STREAM | END_HEADERS, 2 * i + 1);
+        end(&out, 2 * i + 1);
+    }
+    give(fd, &out);
+    is_closed(fd, 50);
+    close(fd);
+}
+
+static size_t calls_after_cancels(bool guarded, cancel end)
+{
+    struct victim victim = victim_start(guarded);
+    victim.shared->hold = true;
+    http_nap(50);
+    cancel_many("127.0.0.1", REQUESTS, end);
+    http_nap(400);
+    size_t calls = victim.shared->calls;
+    cr_expect_eq(victim.shared->counters[METRICS_CUT_CANCELS], guarded);
+    cr_expect(is_serving());
+    victim_end(&victim);
+    return calls;
+}
+
+Test(budgets, cancelled_requests_reach_the_backend_to_a_limit)
+{
+    cr_expect_eq(calls_after_cancels(false, by_reset), REQUESTS, "all of them without the guard");
+    cr_expect_eq(calls_after_cancels(false, by_fault), REQUESTS, "all of them without the guard");
+    cr_expect_leq(calls_after_cancels(true, by_reset), http_settings.cancels_max + 50);
+    cr_expect_leq(calls_after_cancels(true, by_fault), http_settings.cancels_max + 50);
+}
+
+Test(budgets, an_address_cancels_over_all_its_connections)
+{
+    http_settings.cancels_max = 20;
+    struct victim victim = victim_start(true);
+    victim.shared->hold = true;
+    http_nap(50);
+    for (unsigned i = 0; i < 20; i++)
+        cancel_many("127.0.0.1", 15, by_reset);
+    http_nap(500);
+    cr_expect_gt(victim.shared->counters[METRICS_CUT_CANCELS], 0,
+                 "15 of one connection are fine, 300 of an address not");
+    uint64_t cut = victim.shared->counters[METRICS_CUT_CANCELS];
+    cancel_many("127.0.0.2", 15, by_reset);
+    http_nap(100);
+    cr_expect_eq(victim.shared->counters[METRICS_CUT_CANCELS], cut, "another address has its own");
+    victim_end(&victim);
+}
+
+/* ---- connections -------------------------------------------------------------------------------------------------- */
+
+Test(budgets, an_address_has_so_many_connections)
+{
+    int fds[8];
+    http_settings.connections_per_address_max = 5;
+    struct victim victim = victim_start(true);
+    for (unsigned i = 0; i < 8; i++)
+        fds[i] = h2_connect();
+    for (unsigned i = 0; i < 8; i++)
+        cr_expect_eq(is_closed(fds[i], 100), i >= 5, "%u", i);
+    int other = h2_connect_from("127.0.0.2", false);
+    cr_expect_not(is_closed(other, 100));
+    http_wait_until(victim.shared->counters[METRICS_CONNECTIONS_REFUSED] == 3);
+    for (unsigned i = 0; i < 8; i++)
+        close(fds[i]);
+    http_wait_until(victim.shared->connections == 1);
+    cr_expect(is_serving(), "there is room again");
+    close(other);
+    victim_end(&victim);
+}
+
+Test(budgets, without_descriptors_nothing_spins)
+{
+    int fds[40];
+    struct victim victim = victim_start(true);
+    cr_expect(is_serving());
+    victim.shared->files_max = 24;
+    http_nap(50);
+    for (unsigned i = 0; i < 40; i++)
+        fds[i] = h2_connect();
+    http_wait_until(victim.shared->counters[METRICS_ACCEPT_PAUSES] > 0);
+    uint64_t before_ms = victim_cpu_ms(&victim);
+    http_nap(1000);
+    cr_expect_lt(victim_cpu_ms(&victim) - before_ms, 150);
+    for (unsigned i = 0; i < 40; i++)
+        close(fds[i]);
+    cr_expect(is_serving(), "it goes on by itself");
+    victim_end(&victim);
+}
+
+/* ---- time --------------------------------------------------------------------------------------------------------- */
+
+/* Sends `what` every 100 ms for 2.5 s. True: the victim closed. */
+static bool is_cut_when_slow(int fd, struct kv_slice what)
+{
+    for (unsigned i = 0; i < 25; i++) {
+        send(fd, what.data, what.bytes, MSG_NOSIGNAL);
+        if (is_closed(fd, 100))
+            return true;
+    }
+    return false;
+}
+
+static bool are_slow_headers_cut(bool guarded, enum version version)
+{
+    http_settings.header_wait_ms = 500;
+    struct kv_buf out = {0}, more = {0};
+    struct victim victim = victim_start(guarded);
+    int fd = version == H1 ? http_connect() : h2_connect();
+    if (version == H2)
+        request(&out, "GET", "/value", END_STREAM, 1);
+    else
+        kv_buf_append(&out, kv_slice_text("GET /value HTTP/1.1\r\nHost: "));
+    give(fd, &out);
+    frame(&more, CONTINUATION, 0, 1, raw("\x90", 1));
+    bool cut = is_cut_when_slow(fd, version == H1 ? kv_slice_text("x") : kv_buf_peek(&more));
+    http_nap(50);
+    cr_expect_eq(victim.shared->counters[METRICS_CUT_HEADERS], cut);
+    kv_buf_free(&more);
+    close(fd);
+    victim_end(&victim);
+    return cut;
+}
+
+Test(budgets, headers_come_in_time)
+{
+    cr_expect_not(are_slow_headers_cut(false, H1), "not without the guard");
+    cr_expect_not(are_slow_headers_cut(false, H2), "not without the guard");
+    cr_expect(are_slow_headers_cut(true, H1));
+    cr_expect(are_slow_headers_cut(true, H2));
+}
+
+static bool is_slow_body_cut(bool guarded, size_t bytes)
+{
+    http_settings.client_wait_ms = 600;
+    struct kv_buf out = {0}, more = {0}, content = http_content(bytes, false);
+    struct victim victim = victim_start(guarded);
+    int fd = h2_connect();
+    request(&out, "PUT", "/value", END_HEADERS, 1);
+    give(fd, &out);
+    frame(&more, DATA, 0, 1, kv_buf_peek(&content));
+    bool cut = is_cut_when_slow(fd, kv_buf_peek(&more));
+    kv_buf_free(&more);
+    kv_buf_free(&content);
+    close(fd);
+    victim_end(&victim);
+    return cut;
+}
+
+Test(budgets, bodies_keep_a_rate)
+{
+    cr_expect_not(is_slow_body_cut(false, 1), "not without the guard");
+    cr_expect(is_slow_body_cut(true, 1));
+    cr_expect_not(is_slow_body_cut(true, 1000), "10,000 bytes a second are more than the 1,024 that are asked for");
+}
+
+/* HTTP/1 had one deadline for all of a request, however large and however fast it came. */
+Test(budgets, a_long_upload_that_moves_is_no_slow_one)
+{
+    http_settings.client_wait_ms = 500;
+    struct kv_buf out = {0};
+    struct victim victim = victim_start(true);
+    int fd = http_connect();
+    http_send(fd, "PUT /up HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN "\r\nContent-Length: 20000\r\n\r\n");
+    for (unsigned i = 0; i < 20; i++) {
+        struct kv_buf part = http_content(1000, false);
+        cr_expect(give(fd, &part));
+        http_nap(80);
+    }
+    out = http_receive(fd, 400);
+    cr_expect(strstr((char *)out.data, " 201 ") != NULL);
+    kv_buf_free(&out);
+    cr_expect(is_closed(fd, 1500), "idle now");
+    http_wait_until(victim.shared->counters[METRICS_CUT_IDLE] == 1);
+    close(fd);
+    victim_end(&victim);
+}
+
+/* libh2o's own answer to a forbidden byte in a header, which no handler of ours watches, to a client without a window. */
+static bool is_held_answer_cut(bool guarded)
+{
+    http_settings.client_wait_ms = 500;
+    struct kv_buf out = {0}, ping = {0}, block = fields("GET", "/value");
+    struct victim victim = victim_start(guarded);
+    int fd = h2_connect();
+    kv_buf_append(&block, raw("\x00\x01"
+                              "a\x01\x02",
+                              5));
+    window_setting(&out, 0);
+    frame(&out, HEADERS, END_STREAM | END_HEADERS, 1, kv_buf_peek(&block));
+    kv_buf_free(&block);
+    give(fd, &out);
+    frame(&ping, PING, 0, 0, raw("12345678", 8)); /* keeps libh2o's idle timeout away */
+    bool cut = is_cut_when_slow(fd, kv_buf_peek(&ping));
+    kv_buf_free(&ping);
+    http_nap(50);
+    cr_expect_eq(victim.shared->counters[METRICS_CUT_ANSWERS], cut);
+    close(fd);
+    victim_end(&victim);
+    return cut;
+}
+
+Test(budgets, answers_are_read_in_time)
+{
+    cr_expect_not(is_held_answer_cut(false), "not without the guard");
+    cr_expect(is_held_answer_cut(true));
+}
