@@ -169,6 +169,7 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
     backend->epoch = settings->epoch;
     backend->wait_ms = settings->shard_wait_ms;
     backend->batch_bytes_max = settings->batch_bytes_max;
+    backend->creations = BACKEND_CREATIONS_FIRST;
     backend->codec = codec_new((int)settings->compression_level);
     struct shard_links_options options = {.context = context,
                                           .sockets_fd = sockets_fd,

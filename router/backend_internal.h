@@ -12,6 +12,8 @@
 #include "shard_link.h"
 #include "txn.h"
 
+#define BACKEND_CREATIONS_FIRST 8 /* a new store is filled first */
+
 struct backend {
     h2o_context_t *context;
     unsigned thread_index;
@@ -30,6 +32,7 @@ struct backend {
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
     uint64_t forgot_below;        /* what the shards were told last */
+    int creations;                /* above 0: of late, writes have met no keys that existed (backend_write.c) */
 };
 
 /* The head of every kind of call. */

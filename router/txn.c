@@ -174,7 +174,7 @@ static void lock_next(struct txn *txn)
     part->call = calls_send(txn->txns->calls, part->shard_index, KV_MSG_LOCK, true, write_lock, on_locked_answer, part);
 }
 
-struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg)
+static struct txn *txn_new(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg)
 {
     kv_assert(count > 0);
     for (size_t i = 0; i < count; i++) {
@@ -186,19 +186,35 @@ struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t cou
     txn->id = txns->world.next_id(txns->world.ctx);
     txn->keys = keys;
     txn->key_count = count;
-    txn->key_shards = kv_alloc(count);
-    txn->rows = kv_alloc_zero(count, sizeof *txn->rows);
-    txn->on_locked = on_locked;
     txn->arg = arg;
     for (unsigned i = 0; i < txns->shard_count; i++)
         txn->parts[i] = (struct part){.txn = txn, .shard_index = i};
+    DL_APPEND(txns->active, txn);
+    txns->active_count++;
+    return txn;
+}
+
+struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg)
+{
+    struct txn *txn = txn_new(txns, keys, count, arg);
+    if (txn == NULL)
+        return NULL;
+    txn->key_shards = kv_alloc(count);
+    txn->rows = kv_alloc_zero(count, sizeof *txn->rows);
+    txn->on_locked = on_locked;
     for (size_t i = 0; i < count; i++) {
         txn->key_shards[i] = (uint8_t)kv_shard_of(keys[i], txns->shard_count);
         txn->parts[txn->key_shards[i]].key_count++;
     }
-    DL_APPEND(txns->active, txn);
-    txns->active_count++;
     lock_next(txn);
+    return txn;
+}
+
+struct txn *txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg)
+{
+    struct txn *txn = txn_new(txns, keys, count, arg);
+    if (txn != NULL)
+        txn->state = LOCKED; /* by nobody: what the shards find when they prepare decides */
     return txn;
 }
 

@@ -45,6 +45,11 @@ typedef void (*txn_on_released)(void *arg, bool held);
  * NULL when a shard's queue is full (KV_OVERLOADED). */
 struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg);
 
+/* Starts without locks, for a caller who believes that none of the keys exists, and saves a round to each shard: txn_commit comes
+ * next, with operations that say so (expect_txn 0). A shard where a key exists, or is locked, refuses: KV_CONFLICT, and the
+ * caller begins again with locks. Nobody waits for a lock here, so no order is needed. NULL as above. */
+struct txn *txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg);
+
 struct txn_op {
     unsigned shard_index;
     struct kv_op op;

@@ -38,6 +38,8 @@ struct txn *__real_txn_begin(struct txns *txns, const struct kv_slice *keys, siz
                              void *arg);
 struct txn *__wrap_txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked,
                              void *arg);
+struct txn *__real_txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg);
+struct txn *__wrap_txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg);
 const struct txn_op *__real_plan_ops(struct plan *plan, size_t *count);
 const struct txn_op *__wrap_plan_ops(struct plan *plan, size_t *count);
 bool __real_locks_release(struct locks *locks, uint64_t txn_id);
@@ -53,6 +55,14 @@ struct txn *__wrap_txn_begin(struct txns *txns, const struct kv_slice *keys, siz
                              void *arg)
 {
     struct txn *txn = __real_txn_begin(txns, keys, count, on_locked, arg);
+    if (txn != NULL)
+        client_on_begun(txn_id(txn), arg);
+    return txn;
+}
+
+struct txn *__wrap_txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg)
+{
+    struct txn *txn = __real_txn_begin_blind(txns, keys, count, arg);
     if (txn != NULL)
         client_on_begun(txn_id(txn), arg);
     return txn;

@@ -74,6 +74,8 @@ void *backend_call_new(struct backend *backend, size_t bytes, void (*fail)(struc
     backend_call_renew(call);
     DL_APPEND(backend->list, call);
     backend->count++;
+    if (backend->count % 2 == 0) /* most keys exist here: writes shall guess that they do not all the same */
+        backend->creations = 1;
     return call;
 }
 
