@@ -186,7 +186,7 @@ Test(scale, a_page_costs_what_it_returns)
 {
     struct store small = store_make(SMALL_KEYS);
     struct store large = store_make(setting("KV_SCALE_KEYS", 200000));
-    double ratio_max = (double)setting("KV_SCALE_RATIO", 8);
+    double ratio_max = (double)setting("KV_SCALE_RATIO", 20);
     sleep_ms(2000); /* what is in memory is applied */
     for (unsigned i = 0; i < QUESTIONS; i++)
         compare(&questions[i], &small, &large, ratio_max);
