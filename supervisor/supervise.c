@@ -8,6 +8,7 @@
 
 #include "kv/child.h"
 #include "kv/log.h"
+#include "notify.h"
 #include "supervise.h"
 
 enum stage { STAGE_RUN, STAGE_ROUTER, STAGE_SHARDS, STAGE_OVER };
@@ -66,10 +67,18 @@ static void advance(struct supervision *supervision)
         enter_stage(supervision, STAGE_OVER);
 }
 
+static void tell_manager(const char *state)
+{
+    enum kv_err err = notify_tell(state);
+    if (err != KV_OK && err != KV_NOT_FOUND)
+        kv_warn("the service manager could not be told %s: %m", state);
+}
+
 static void begin_stop(struct supervision *supervision, int exit_code)
 {
     if (supervision->stage != STAGE_RUN)
         return;
+    tell_manager("STOPPING=1");
     supervision->exit_code = exit_code;
     enter_stage(supervision, STAGE_ROUTER);
     advance(supervision);
@@ -107,8 +116,10 @@ static void on_end(void *arg)
 static void on_all_ready(void *arg)
 {
     struct supervision *supervision = arg;
-    if (supervision->stage == STAGE_RUN)
-        supervision->options.on_all_ready(supervision->options.arg);
+    if (supervision->stage != STAGE_RUN)
+        return;
+    tell_manager("READY=1");
+    supervision->options.on_all_ready(supervision->options.arg);
 }
 
 static void take_signal(struct supervision *supervision, const struct signalfd_siginfo *info)
