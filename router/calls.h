@@ -15,7 +15,7 @@
 #include "kv/err.h"
 #include "kv/msg.h"
 
-#ifndef CALLS_WAITING_MAX /* the simulation lowers it */
+#ifndef CALLS_WAITING_MAX        /* the simulation lowers it */
 #define CALLS_WAITING_MAX 65536u /* unanswered requests per shard and thread: beyond it calls_send refuses */
 #endif
 

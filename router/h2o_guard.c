@@ -135,17 +135,19 @@ static bool has_too_many_fields(const uint8_t *src, size_t len)
 
 /* One byte of a block may stand for a field that costs the library a hundred. The connection ends, since the block cannot be
  * skipped: the tables of both sides would differ. Cache-Digest is for server push, which is not done here: not decoded. */
-int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *table, const uint8_t *src, size_t len,
-                            int *exists, size_t *content_length, h2o_cache_digests_t **digests, const char **err_desc)
+int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_table, const uint8_t *src, size_t len,
+                            int *pseudo_header_exists_map, size_t *content_length, h2o_cache_digests_t **digests,
+                            const char **err_desc)
 {
     if (!h2o_guard_is_on())
-        return library.parse_headers(req, table, src, len, exists, content_length, digests, err_desc);
+        return library.parse_headers(req, header_table, src, len, pseudo_header_exists_map, content_length, digests,
+                                     err_desc);
     if (own.thread != NULL && (len > own.thread->server->settings->header_bytes_max || has_too_many_fields(src, len))) {
         count(METRICS_HEADER_BLOCKS_REFUSED);
         *err_desc = "header block too large";
         return H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM;
     }
-    return library.parse_headers(req, table, src, len, exists, content_length, NULL, err_desc);
+    return library.parse_headers(req, header_table, src, len, pseudo_header_exists_map, content_length, NULL, err_desc);
 }
 
 /* ---- frames ------------------------------------------------------------------------------------------------------- */

@@ -19,8 +19,9 @@
 
 enum {
     HANDSHAKE_WAIT_MS = 10000,
-    H1_WAIT_MS = 86400000, /* libh2o's one deadline for an HTTP/1 request as a whole: h2o_guard_sweep.c has finer ones */
-    BODY_EXCESS_MAX = 16,       /* times MAX_VALUE_BYTES or MAX_BATCH_BYTES are read for the sake of an answer */
+    H1_WAIT_MS =
+        86400000,         /* libh2o's one deadline for an HTTP/1 request as a whole: h2o_guard_sweep.c has finer ones */
+    BODY_EXCESS_MAX = 16, /* times MAX_VALUE_BYTES or MAX_BATCH_BYTES are read for the sake of an answer */
     DESCRIPTORS_RESERVED = 128, /* shards, loops, listeners, body files; the rest may be connections */
 };
 

@@ -53,8 +53,8 @@ struct core {
     uint64_t now_ms;         /* of the last tick */
     bool changed;            /* records since the last freeze */
     struct core_stats stats; /* the counters of it; the gauges are filled in by core_stats */
-    struct kv_buf scratch; /* a record under construction */
-    struct kv_buf bytes;   /* core_read.c: of the content under way into an answer */
+    struct kv_buf scratch;   /* a record under construction */
+    struct kv_buf bytes;     /* core_read.c: of the content under way into an answer */
 };
 
 struct kv_buf *core_answer(struct core *core, const struct request *request, enum kv_msg type, uint64_t position);

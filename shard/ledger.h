@@ -14,7 +14,7 @@
 
 struct pending;
 
-#ifndef LEDGER_MEMOS /* the simulation has few, so that they are forgotten */
+#ifndef LEDGER_MEMOS      /* the simulation has few, so that they are forgotten */
 #define LEDGER_MEMOS 512u /* a power of two: 64 KiB */
 #endif
 
