@@ -7,6 +7,8 @@
 #include "rows.h"
 
 #define KEY_BYTES 12u
+#define KEPT_BYTES_MAX                                                                                                 \
+    KV_INLINE_BYTES_MAX /* what is read at once beyond it is a part of a large content: its pages leave */
 
 static struct kv_slice key_of(uint64_t object_id, uint64_t row, uint8_t space[KEY_BYTES])
 {
@@ -38,8 +40,32 @@ static enum kv_err take_share(struct kv_slice row, uint64_t skip, uint64_t bytes
     return KV_OK;
 }
 
+/* Rows that follow each other lie on pages that follow each other, mostly: their pages leave in runs. */
+struct run {
+    const uint8_t *begin;
+    const uint8_t *end;
+};
+
+static void leave(struct store_txn *txn, struct run *run)
+{
+    if (run->begin != NULL)
+        txn_leave(txn, run->begin, (size_t)(run->end - run->begin));
+    run->begin = NULL;
+}
+
+static void leave_row(struct store_txn *txn, struct run *run, struct kv_slice row)
+{
+    bool follows = run->begin != NULL && row.data >= run->end && row.data < run->end + 2 * KV_BLOB_ROW_BYTES;
+    if (!follows) {
+        leave(txn, run);
+        run->begin = row.data;
+    }
+    run->end = row.data + row.bytes;
+}
+
 enum kv_err blobs_read(struct store_txn *txn, uint64_t object_id, uint64_t offset, uint64_t bytes, struct kv_buf *out)
 {
+    struct run run = {NULL, NULL};
     uint8_t space[KEY_BYTES];
     struct kv_slice key, value;
     size_t before = out->bytes, end = before + bytes;
@@ -52,12 +78,15 @@ enum kv_err blobs_read(struct store_txn *txn, uint64_t object_id, uint64_t offse
             err = KV_CORRUPT;
         if (err == KV_OK)
             err = take_share(value, skip, end - out->bytes, out);
+        if (err == KV_OK && bytes > KEPT_BYTES_MAX)
+            leave_row(txn, &run, value);
         if (err != KV_OK || out->bytes == end)
             break;
         skip = 0;
         number++;
         err = txn_next(txn, STORE_BLOBS, &key, &value);
     }
+    leave(txn, &run);
     if (err != KV_OK)
         out->bytes = before;
     return err == KV_NOT_FOUND ? KV_CORRUPT : err;

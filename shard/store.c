@@ -27,6 +27,7 @@ struct store_env {
     MDB_env *env;
     MDB_dbi root; /* LMDB's own table of tables */
     MDB_dbi tables[STORE_TABLES];
+    struct residency map;
 };
 
 struct store_txn {
@@ -230,6 +231,16 @@ enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *r
     return err;
 }
 
+void txn_leave(struct store_txn *txn, const void *data, size_t bytes)
+{
+    residency_leave(&txn->env->map, data, bytes);
+}
+
+void store_trim(struct store *store, uint64_t bytes_max)
+{
+    residency_trim(&store->env->map, bytes_max);
+}
+
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static enum kv_err explain(enum kv_err err, const char *what, char *why, size_t why_bytes)
@@ -314,6 +325,14 @@ static enum kv_err claim(const char *path, struct store_env *env, const struct s
     return err;
 }
 
+/* Any committed row is a place within the map. */
+static struct residency find_map(struct store_txn *reader)
+{
+    struct kv_slice key, value;
+    enum kv_err err = txn_seek(reader, STORE_META, kv_slice(NULL, 0), &key, &value);
+    return err == KV_OK ? residency_find(value.data) : (struct residency){NULL, 0};
+}
+
 enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_identity *identity, char *why,
                        size_t why_bytes, struct store **out)
 {
@@ -326,6 +345,7 @@ enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_
     if (err == KV_OK)
         err = explain(begin(store->env, false, &store->reader), "cannot be read", why, why_bytes);
     if (err == KV_OK) {
+        store->env->map = find_map(store->reader);
         mdb_txn_reset(store->reader->txn);
         *out = store;
     } else {

@@ -263,7 +263,9 @@ enum kv_err store_stage(struct store *store, const struct store_piece *pieces, s
     err = blobs_writer_init(txn, &writer);
     for (size_t i = 0; i < count && err == KV_OK; i++)
         err = stage_piece(&writer, &pieces[i]);
-    return txn_end(&txn, err);
+    err = txn_end(&txn, err);
+    store_trim(store, STORE_RESIDENT_BYTES_MAX);
+    return err;
 }
 
 enum kv_err store_unstage(struct store *store, const uint64_t *object_ids, size_t count)

@@ -10,6 +10,7 @@
 #define KV_SHARD_STORE_INTERNAL_H
 
 #include "longkey.h"
+#include "residency.h"
 #include "store.h"
 
 /* keys     key, or its beginning (longkey.h) -> key row, or node id
@@ -30,11 +31,14 @@ enum store_table {
     STORE_TABLES
 };
 
+#define STORE_RESIDENT_BYTES_MAX (96u << 20) /* of the map, while large contents are staged or read */
+
 struct store_env;
 struct store_txn;
 
 struct store {
     struct store_env *env;
+    uint64_t blob_bytes_read; /* since the map was trimmed last */
     struct store_txn *reader; /* loop thread: renewed by store_read_begin */
     bool reading;
     struct longkey_walk walk; /* where store_next_key goes on */
@@ -61,5 +65,8 @@ enum kv_err txn_delete(struct store_txn *txn, enum store_table table, struct kv_
 /* Deletes the row that seek or next gave; txn_next then gives the one behind it. */
 enum kv_err txn_delete_current(struct store_txn *txn, enum store_table table);
 enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *rows);
+/* These peeked bytes were copied and are not wanted soon: see residency.h. Later peeks are not harmed. */
+void txn_leave(struct store_txn *txn, const void *data, size_t bytes);
+void store_trim(struct store *store, uint64_t bytes_max);
 
 #endif

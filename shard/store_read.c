@@ -8,6 +8,8 @@
 #include "rows.h"
 #include "store_meta.h"
 
+#define TRIM_EVERY_BYTES (32u << 20) /* of contents read */
+
 enum kv_err store_get_key(struct store *store, struct kv_slice key, struct kv_slice *row)
 {
     kv_assert(store->reading);
@@ -25,7 +27,13 @@ enum kv_err store_get_object(struct store *store, const struct kv_hash *hash, st
 enum kv_err store_get_blob(struct store *store, uint64_t object_id, uint64_t offset, uint64_t bytes, struct kv_buf *out)
 {
     kv_assert(store->reading);
-    return blobs_read(store->reader, object_id, offset, bytes, out);
+    enum kv_err err = blobs_read(store->reader, object_id, offset, bytes, out);
+    store->blob_bytes_read += bytes;
+    if (store->blob_bytes_read > TRIM_EVERY_BYTES) {
+        store->blob_bytes_read = 0;
+        store_trim(store, STORE_RESIDENT_BYTES_MAX);
+    }
+    return err;
 }
 
 static enum kv_err give_key(struct store *store, enum kv_err err, struct kv_buf *key)
