@@ -350,7 +350,9 @@ static enum kv_err on_prepare(struct core *core, const struct request *request)
         answer_vote(core, request, err, NULL, 0);
         return KV_OK;
     }
-    if (!overlay_has_room(core, &proposal, request->body.bytes)) {
+    /* First come, first served: else small ones would keep a large one out for ever. */
+    bool waits_its_turn = core->stalled != NULL && !proposal.frees;
+    if (waits_its_turn || !overlay_has_room(core, &proposal, request->body.bytes)) {
         stall(core, request);
         return KV_OK;
     }
@@ -566,7 +568,9 @@ bool core_wants_freeze(const struct core *core, bool idle)
 {
     if (core->ledger.frozen != NULL)
         return false;
-    return overlay_bytes(core->ledger.active) >= core->options.overlay_bytes_max / 2 || (idle && core->changed);
+    bool awaited = core->stalled != NULL && overlay_rows(core->ledger.active) > 0;
+    return overlay_bytes(core->ledger.active) >= core->options.overlay_bytes_max / 2 || awaited ||
+           (idle && core->changed);
 }
 
 struct core_generation *core_freeze(struct core *core)

@@ -186,6 +186,31 @@ Test(core, writes_wait_for_room_in_memory)
     core_rig_free(rig);
 }
 
+/* A batch larger than what the small ones leave free was passed by for ever, and refused after its wait. */
+Test(core, small_writes_do_not_pass_a_large_one_by)
+{
+    struct core_rig *rig = core_rig_new();
+    char large[KV_KEY_BYTES_MAX];
+    memset(large, 'l', sizeof large);
+    large[sizeof large - 1] = '\0';
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    /* what is there now is too little for a freeze, and too much for the large one beside it */
+    rig->overlay_bytes_max = 2 * rig_stats(rig).overlay_bytes + 2;
+    rig_crash(rig, 0);
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'));
+    cr_expect_not(core_wants_freeze(rig->core, false), "there is room");
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set(large, 0, 'B'), rig_add('B')), KV_ERR_COUNT, "it does not fit");
+    cr_expect(core_wants_freeze(rig->core, false), "somebody waits for the room");
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_set("h", 0, 'C'), rig_add('C')), KV_ERR_COUNT, "behind the large one");
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 8, rig_clear("a", 5), rig_drop('A')), KV_OK, "what frees does not queue");
+    rig_apply(rig, rig_freeze(rig));
+    cr_expect_eq(rig_read(rig, large, NULL), 6u);
+    rig_apply(rig, rig_freeze(rig));
+    cr_expect_eq(rig_read(rig, "h", NULL), 7u);
+    cr_expect_eq(rig_stats(rig).stalled, 0u);
+    core_rig_free(rig);
+}
+
 /* Frozen after each of the records in turn, crashed at the end: always the same shard. */
 Test(core, a_replay_makes_the_same_shard)
 {
