@@ -14,6 +14,8 @@
 
 #define TICK_MS 20u
 #define THREADS_MAX 64u
+#define PING_MS 500u       /* between an answer and the next question to a shard */
+#define PING_WAIT_MS 2000u /* a shard that is silent for longer does not count as ready */
 
 /* What the threads of the router share. Ids come from one counter. Each thread publishes the oldest id that it may still use
  * BEFORE it takes one from the counter (0: none), and a reader loads the counter BEFORE it looks at the threads: so the
@@ -64,6 +66,37 @@ static void tell_forget(struct backend *backend)
     backend->forgot_below = below;
     for (unsigned i = 0; i < backend->shard_count; i++)
         calls_tell(backend->calls, i, KV_MSG_FORGET, write_forget, &below);
+}
+
+/* ---- pings ---------------------------------------------------------------------------------------------------- */
+
+/* The smallest question there is: how many keys refer to none of these contents. */
+static void write_ping(void *arg, struct kv_buf *buf)
+{
+    (void)arg;
+    kv_put_refs_begin(buf, 0);
+}
+
+static void on_ping(void *arg, struct kv_slice body)
+{
+    (void)body;
+    ((struct backend_ping *)arg)->call = NULL;
+}
+
+static void ping_shards(struct backend *backend, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < backend->shard_count; i++) {
+        struct backend_ping *ping = &backend->pings[i];
+        if (ping->call != NULL || now_ms - ping->since_ms < PING_MS || !calls_link_is_up(backend->calls, i))
+            continue;
+        ping->since_ms = now_ms;
+        ping->call = calls_send(backend->calls, i, KV_MSG_REFS, true, write_ping, on_ping, ping);
+    }
+}
+
+static bool is_silent(const struct backend_ping *ping, uint64_t now_ms)
+{
+    return ping->call != NULL && now_ms - ping->since_ms > PING_WAIT_MS;
 }
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */
@@ -130,8 +163,10 @@ static void on_failures(h2o_timeout_entry_t *entry)
 static void on_tick(h2o_timeout_entry_t *entry)
 {
     struct backend *backend = H2O_STRUCT_FROM_MEMBER(struct backend, tick_entry, entry);
-    fail_due(backend, kv_clock_ms());
+    uint64_t now_ms = kv_clock_ms();
+    fail_due(backend, now_ms);
     tell_forget(backend);
+    ping_shards(backend, now_ms);
     h2o_timeout_link(backend->context->loop, &backend->tick, &backend->tick_entry);
 }
 
@@ -198,7 +233,7 @@ size_t backend_pending(const struct backend *backend)
 bool backend_ready(struct backend *backend, char *why, size_t why_bytes)
 {
     for (unsigned i = 0; i < backend->shard_count; i++) {
-        if (!calls_link_is_up(backend->calls, i)) {
+        if (!calls_link_is_up(backend->calls, i) || is_silent(&backend->pings[i], kv_clock_ms())) {
             snprintf(why, why_bytes, "shard %u does not answer", i);
             return false;
         }

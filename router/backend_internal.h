@@ -14,6 +14,12 @@
 
 #define BACKEND_CREATIONS_FIRST 8 /* a new store is filled first */
 
+/* Asks one shard now and then whether it still answers: a process that hangs keeps its link. */
+struct backend_ping {
+    struct call *call; /* under way, or NULL */
+    uint64_t since_ms; /* when it was asked; the last time, when none is under way */
+};
+
 struct backend {
     h2o_context_t *context;
     unsigned thread_index;
@@ -32,7 +38,8 @@ struct backend {
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
     uint64_t forgot_below;        /* what the shards were told last */
-    int creations;                /* above 0: of late, writes have met no keys that existed (backend_write.c) */
+    struct backend_ping pings[KV_SHARDS_MAX];
+    int creations; /* above 0: of late, writes have met no keys that existed (backend_write.c) */
 };
 
 /* The head of every kind of call. */

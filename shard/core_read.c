@@ -103,6 +103,8 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
             answer.err = open_object(core, request->session, &answer.row.hash, read.bytes_max, bytes, &answer.object,
                                      &object_position);
             answer.has_object = answer.err == KV_OK;
+            if (answer.err == KV_NOT_FOUND)
+                answer.err = KV_CORRUPT; /* a key refers to it */
         }
     }
     kv_put_row(core_answer(core, request, KV_MSG_ROW, position > object_position ? position : object_position),
