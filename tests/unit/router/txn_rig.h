@@ -44,6 +44,7 @@ static inline enum kv_msg txn_rig_take(struct txn_rig *rig, unsigned shard_index
     struct kv_buf *output = calls_output(rig->calls, shard_index);
     struct kv_frame frame;
     size_t used;
+    *request_id = 0;
     if (kv_frame_peek(kv_buf_peek(output), KV_ROLE_ROUTER, &frame, &used) != KV_OK)
         return (enum kv_msg)0;
     *request_id = frame.request_id;
