@@ -1,5 +1,5 @@
 /* router/api_get.c -- GET and HEAD /{key}.
- * Does:     reads the row and up to KV_PIECE_BYTES_MAX of the content, decides conditions, range and encoding, then streams: one
+ * Does:     reads the row and up to KV_INLINE_BYTES_MAX of the content, decides conditions, range and encoding, then streams: one
  *           chunk (about 256 KiB) is out at a time, the next piece is fetched when the client has taken what was at hand.
  * Owns:     struct get, in the memory of the exchange; a hold on the object, closed when through or when the client leaves.
  * Promises: headers leave only when the first frame has proved good; later damage breaks the answer off, so that no client
@@ -290,7 +290,7 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
 
 static void read_value(struct get *get)
 {
-    uint64_t bytes = get->exchange->method == HTTP_HEAD ? 0 : KV_PIECE_BYTES_MAX;
+    uint64_t bytes = get->exchange->method == HTTP_HEAD ? 0 : KV_INLINE_BYTES_MAX;
     get->tries++;
     get->exchange->call = backend_read(get->exchange->thread->backend, get->exchange->key, bytes, on_value, get);
 }

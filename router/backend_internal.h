@@ -20,6 +20,12 @@ struct backend_ping {
     uint64_t since_ms; /* when it was asked; the last time, when none is under way */
 };
 
+/* Pieces of large contents on their way to one shard, and who waits to send more (backend_stage.c). */
+struct stage_room {
+    unsigned pieces;
+    struct stager *waiting; /* utlist, first come first served */
+};
+
 struct backend {
     h2o_context_t *context;
     unsigned thread_index;
@@ -34,6 +40,7 @@ struct backend {
     struct codec *codec;       /* decodes contents of GETs in batches */
     struct backend_call *list; /* all calls under way, utlist */
     size_t count;
+    struct stage_room stage_rooms[KV_SHARDS_MAX];
     h2o_timeout_t tick;
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */

@@ -1,16 +1,19 @@
 /* router/backend_stage.c -- brings one large content to the shard of its hash, piece by piece, ahead of the transaction that
  * refers to it. A few pieces are under way at a time; each is answered when it is durable. A shard that restarted has
- * given the pieces up (KV_STALE): it begins again. Whatever does not end in a transaction is given up: a shard keeps what is
+ * given the pieces up (KV_STALE): it begins again. All contents together have PIECES_MAX under way to a shard: the others wait
+ * their turn, so that neither links nor memory fill up with uploads. Whatever does not end in a transaction is given up: a shard keeps what is
  * staged for as long as the link lasts. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "kv/log.h"
 #include "wire/messages.h"
 
-#define PIECE_BYTES (KV_PIECE_BYTES_MAX / KV_BLOB_ROW_BYTES * KV_BLOB_ROW_BYTES)
-#define WINDOW 4u
+#define PIECE_BYTES (64u * KV_BLOB_ROW_BYTES) /* 255 KiB: what a small request may find in front of it on the link */
+#define WINDOW 8u
+#define PIECES_MAX 32u /* 8 MiB */
 
 struct slot {
     struct stager *stager;
@@ -30,6 +33,8 @@ struct stager {
     uint64_t offset;          /* of the next piece to send */
     struct slot slots[WINDOW];
     enum kv_err err; /* the content could not be read */
+    bool waiting;    /* in the room's list: nothing of it is under way */
+    struct stager *prev, *next;
     stager_on_staged on_staged;
     void *arg;
 };
@@ -39,12 +44,54 @@ static struct calls *calls_of(const struct stager *stager)
     return stager->backend->calls;
 }
 
+static struct stage_room *room_of(const struct stager *stager)
+{
+    return &stager->backend->stage_rooms[stager->shard_index];
+}
+
+static void slot_clear(struct slot *slot)
+{
+    struct stage_room *room = room_of(slot->stager);
+    kv_assert(room->pieces > 0);
+    room->pieces--;
+    slot->call = NULL;
+}
+
+static void wait_in_room(struct stager *stager)
+{
+    if (!stager->waiting)
+        DL_APPEND(room_of(stager)->waiting, stager);
+    stager->waiting = true;
+}
+
+static void leave_room(struct stager *stager)
+{
+    if (stager->waiting)
+        DL_DELETE(room_of(stager)->waiting, stager);
+    stager->waiting = false;
+}
+
+static void send_pieces(struct stager *stager);
+
+/* Those who wait move on. None of them ends: each has something to send. */
+static void use_room(struct stage_room *room)
+{
+    while (room->waiting != NULL && room->pieces < PIECES_MAX) {
+        struct stager *first = room->waiting;
+        leave_room(first);
+        send_pieces(first);
+    }
+}
+
 static void cancel_pieces(struct stager *stager)
 {
     for (unsigned i = 0; i < WINDOW; i++) {
+        if (stager->slots[i].call == NULL)
+            continue;
         calls_cancel(calls_of(stager), stager->slots[i].call);
-        stager->slots[i].call = NULL;
+        slot_clear(&stager->slots[i]);
     }
+    leave_room(stager);
 }
 
 static void write_id(void *arg, struct kv_buf *buf)
@@ -72,11 +119,13 @@ static void drop(struct stager *stager)
 
 static void stager_end(struct stager *stager, enum kv_err err)
 {
+    struct stage_room *room = room_of(stager);
     cancel_pieces(stager);
     if (err != KV_OK)
         drop(stager);
     stager->on_staged(stager->arg, err, stager->object_id);
     free(stager);
+    use_room(room);
 }
 
 /* A STAGE that is under way cannot be taken back: its answer names what is to be given up. */
@@ -85,6 +134,7 @@ void stager_cancel(struct stager *stager)
     if (stager == NULL)
         return;
     cancel_pieces(stager);
+    use_room(room_of(stager));
     stager->owner = NULL;
     if (stager->call != NULL)
         return;
@@ -126,13 +176,11 @@ static void write_piece(void *arg, struct kv_buf *buf)
     kv_put_stage_data(buf, &(struct kv_msg_stage_data){object_id, slot->offset, piece_at(slot->stager, slot->offset)});
 }
 
-static void send_pieces(struct stager *stager);
-
 static void on_piece_done(void *arg, struct kv_slice body)
 {
     struct slot *slot = arg;
     struct stager *stager = slot->stager;
-    slot->call = NULL;
+    slot_clear(slot);
     enum kv_err err;
     enum kv_err decoded = kv_get_done(body, &err);
     kv_assert(decoded == KV_OK);
@@ -145,17 +193,23 @@ static void on_piece_done(void *arg, struct kv_slice body)
         stager_end(stager, err);
         return;
     }
+    struct stager *other;
     backend_call_renew(stager->owner);
+    DL_FOREACH(room_of(stager)->waiting, other)
+    backend_call_renew(other->owner); /* they wait for room, not for the shard */
+    use_room(room_of(stager));
     send_pieces(stager);
 }
 
-/* Fills the window; through when nothing is left and nothing under way. */
+/* Fills the window, as far as the room allows; through when nothing is left and nothing under way. */
 static void send_pieces(struct stager *stager)
 {
     bool under_way = false;
     for (unsigned i = 0; i < WINDOW; i++) {
         struct slot *slot = &stager->slots[i];
-        if (slot->call == NULL && stager->offset < stager->content->stored.bytes) {
+        bool has_more = stager->offset < stager->content->stored.bytes;
+        if (slot->call == NULL && has_more && room_of(stager)->pieces < PIECES_MAX) {
+            room_of(stager)->pieces++;
             *slot = (struct slot){stager, NULL, stager->offset};
             stager->offset += piece_bytes(stager, slot->offset);
             slot->call = calls_send(calls_of(stager), stager->shard_index, KV_MSG_STAGE_DATA, true, write_piece,
@@ -163,7 +217,11 @@ static void send_pieces(struct stager *stager)
         }
         under_way = under_way || slot->call != NULL;
     }
-    if (!under_way)
+    if (under_way)
+        return;
+    if (stager->offset < stager->content->stored.bytes)
+        wait_in_room(stager);
+    else
         stager_end(stager, stager->err);
 }
 

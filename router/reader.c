@@ -146,7 +146,7 @@ void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes
     uint64_t missing = end - at;
     kv_assert(missing > 0);
     *offset = at;
-    *bytes = missing < KV_PIECE_BYTES_MAX ? missing : KV_PIECE_BYTES_MAX;
+    *bytes = missing < READER_FETCH_BYTES_MAX ? missing : READER_FETCH_BYTES_MAX;
 }
 
 void reader_feed(struct reader *reader, struct kv_slice bytes)

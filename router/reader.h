@@ -11,6 +11,9 @@
 #include "codec.h"
 #include "range.h"
 
+/* A slow client keeps as much waiting, and a small request finds as much in front of it: one frame. */
+#define READER_FETCH_BYTES_MAX KV_CONTENT_FRAME_BYTES
+
 enum reader_step {
     READER_CHUNK, /* bytes were appended to `out` */
     READER_NEED,  /* feed what reader_needs asks for */
@@ -41,7 +44,7 @@ void reader_start(struct reader *reader, struct kv_slice bytes);
 /* Copies what is left of the borrowed bytes. Call it before they die, unless all was given out. */
 void reader_keep(struct reader *reader);
 enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_buf *out);
-/* What to fetch after READER_NEED: at least 1 byte, at most KV_PIECE_BYTES_MAX. */
+/* What to fetch after READER_NEED: at least 1 byte, at most READER_FETCH_BYTES_MAX. */
 void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes);
 /* The bytes at that offset (copied): at least 1, at most what was asked. */
 void reader_feed(struct reader *reader, struct kv_slice bytes);

@@ -51,7 +51,7 @@ static enum kv_err read_all(struct range range, bool compressed, size_t first, s
             continue;
         reader_needs(&reader, &offset, &bytes);
         cr_assert_leq(offset + bytes, stored.bytes);
-        cr_assert_leq(bytes, KV_PIECE_BYTES_MAX);
+        cr_assert_leq(bytes, READER_FETCH_BYTES_MAX);
         reader_feed(&reader, kv_slice(stored.data + offset, bytes < piece ? bytes : piece));
     }
     cr_assert_leq(reader.kept.bytes, KV_PIECE_BYTES_MAX + KV_CONTENT_FRAME_BYTES);
