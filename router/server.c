@@ -96,7 +96,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
         return KV_INVALID;
     }
     if (with_tls) {
-        enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, &tls, why, why_bytes);
+        enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, settings->tls_client_ca, &tls, why, why_bytes);
         if (err != KV_OK)
             return err;
     }

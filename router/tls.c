@@ -31,7 +31,27 @@ static enum kv_err load_pair(SSL_CTX *context, const char *cert_path, const char
     return KV_INVALID;
 }
 
-enum kv_err tls_new(const char *cert_path, const char *key_path, SSL_CTX **out, char *why, size_t why_bytes)
+/* No handshake ends without a certificate of one of these authorities. Sessions are bound to a name of ours: OpenSSL refuses
+ * to resume sessions of verified clients without one. */
+static enum kv_err load_client_ca(SSL_CTX *context, const char *path, char *why, size_t why_bytes)
+{
+    static const unsigned char session_name[] = "kv-storage";
+    if (*path == '\0')
+        return KV_OK;
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(path);
+    if (names == NULL || SSL_CTX_load_verify_locations(context, path, NULL) != 1) {
+        snprintf(why, why_bytes, "TLS_CLIENT_CA holds no certificate in PEM: %s", path);
+        ERR_clear_error();
+        return KV_INVALID;
+    }
+    SSL_CTX_set_client_CA_list(context, names); /* takes the names over */
+    SSL_CTX_set_session_id_context(context, session_name, sizeof(session_name) - 1);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return KV_OK;
+}
+
+enum kv_err tls_new(const char *cert_path, const char *key_path, const char *client_ca_path, SSL_CTX **out, char *why,
+                    size_t why_bytes)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (context == NULL || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1) {
@@ -42,6 +62,8 @@ enum kv_err tls_new(const char *cert_path, const char *key_path, SSL_CTX **out, 
     /* a renegotiation costs the server more than the client; h2o closes on it anyway */
     SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     enum kv_err err = load_pair(context, cert_path, key_path, why, why_bytes);
+    if (err == KV_OK)
+        err = load_client_ca(context, client_ca_path, why, why_bytes);
     if (err != KV_OK) {
         SSL_CTX_free(context);
         return err;

@@ -1,6 +1,6 @@
 /* router/tls.h -- the TLS side of the router: one OpenSSL context for all threads.
- * Does:     loads chain and key, TLS 1.2 and later, ALPN h2 and http/1.1.
- * Fails:    with one sentence that names TLS_CERT or TLS_KEY; the start is wrong, nothing is served.
+ * Does:     loads chain and key, TLS 1.2 and later, ALPN h2 and http/1.1; with TLS_CLIENT_CA asks every client for a certificate.
+ * Fails:    with one sentence that names TLS_CERT, TLS_KEY or TLS_CLIENT_CA; the start is wrong, nothing is served.
  * Tests:    http/test_http_tls.c. */
 #ifndef KV_ROUTER_TLS_H
 #define KV_ROUTER_TLS_H
@@ -10,7 +10,8 @@
 
 #include "kv/err.h"
 
-/* KV_INVALID: `why` says what is wrong with which variable. */
-enum kv_err tls_new(const char *cert_path, const char *key_path, SSL_CTX **out, char *why, size_t why_bytes);
+/* `client_ca_path` empty: clients need no certificate. KV_INVALID: `why` says what is wrong with which variable. */
+enum kv_err tls_new(const char *cert_path, const char *key_path, const char *client_ca_path, SSL_CTX **out, char *why,
+                    size_t why_bytes);
 
 #endif

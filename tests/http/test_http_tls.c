@@ -111,11 +111,46 @@ Test(tls, a_wrong_pair_is_named)
 {
     char why[512];
     SSL_CTX *context = NULL;
-    cr_expect_eq(tls_new(cert_path, other_key_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect_eq(tls_new(cert_path, other_key_path, "", &context, why, sizeof(why)), KV_INVALID);
     cr_expect(strstr(why, "TLS_KEY does not belong") != NULL, "%s", why);
-    cr_expect_eq(tls_new("/nonexistent", key_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect_eq(tls_new("/nonexistent", key_path, "", &context, why, sizeof(why)), KV_INVALID);
     cr_expect(strncmp(why, "TLS_CERT", 8) == 0, "%s", why);
-    cr_expect_eq(tls_new(cert_path, cert_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect_eq(tls_new(cert_path, cert_path, "", &context, why, sizeof(why)), KV_INVALID);
     cr_expect(strncmp(why, "TLS_KEY", 7) == 0, "%s", why);
+    cr_expect_eq(tls_new(cert_path, key_path, key_path, &context, why, sizeof(why)), KV_INVALID);
+    cr_expect(strncmp(why, "TLS_CLIENT_CA", 13) == 0, "%s", why);
     cr_expect_null(context);
+}
+
+/* The certificate made here is its own authority. curl learns of the refusal with the handshake (TLS 1.2). */
+static CURLcode ask_as_client(bool with_certificate)
+{
+    CURL *curl = curl_easy_init();
+    char url[64];
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u/-/healthy", http_tls_port);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2 | CURL_SSLVERSION_MAX_TLSv1_2);
+    if (with_certificate) {
+        curl_easy_setopt(curl, CURLOPT_SSLCERT, cert_path);
+        curl_easy_setopt(curl, CURLOPT_SSLKEY, key_path);
+    }
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_cleanup(curl);
+    return code;
+}
+
+Test(tls, clients_must_show_a_certificate)
+{
+    http_defaults();
+    set("TLS_CERT", cert_path);
+    set("TLS_KEY", key_path);
+    set("TLS_CLIENT_CA", cert_path);
+    http_start_tls();
+    cr_expect_eq(ask_as_client(true), CURLE_OK);
+    cr_expect_neq(ask_as_client(false), CURLE_OK);
+    http_stop();
 }

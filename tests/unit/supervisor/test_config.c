@@ -28,7 +28,7 @@ static enum kv_err read_config(char *const *environment, char *const *arguments)
 
 Test(config, environment_then_flags)
 {
-    cr_assert_eq(read_config(ENV("TOKEN=t", "SHARDS=2", "DB_PATH=/env", "CACHE_BYTES=1M", "SHARDSX=9"),
+    cr_assert_eq(read_config(ENV("TOKEN=t", "SHARDS=2", "DB_PATH=/env", "BODY_RATE_MIN=1M", "SHARDSX=9"),
                              ARGS("--shards=3", "--max-value-bytes", "2K", "--db-path=/a=b")),
                  KV_OK, "%s", why.text);
     cr_expect_eq((int)action, (int)CONFIG_RUN);
@@ -36,7 +36,7 @@ Test(config, environment_then_flags)
     cr_expect_str_eq(settings.db_path, "/a=b");
     cr_expect_eq(settings.shards, 3u);
     cr_expect_eq(settings.value_bytes_max, 2048u);
-    cr_expect_eq(settings.cache_bytes, KV_MIB);
+    cr_expect_eq(settings.body_rate_min, KV_MIB);
     cr_expect_geq(settings.router_threads, 1u, "resolved");
     kv_settings_free(&settings);
 }
