@@ -3,7 +3,7 @@
 
 function median(list,    copy, count) {
     count = asort(list, copy)
-    return count == 0 ? "" : copy[int((count + 1) / 2)]
+    return count == 0 ? "" : (copy[int((count + 1) / 2)] + copy[int(count / 2) + 1]) / 2
 }
 
 function values(field, key,    found, i) {
