@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "journal_replay.h"
 #include "kv/log.h"
 
 /* What journal_room leaves to others when it counts on disk space that is not allocated yet. */
-#define ROOM_MARGIN_BYTES (32u * 1024 * 1024)
+#define ROOM_MARGIN_SEGMENTS 4u
 
 /* ---- opening and closing ----------------------------------------------------------------------------------------- */
 
@@ -104,10 +105,24 @@ enum kv_err journal_open_with(const struct journal_options *options, const struc
     return err;
 }
 
+/* Segments and spares together are not to take much of a small disk. */
+static uint64_t segment_bytes_for(int dir_fd)
+{
+    struct statvfs disk;
+    if (fstatvfs(dir_fd, &disk) != 0)
+        return JOURNAL_SEGMENT_BYTES;
+    uint64_t share = (uint64_t)disk.f_blocks * disk.f_frsize / JOURNAL_DISK_SHARE;
+    uint64_t bytes = share / JOURNAL_BLOCK_BYTES * JOURNAL_BLOCK_BYTES;
+    return bytes > JOURNAL_SEGMENT_BYTES       ? JOURNAL_SEGMENT_BYTES
+           : bytes < JOURNAL_SEGMENT_BYTES_MIN ? JOURNAL_SEGMENT_BYTES_MIN
+                                               : bytes;
+}
+
 enum kv_err journal_open(const struct journal_options *options, journal_on_record on_record, void *ctx, char *why,
                          size_t why_bytes, struct journal **out)
 {
-    return journal_open_with(options, &journal_ops_system, JOURNAL_SEGMENT_BYTES, on_record, ctx, why, why_bytes, out);
+    return journal_open_with(options, &journal_ops_system, segment_bytes_for(options->dir_fd), on_record, ctx, why,
+                             why_bytes, out);
 }
 
 void journal_close(struct journal **journal)
@@ -188,7 +203,8 @@ bool journal_room(struct journal *journal, uint64_t bytes, bool reserve)
     if (fits_allocated(total, record_max, rest, spares, journal->writer.dir.segment_bytes))
         return true;
     /* Not allocated yet: the thread is behind, or the record is very large. What the filesystem says decides. */
-    return !full && journal->writer.dir.ops->free_bytes(journal->writer.dir.fd) >= 2 * total + ROOM_MARGIN_BYTES;
+    uint64_t margin = ROOM_MARGIN_SEGMENTS * journal->writer.dir.segment_bytes;
+    return !full && journal->writer.dir.ops->free_bytes(journal->writer.dir.fd) >= 2 * total + margin;
 }
 
 void journal_release(struct journal *journal, uint64_t position)

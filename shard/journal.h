@@ -26,6 +26,9 @@
 
 #define JOURNAL_BLOCK_BYTES 4096u
 #define JOURNAL_SEGMENT_BYTES (8u * 1024 * 1024)
+#define JOURNAL_SEGMENT_BYTES_MIN                                                                                      \
+    (1u * 1024 * 1024) /* on a disk that is smaller than JOURNAL_DISK_SHARE of the usual ones */
+#define JOURNAL_DISK_SHARE 64u
 
 struct journal_options {
     int dir_fd;        /* DB_PATH/shard-<i>; "journal" is made below it */

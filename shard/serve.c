@@ -1,8 +1,10 @@
 /* shard/serve.c -- see serve.h. This file: the turn and the world of the core. Opening is in recover.c, sockets in sessions.c. */
 #include "serve.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 #include "wire/messages.h"
 
 #define PAGE_BYTES 4096u
+#define DISK_NEAR_BYTES (1u << 30) /* with less left, the disk is asked each time */
 
 struct serve {
     struct recovered on; /* first: core_world.ctx is both */
@@ -41,7 +44,10 @@ struct serve {
     struct store_usage usage;
     uint64_t usage_ms;
     uint64_t disk_bytes, disk_free_bytes;
+    uint64_t file_bytes;    /* of LMDB's file on the disk */
     uint64_t waiting_bytes; /* that rows not yet in LMDB may come to take there */
+    uint64_t queued_bytes;  /* of pieces that the applier has, */
+    uint64_t staged_bytes;  /* and of those it has stored since `usage` was read */
 
     bool stopping;
     uint64_t stopping_ms;
@@ -73,12 +79,35 @@ static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice b
     return serve->position;
 }
 
-/* Whether LMDB can take what waits and `bytes` more. A full map would refuse a generation whose writes are acknowledged, and
- * with it the deletes behind it: so the refusal comes early. */
-static bool map_has_room(const struct serve *serve, uint64_t bytes)
+/* Two system calls about a mounted file system: no disk is waited for. */
+static void read_disk(struct serve *serve)
 {
-    uint64_t limit = serve->usage.map_bytes / 100 * SERVE_FULL_PERCENT;
-    return serve->usage.used_bytes + serve->waiting_bytes + 2 * bytes <= limit;
+    struct statvfs disk;
+    struct stat file;
+    char path[PATH_MAX];
+    bool known = statvfs(serve->options.recover.path, &disk) == 0;
+    snprintf(path, sizeof path, "%s/data.mdb", serve->options.recover.path);
+    serve->file_bytes = stat(path, &file) == 0 ? (uint64_t)file.st_blocks * 512 : 0;
+    serve->disk_bytes = known ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
+    serve->disk_free_bytes = known ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
+}
+
+/* What is left alone on the disk: room for the pages that deletes rewrite before they free others. */
+static uint64_t disk_reserve(const struct serve *serve)
+{
+    uint64_t share = serve->disk_bytes / 100 * (100 - SERVE_FULL_PERCENT);
+    return share < SERVE_DISK_RESERVE_MAX ? share : SERVE_DISK_RESERVE_MAX;
+}
+
+/* Whether LMDB can take what waits and `bytes` more: within the map, and in its file's free pages and what the disk has left. A
+ * full one would refuse a generation whose writes are acknowledged, and with it the deletes behind it: so the refusal comes
+ * early. */
+static bool store_has_room(const struct serve *serve, uint64_t bytes)
+{
+    uint64_t used = serve->usage.used_bytes, limit = serve->usage.map_bytes / 100 * SERVE_FULL_PERCENT;
+    uint64_t more = serve->waiting_bytes + serve->queued_bytes + serve->staged_bytes + 2 * bytes;
+    uint64_t disk = serve->disk_free_bytes + (serve->file_bytes > used ? serve->file_bytes - used : 0);
+    return used + more <= limit && (serve->disk_bytes == 0 || more + disk_reserve(serve) <= disk);
 }
 
 static bool world_room(void *ctx, uint64_t bytes, bool frees)
@@ -86,13 +115,18 @@ static bool world_room(void *ctx, uint64_t bytes, bool frees)
     struct serve *serve = ctx;
     if (!journal_room(serve->on.journal, bytes, frees))
         return false;
-    return frees || (!applier_full(serve->applier) && map_has_room(serve, bytes));
+    if (frees)
+        return true;
+    if (serve->disk_free_bytes < DISK_NEAR_BYTES)
+        read_disk(serve); /* it is not ours alone */
+    return !applier_full(serve->applier) && store_has_room(serve, bytes);
 }
 
 static void world_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
 {
     struct serve *serve = ctx;
     sessions_staging(serve->sessions, session, piece->bytes.bytes, false);
+    serve->queued_bytes += piece->bytes.bytes;
     applier_stage(serve->applier, session, request_id, piece);
 }
 
@@ -135,15 +169,6 @@ static void read_waiting(struct serve *serve)
     serve->waiting_bytes = 2 * stats.overlay_bytes + touched;
 }
 
-/* One system call about a mounted file system: no disk is waited for. */
-static void read_disk(struct serve *serve)
-{
-    struct statvfs disk;
-    bool known = statvfs(serve->options.recover.path, &disk) == 0;
-    serve->disk_bytes = known ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
-    serve->disk_free_bytes = known ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
-}
-
 static void read_usage(struct serve *serve)
 {
     recovered_read(&serve->on);
@@ -151,6 +176,7 @@ static void read_usage(struct serve *serve)
     if (err != KV_OK)
         recovered_die(err, "cannot read the store's usage");
     serve->usage_ms = loop_now_ms(serve->loop);
+    serve->staged_bytes = 0;
     read_disk(serve);
 }
 
@@ -248,6 +274,10 @@ static void on_applied(struct serve *serve)
 static void on_staged(struct serve *serve, const struct applier_result *result)
 {
     sessions_staging(serve->sessions, result->session, result->bytes, true);
+    kv_assert(serve->queued_bytes >= result->bytes);
+    serve->queued_bytes -= result->bytes;
+    if (result->err == KV_OK)
+        serve->staged_bytes += result->bytes;
     if (result->err == KV_OK)
         core_staged(serve->on.core, result->object_id, result->offset + result->bytes);
     struct kv_buf *buf = sessions_answer_begin(serve->sessions, result->session, KV_MSG_DONE, result->request_id, 0);
@@ -286,7 +316,7 @@ static void on_tick(void *arg)
     read_counters(serve, &counters); /* into the page: a crash loses the counts of one tick at most */
     if (now_ms - serve->usage_ms >= SERVE_USAGE_MS)
         read_usage(serve);
-    bool full = applier_full(serve->applier) || !map_has_room(serve, 0);
+    bool full = applier_full(serve->applier) || !store_has_room(serve, 0);
     core_tick(serve->on.core, now_ms, serve->options.shard_wait_ms / 2, full ? KV_NO_SPACE : KV_OVERLOADED);
     sessions_tick(serve->sessions, now_ms);
     if (serve->frozen == NULL && now_ms - serve->appended_ms >= SERVE_TRIM_MS)

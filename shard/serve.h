@@ -16,12 +16,13 @@
 #include "recover.h"
 
 #define SERVE_TICK_MS 100u
-#define SERVE_LAZY_MS 10u         /* a record that nobody waits for is submitted this late at most */
-#define SERVE_IDLE_MS 500u        /* without a record: what is in memory is applied */
-#define SERVE_TRIM_MS 2000u       /* without a record: memory kept for the next generation is given back */
-#define SERVE_USAGE_MS 1000u      /* how old the store's usage may be */
-#define SERVE_FULL_PERCENT 95u    /* of the map: above, only what frees space is accepted */
-#define SERVE_STOP_FLUSH_MS 2000u /* how long a stop waits for peers to take their last answers */
+#define SERVE_LAZY_MS 10u                  /* a record that nobody waits for is submitted this late at most */
+#define SERVE_IDLE_MS 500u                 /* without a record: what is in memory is applied */
+#define SERVE_TRIM_MS 2000u                /* without a record: memory kept for the next generation is given back */
+#define SERVE_USAGE_MS 1000u               /* how old the store's usage may be */
+#define SERVE_FULL_PERCENT 95u             /* of map and disk: above, only what frees space is accepted; */
+#define SERVE_DISK_RESERVE_MAX (64u << 20) /* of a large disk as much is left alone */
+#define SERVE_STOP_FLUSH_MS 2000u          /* how long a stop waits for peers to take their last answers */
 
 struct loop;
 struct serve;

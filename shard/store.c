@@ -11,6 +11,7 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "kv/log.h"
@@ -19,6 +20,8 @@
 
 #define STORE_READERS_MAX 64u
 #define STORE_FILE_MODE 0600
+#define SHORT_WRITE_BYTES_MAX                                                                                          \
+    (1u << 20)             /* free on the disk, and yet a write can end short: LMDB's are of 256 KiB at most */
 #define FREE_LIST_TABLE 0u /* LMDB's FREE_DBI: mdb_stat -f asks the same way */
 
 static const char *const table_names[STORE_TABLES] = {"keys", "tails", "objects", "blobs", "sweep", "staged", "meta"};
@@ -97,10 +100,23 @@ static void close_cursors(struct store_txn *txn)
             mdb_cursor_close(txn->cursors[table]);
 }
 
+/* LMDB 0.9 reports a short write, which is how a disk fills up in the middle of one, as EIO (mdb_page_flush). */
+static bool disk_is_nearly_full(const struct store_env *env)
+{
+    struct statvfs disk;
+    int fd;
+    if (mdb_env_get_fd(env->env, &fd) != MDB_SUCCESS || fstatvfs(fd, &disk) != 0)
+        return false;
+    return (uint64_t)disk.f_bavail * disk.f_frsize < SHORT_WRITE_BYTES_MAX;
+}
+
 enum kv_err txn_commit(struct store_txn **txn)
 {
     close_cursors(*txn);
-    enum kv_err err = store_err(mdb_txn_commit((*txn)->txn));
+    int number = mdb_txn_commit((*txn)->txn);
+    if (number == EIO && disk_is_nearly_full((*txn)->env))
+        number = ENOSPC;
+    enum kv_err err = store_err(number);
     free(*txn);
     *txn = NULL;
     return err;

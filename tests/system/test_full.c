@@ -1,0 +1,236 @@
+/* Goal: a full disk and a full map refuse writes with 507 and nothing else happens: no crash, reads and deletes go on, what was
+ * acknowledged stays, and writes work again when there is room.
+ * Method: a filesystem of 64 MiB of its own (a mount in a namespace that ends with the test; skipped where that is not allowed), and
+ * MAP_SIZE=16M on a roomy one; filled to the brim with staged contents, then with small ones; then all but some is deleted; the check of
+ * all data in the end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "kv/clock.h"
+#include "stream.h"
+
+TestSuite(full, .fini = harness_close, .timeout = 300);
+
+enum { KEPT = 100, FILL_MAX = 20000, LARGE_BYTES = 300000, SMALL_BYTES = 3000, REFUSALS = 5 };
+
+/* A stream as a value. */
+static struct kv_buf value_of(uint64_t seed, size_t bytes)
+{
+    struct stream stream = {STREAM_RANDOM, seed, bytes};
+    struct kv_buf value = {0};
+    stream_fill(&stream, 0, kv_buf_reserve(&value, bytes), bytes);
+    value.bytes = bytes;
+    return value;
+}
+
+static const char *name_of(const char *folder, unsigned number)
+{
+    static char name[64];
+    snprintf(name, sizeof name, "/%s/%u", folder, number);
+    return name;
+}
+
+static long put(struct client *client, const char *folder, unsigned number, uint64_t seed, size_t bytes)
+{
+    struct kv_buf value = value_of(seed, bytes);
+    const struct response *response = client_put(client, name_of(folder, number), kv_buf_peek(&value));
+    long status = response->status;
+    CHECK(status == 200 || status == 201 || status == 507, "PUT %s/%u: %ld %s %.*s", folder, number, status,
+          response->problem, (int)response->body.bytes, (const char *)response->body.data);
+    if (status == 507)
+        CHECK(strncmp((const char *)response->body.data, "Error: ", 7) == 0, "%.*s", (int)response->body.bytes,
+              (const char *)response->body.data);
+    kv_buf_free(&value);
+    return status;
+}
+
+static void expect_value(struct client *client, const char *folder, unsigned number, uint64_t seed, size_t bytes)
+{
+    struct kv_buf value = value_of(seed, bytes);
+    const struct response *response = client_get(client, name_of(folder, number));
+    CHECK(response->status == 200 && response_body_is(response, kv_buf_peek(&value)), "GET %s/%u: %ld %s", folder,
+          number, response->status, response->problem);
+    kv_buf_free(&value);
+}
+
+/* Until some in a row were refused; a refusal may end when rows were applied meanwhile. Returns how many are there. */
+static unsigned fill(struct client *client, const char *folder, size_t bytes)
+{
+    unsigned count = 0, refusals = 0;
+    while (refusals < REFUSALS && count < FILL_MAX) {
+        if (put(client, folder, count, count + bytes, bytes) == 507)
+            refusals++;
+        else
+            refusals = 0, count++;
+    }
+    CHECK(refusals == REFUSALS, "%s: %u values and never full", folder, count);
+    return count;
+}
+
+static void expect_all_there(struct client *client, const char *folder, unsigned count, size_t bytes)
+{
+    for (unsigned i = 0; i < count; i += 1 + count / 50)
+        expect_value(client, folder, i, i + bytes, bytes);
+}
+
+static void delete_all(struct client *client, const char *folder, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct response *response = client_delete(client, name_of(folder, i));
+        CHECK(response->status == 204, "DELETE %s/%u of %u: %ld %s %.*s", folder, i, count, response->status,
+              response->problem, (int)response->body.bytes, (const char *)response->body.data);
+    }
+}
+
+static void wait_writable(struct client *client)
+{
+    uint64_t until_ms = kv_clock_ms() + 30000;
+    long status = 0;
+    while (status != 201 && status != 200 && kv_clock_ms() < until_ms) {
+        status = put(client, "again", 0, 1, LARGE_BYTES);
+        sleep_ms(50);
+    }
+    CHECK(status == 201 || status == 200, "no room after everything was deleted: %ld", status);
+}
+
+static void run_full_and_back(struct server *server, unsigned shard_count)
+{
+    struct client *client = client_new(server, HTTP_2);
+    for (unsigned i = 0; i < KEPT; i++)
+        CHECK(put(client, "kept", i, i + SMALL_BYTES, SMALL_BYTES) == 201, "%u", i);
+    unsigned large = fill(client, "large", LARGE_BYTES);
+    unsigned small = fill(client, "small", SMALL_BYTES);
+    fprintf(stderr, "%u values of %d bytes, then %u of %d\n", large, LARGE_BYTES, small, SMALL_BYTES);
+    CHECK(large >= 5, "hardly anything fits");
+    expect_all_there(client, "kept", KEPT, SMALL_BYTES);
+    expect_all_there(client, "large", large, LARGE_BYTES);
+    expect_all_there(client, "small", small, SMALL_BYTES);
+    CHECK(client_get(client, name_of("small", small))->status == 404, "refused and yet there");
+    delete_all(client, "large", large);
+    delete_all(client, "small", small);
+    wait_writable(client);
+    for (unsigned i = 0; i < 5; i++)
+        CHECK(put(client, "later", i, i + LARGE_BYTES, LARGE_BYTES) != 507, "%u", i);
+    client_free(&client);
+    server_stop(server);
+    struct store_counts counts = server_check_files(server, shard_count);
+    CHECK(counts.keys == KEPT + 6, "%lu keys", counts.keys);
+    server_spawn(server);
+    server_wait_ready(server);
+    client = client_new(server, HTTP_1);
+    expect_all_there(client, "kept", KEPT, SMALL_BYTES);
+    expect_all_there(client, "later", 5, LARGE_BYTES);
+    client_free(&client);
+}
+
+/* ---- a full disk ---------------------------------------------------------------------------------------------- */
+
+/* False: not allowed here. Afterwards the server's files lie on a filesystem of their own. */
+static bool mount_small_disk(struct server *server, const char *kind)
+{
+    char disk[80], image[80], command[512], options[64] = "size=64m,mode=0700";
+    snprintf(disk, sizeof disk, "%s/disk", server->folder);
+    snprintf(image, sizeof image, "%s/image", server->folder);
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mkdir(disk, 0700) != 0)
+        return false;
+    snprintf(command, sizeof command, "truncate -s 64M %s && mkfs.ext4 -q -m 0 -F %s && mount -o loop %s %s", image,
+             image, image, disk);
+    bool mounted = strcmp(kind, "ext4") == 0 ? system(command) == 0 : mount("none", disk, kind, 0, options) == 0;
+    snprintf(server->db_path, sizeof server->db_path, "%.60s/disk/db", server->folder);
+    return mounted;
+}
+
+static void run_on_small_disk(const char *kind, unsigned shards)
+{
+    struct server *server = server_new((struct server_opts){.shards = shards});
+    if (!mount_small_disk(server, kind)) {
+        fprintf(stderr, "SKIPPED: no %s of 64 MiB can be mounted here: %s\n", kind, strerror(errno));
+        return;
+    }
+    server_spawn(server);
+    server_wait_ready(server);
+    run_full_and_back(server, shards);
+    server_stop(server);
+    char disk[80];
+    snprintf(disk, sizeof disk, "%s/disk", server->folder);
+    umount2(disk, MNT_DETACH);
+}
+
+Test(full, a_disk_of_64_mib_with_one_shard)
+{
+    run_on_small_disk("tmpfs", 1);
+}
+
+Test(full, a_disk_of_64_mib_with_two_shards)
+{
+    run_on_small_disk("tmpfs", 2);
+}
+
+Test(full, an_ext4_of_64_mib)
+{
+    run_on_small_disk("ext4", 1);
+}
+
+/* Takes all that the disk has left, to the last block. */
+static void add_ballast(const char *path)
+{
+    static const uint8_t bytes[4096];
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0, "%s: %s", path, strerror(errno));
+    for (off_t step = 1 << 20, at = 0; step >= 4096;)
+        if (posix_fallocate(fd, at, step) == 0)
+            at += step;
+        else
+            step /= 2;
+    while (write(fd, bytes, sizeof bytes) > 0)
+        continue;
+    close(fd);
+}
+
+/* Others fill the disk while writes are under way. */
+Test(full, a_disk_that_others_fill)
+{
+    struct server *server = server_new((struct server_opts){.shards = 2});
+    if (!mount_small_disk(server, "ext4") && !mount_small_disk(server, "tmpfs")) {
+        fprintf(stderr, "SKIPPED: nothing can be mounted here: %s\n", strerror(errno));
+        return;
+    }
+    char ballast[100];
+    snprintf(ballast, sizeof ballast, "%.60s/disk/ballast", server->folder);
+    server_spawn(server);
+    server_wait_ready(server);
+    struct client *client = client_new(server, HTTP_2);
+    for (unsigned i = 0; i < 40; i++)
+        CHECK(put(client, "large", i, i + LARGE_BYTES, LARGE_BYTES) == 201, "%u", i);
+    add_ballast(ballast);
+    unsigned large = fill(client, "more", LARGE_BYTES), small = fill(client, "small", SMALL_BYTES);
+    fprintf(stderr, "on a full disk: %u values of %d bytes, %u of %d\n", large, LARGE_BYTES, small, SMALL_BYTES);
+    expect_all_there(client, "large", 40, LARGE_BYTES);
+    delete_all(client, "large", 10);
+    sleep_ms(1500); /* what was written is tried to be applied meanwhile */
+    delete_all(client, "small", small);
+    expect_all_there(client, "more", large, LARGE_BYTES);
+    CHECK(!server_log_has(server, " ended: "), "a process gave up");
+    CHECK(unlink(ballast) == 0);
+    wait_writable(client);
+    client_free(&client);
+    server_stop(server);
+    CHECK(server_check_files(server, 2).keys == 31 + large);
+    char disk[80];
+    snprintf(disk, sizeof disk, "%s/disk", server->folder);
+    umount2(disk, MNT_DETACH);
+}
+
+/* ---- a full map ----------------------------------------------------------------------------------------------- */
+
+Test(full, a_map_of_16_mib)
+{
+    run_full_and_back(server_start((struct server_opts){.shards = 1, .settings = {"MAP_SIZE=16M"}}), 1);
+}
