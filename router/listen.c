@@ -113,6 +113,12 @@ static void set_options(int fd, uint64_t client_wait_ms)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &wait_ms, sizeof(wait_ms));
 }
 
+void listeners_use_tls(struct listeners *listeners, SSL_CTX *tls)
+{
+    SSL_CTX_free(listeners->tls.accept.ssl_ctx);
+    listeners->tls.accept.ssl_ctx = tls;
+}
+
 static void open_one(struct listeners *listeners, struct listener *listener, int fd, SSL_CTX *tls)
 {
     struct router_thread *thread = listeners->thread;
@@ -125,6 +131,8 @@ static void open_one(struct listeners *listeners, struct listener *listener, int
     listener->all = listeners;
     listener->accept =
         (h2o_accept_ctx_t){.ctx = &thread->context, .hosts = thread->server->config.hosts, .ssl_ctx = tls};
+    if (tls != NULL)
+        SSL_CTX_up_ref(tls);
     listener->socket = h2o_evloop_socket_create(thread->context.loop, own, H2O_SOCKET_FLAG_DONT_READ);
     listener->socket->data = listener;
     start(listener->socket);

@@ -27,6 +27,8 @@ struct listeners {
 };
 
 void listeners_open(struct listeners *listeners, struct router_thread *thread);
+/* For connections to come; those that are open keep theirs. Takes the reference over. */
+void listeners_use_tls(struct listeners *listeners, SSL_CTX *tls);
 /* For good; not from within a callback of the loop. Repeating it does nothing. */
 void listeners_close(struct listeners *listeners);
 

@@ -1,5 +1,6 @@
 /* router/main.c -- kv-router: "I face strangers; I keep nothing on disk."
- * Does:     settings, what all threads share, the loops, READY; then waits for SIGTERM, drains and ends.
+ * Does:     settings, what all threads share, the loops, READY; then waits for signals: SIGHUP loads the TLS files again, SIGTERM
+ *           drains and ends.
  * Promises: SIGTERM answers what is under way, at most DRAIN_WAIT_MS, then exits 0 whatever hangs (a client can make a loop of
  *           libh2o spin: the deadline belongs to this thread, not to a loop).
  * Fails:    a wrong TLS pair: one line, KV_EXIT_CONFIG.
@@ -14,28 +15,42 @@
 #include "server.h"
 
 /* Blocked in every thread, taken by sigwait: no handler ever runs. SIGINT from a terminal is the supervisor's business. */
-static void block_signals(sigset_t *stop)
+static void block_signals(sigset_t *waited)
 {
     signal(SIGINT, SIG_IGN);
-    sigemptyset(stop);
-    sigaddset(stop, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, stop, NULL);
+    sigemptyset(waited);
+    sigaddset(waited, SIGTERM);
+    sigaddset(waited, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, waited, NULL);
 }
 
-static void wait_for_stop(const sigset_t *stop)
+static void reload_tls(struct server *server)
 {
-    int number;
-    while (sigwait(stop, &number) != 0)
-        continue;
+    char why[512];
+    enum kv_err err = server_reload_tls(server, why, sizeof(why));
+    if (err == KV_OK)
+        kv_info("SIGHUP: certificate and key were loaded again");
+    else if (err == KV_NOT_FOUND)
+        kv_info("SIGHUP: TLS is off, there is nothing to load again");
+    else
+        kv_error("SIGHUP: the old certificate stays: %s", why);
+}
+
+static void wait_for_stop(const sigset_t *waited, struct server *server)
+{
+    int number = 0;
+    while (number != SIGTERM)
+        if (sigwait(waited, &number) == 0 && number == SIGHUP)
+            reload_tls(server);
 }
 
 int main(void)
 {
     static struct kv_settings settings; /* read by every thread until _exit */
     struct server *server;
-    sigset_t stop;
+    sigset_t waited;
     char why[512];
-    block_signals(&stop);
+    block_signals(&waited);
     kv_child_start("router", -1, &settings);
     struct server_options options = {.settings = &settings,
                                      .plain_fd = KV_FD_ROUTER_PLAIN,
@@ -48,7 +63,7 @@ int main(void)
     }
     server_start(server);
     kv_child_ready();
-    wait_for_stop(&stop);
+    wait_for_stop(&waited, server);
     if (!server_drain(server, settings.drain_wait_ms))
         kv_warn("stopping with requests under way: DRAIN_WAIT_MS (%lu) is over", settings.drain_wait_ms);
     _exit(KV_EXIT_OK);

@@ -134,6 +134,22 @@ void server_start(struct server *server)
         thread_wait_serving(&server->threads[i]);
 }
 
+enum kv_err server_reload_tls(struct server *server, char *why, size_t why_bytes)
+{
+    const struct kv_settings *settings = server->settings;
+    SSL_CTX *tls = NULL;
+    if (server->tls == NULL)
+        return KV_NOT_FOUND;
+    enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, settings->tls_client_ca, &tls, why, why_bytes);
+    if (err != KV_OK)
+        return err;
+    for (unsigned i = 0; i < server->thread_count; i++)
+        thread_use_tls(&server->threads[i], tls);
+    SSL_CTX_free(server->tls); /* listeners and connections have references of their own */
+    server->tls = tls;
+    return KV_OK;
+}
+
 bool server_drain(struct server *server, uint64_t wait_ms)
 {
     uint64_t deadline_ms = kv_clock_ms() + wait_ms;

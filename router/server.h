@@ -49,6 +49,9 @@ struct server_options {
 /* KV_INVALID: `why` is one sentence. */
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes);
 void server_start(struct server *server);
+/* Reads TLS_CERT, TLS_KEY and TLS_CLIENT_CA again, for connections to come. KV_INVALID: `why` is one sentence, all stays as it was.
+ * KV_NOT_FOUND: TLS is off. From one thread only. */
+enum kv_err server_reload_tls(struct server *server, char *why, size_t why_bytes);
 /* Whether everything was answered within `wait_ms`. The process ends afterwards: threads and memory stay as they are. */
 bool server_drain(struct server *server, uint64_t wait_ms);
 

@@ -15,8 +15,10 @@
 #include "task.h"
 #include "work.h"
 
-struct drain_message {
+/* What another thread wants of this one: a drain, or with `tls` another certificate. */
+struct control_message {
     h2o_multithread_message_t message;
+    SSL_CTX *tls; /* a reference of its own */
     uint64_t wait_ms;
 };
 
@@ -31,11 +33,15 @@ static void on_control(h2o_multithread_receiver_t *receiver, h2o_linklist_t *mes
 {
     struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, control, receiver);
     while (!h2o_linklist_is_empty(messages)) {
-        struct drain_message *drain = H2O_STRUCT_FROM_MEMBER(struct drain_message, message.link, messages->next);
-        h2o_linklist_unlink(&drain->message.link);
-        thread->drain.asked = true;
-        thread->drain.announce_by_ms = kv_clock_ms() + drain->wait_ms / 2;
-        free(drain);
+        struct control_message *control = H2O_STRUCT_FROM_MEMBER(struct control_message, message.link, messages->next);
+        h2o_linklist_unlink(&control->message.link);
+        if (control->tls != NULL) {
+            listeners_use_tls(&thread->listeners, control->tls);
+        } else {
+            thread->drain.asked = true;
+            thread->drain.announce_by_ms = kv_clock_ms() + control->wait_ms / 2;
+        }
+        free(control);
     }
 }
 
@@ -138,8 +144,16 @@ void thread_wait_serving(struct router_thread *thread)
 
 void thread_drain(struct router_thread *thread, uint64_t wait_ms)
 {
-    struct drain_message *message = kv_alloc_zero(1, sizeof(*message));
+    struct control_message *message = kv_alloc_zero(1, sizeof(*message));
     message->wait_ms = wait_ms;
+    h2o_multithread_send_message(&thread->control, &message->message);
+}
+
+void thread_use_tls(struct router_thread *thread, SSL_CTX *tls)
+{
+    struct control_message *message = kv_alloc_zero(1, sizeof(*message));
+    SSL_CTX_up_ref(tls);
+    message->tls = tls;
     h2o_multithread_send_message(&thread->control, &message->message);
 }
 

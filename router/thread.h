@@ -52,6 +52,8 @@ void thread_start(struct router_thread *thread, struct server *server, unsigned 
 void thread_wait_serving(struct router_thread *thread);
 /* From any thread. */
 void thread_drain(struct router_thread *thread, uint64_t wait_ms);
+/* From any thread: connections from now on are greeted with this one, which stays the caller's. */
+void thread_use_tls(struct router_thread *thread, SSL_CTX *tls);
 /* False: the deadline (kv_clock_ms) passed first. */
 bool thread_wait_drained(struct router_thread *thread, uint64_t deadline_ms);
 

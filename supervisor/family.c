@@ -269,6 +269,13 @@ void family_stop_shards(struct family *family, int signal_number)
         child_stop(&family->shards[i], signal_number);
 }
 
+void family_reload_router(struct family *family)
+{
+    const struct child *router = &family->router;
+    if (router->pid > 0 && router->ready_ms != 0 && kill(router->pid, SIGHUP) != 0)
+        kv_warn("%s, pid %d, cannot be signalled: %m", router->name, (int)router->pid);
+}
+
 bool family_router_runs(const struct family *family)
 {
     return family->router.pid > 0;

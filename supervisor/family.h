@@ -64,6 +64,8 @@ void family_reap(struct family *family);
 /* Sends the signal to the router, or to every shard; a child that gets one here is not started again. */
 void family_stop_router(struct family *family, int signal_number);
 void family_stop_shards(struct family *family, int signal_number);
+/* SIGHUP to a router that is ready: it loads its TLS files again. One that is not yet will load them anyway. */
+void family_reload_router(struct family *family);
 bool family_router_runs(const struct family *family);
 unsigned family_shards_running(const struct family *family);
 /* Disarms timers and closes what the family opened. Children must have ended. */

@@ -127,7 +127,8 @@ static void take_signal(struct supervision *supervision, const struct signalfd_s
     if (info->ssi_signo == SIGCHLD) {
         family_reap(&supervision->family);
     } else if (info->ssi_signo == SIGHUP) {
-        kv_info("SIGHUP is ignored");
+        kv_info("SIGHUP: handed on to the router");
+        family_reload_router(&supervision->family);
     } else if (supervision->stage == STAGE_RUN) {
         kv_info("stopping: signal %u from pid %u", info->ssi_signo, info->ssi_pid);
         begin_stop(supervision, KV_EXIT_OK);

@@ -1,11 +1,14 @@
-/* Goal: TLS serves both protocols by ALPN; a wrong pair stops the start with a sentence that names the variable.
+/* Goal: TLS serves both protocols by ALPN; a wrong pair stops the start with a sentence that names the variable; a
+ * new one is taken up while connections stay.
  * Method: a key and a certificate made by OpenSSL at run time. */
 #include "harness.h"
 
+#include <netinet/in.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tls.h"
@@ -20,10 +23,10 @@ static void write_key(EVP_PKEY *key, const char *path)
     fclose(file);
 }
 
-static void write_certificate(EVP_PKEY *key, const char *path)
+static void write_certificate(EVP_PKEY *key, const char *path, long serial)
 {
     X509 *cert = X509_new();
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), serial);
     X509_gmtime_adj(X509_getm_notBefore(cert), -60);
     X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
     X509_set_pubkey(cert, key);
@@ -46,7 +49,7 @@ static void setup(void)
     EVP_PKEY *key = EVP_EC_gen("P-256"), *other = EVP_EC_gen("P-256");
     write_key(key, key_path);
     write_key(other, other_key_path);
-    write_certificate(key, cert_path);
+    write_certificate(key, cert_path, 1);
     EVP_PKEY_free(key);
     EVP_PKEY_free(other);
 }
@@ -152,5 +155,91 @@ Test(tls, clients_must_show_a_certificate)
     http_start_tls();
     cr_expect_eq(ask_as_client(true), CURLE_OK);
     cr_expect_neq(ask_as_client(false), CURLE_OK);
+    http_stop();
+}
+
+/* ---- loaded again ------------------------------------------------------------------------------------------------- */
+
+static SSL *connect_tls(SSL_CTX *context)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(http_tls_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    SSL *ssl = SSL_new(context);
+    SSL_set_fd(ssl, fd);
+    cr_assert_eq(SSL_connect(ssl), 1);
+    return ssl;
+}
+
+static long serial_of(SSL *ssl)
+{
+    X509 *cert = SSL_get1_peer_certificate(ssl);
+    long serial = ASN1_INTEGER_get(X509_get0_serialNumber(cert));
+    X509_free(cert);
+    return serial;
+}
+
+static void expect_healthy(SSL *ssl)
+{
+    static const char request[] = "HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    char answer[1024] = "";
+    cr_assert_eq(SSL_write(ssl, request, sizeof(request) - 1), (int)sizeof(request) - 1);
+    cr_assert_gt(SSL_read(ssl, answer, sizeof(answer) - 1), 0, "the connection was dropped");
+    cr_expect(strncmp(answer, "HTTP/1.1 200", 12) == 0, "%s", answer);
+}
+
+static void disconnect(SSL *ssl)
+{
+    close(SSL_get_fd(ssl));
+    SSL_free(ssl);
+}
+
+static void expect_serial(SSL_CTX *context, long expected)
+{
+    SSL *ssl = connect_tls(context);
+    cr_expect_eq(serial_of(ssl), expected, "%ld", serial_of(ssl));
+    expect_healthy(ssl);
+    disconnect(ssl);
+}
+
+Test(tls, a_new_pair_is_for_new_connections_and_a_wrong_one_for_none)
+{
+    char why[512] = "";
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    http_defaults();
+    set("TLS_CERT", cert_path);
+    set("TLS_KEY", key_path);
+    http_start_tls();
+    SSL *open = connect_tls(context);
+    expect_healthy(open);
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    write_certificate(key, cert_path, 2);
+    cr_expect_eq(server_reload_tls(http_server, why, sizeof(why)), KV_INVALID, "the key is still the old one");
+    cr_expect(strstr(why, "TLS_KEY does not belong") != NULL, "%s", why);
+    expect_serial(context, 1);
+    write_key(key, key_path);
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(server_reload_tls(http_server, why, sizeof(why)), KV_OK, "%s", why);
+    http_nap(100);
+    expect_serial(context, 2);
+    expect_healthy(open);
+    cr_expect_eq(serial_of(open), 1);
+    cr_assert_eq(truncate(cert_path, 10), 0);
+    cr_expect_eq(server_reload_tls(http_server, why, sizeof(why)), KV_INVALID);
+    expect_serial(context, 2);
+    expect_healthy(open);
+    disconnect(open);
+    EVP_PKEY_free(key);
+    SSL_CTX_free(context);
+    http_stop();
+}
+
+Test(tls, without_tls_there_is_nothing_to_load)
+{
+    char why[512] = "";
+    http_defaults();
+    http_start();
+    cr_expect_eq(server_reload_tls(http_server, why, sizeof(why)), KV_NOT_FOUND);
     http_stop();
 }
