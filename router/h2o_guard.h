@@ -50,6 +50,8 @@ struct guarded {
     uint64_t cancels_at_ms;
     enum guard_phase { GUARD_QUIET, GUARD_IDLE, GUARD_HEADERS, GUARD_BODY } phase, phase_now;
     uint64_t bytes, bytes_now; /* received in that phase, of all requests */
+    h2o_req_t *h1_now;         /* the HTTP/1 request that is arriving, during a round */
+    h2o_socket_cb h1_read;     /* libh2o's, while a 408 is on its way */
     uint64_t since_ms;         /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
     struct guarded *prev, *next;
 };

@@ -10,8 +10,10 @@
 
 #include <h2o/http2.h>
 #include <h2o/http2_internal.h>
+#include <sys/socket.h>
 #include <utlist.h>
 
+#include "accept.h"
 #include "thread.h"
 
 struct round {
@@ -45,6 +47,7 @@ static int look_at_h1(h2o_req_t *req, void *arg)
     if (guarded == NULL || guarded->in_flight > 0)
         return 0;
     size_t bytes = guarded->socket->input->size;
+    guarded->h1_now = req;
     if (req->version != 0)
         note(guarded, GUARD_BODY, bytes);
     else
@@ -86,6 +89,42 @@ static int look_at_h2(h2o_req_t *req, void *arg)
     return 0;
 }
 
+/* ---- 408: in HTTP/1 nothing else can be on its way to a client that is still sending, and the library has no answer of its own. In
+ * HTTP/2 the connection is cut without words: a stream that is not complete cannot be answered. */
+
+#define LATE_HEAD "HTTP/1.1 408 Request Timeout\r\nServer: kv-storage\r\nConnection: close\r\nContent-Type: "
+#define LATE_SENTENCE "The request did not arrive in time."
+
+static void on_told(h2o_socket_t *socket, const char *err)
+{
+    const struct guarded *guarded = socket->on_close.data;
+    (void)err; /* the client left: libh2o learns that in the same way */
+    shutdown(h2o_socket_get_fd(socket), SHUT_RDWR);
+    h2o_socket_read_start(socket, guarded->h1_read);
+}
+
+static void cut_late(struct guarded *guarded, enum metrics_counter reason)
+{
+    static h2o_iovec_t text = {H2O_STRLIT(LATE_HEAD "text/plain; charset=utf-8\r\nContent-Length: 43\r\n\r\n"
+                                                    "Error: " LATE_SENTENCE "\n")};
+    static h2o_iovec_t json = {H2O_STRLIT(LATE_HEAD "application/json\r\nContent-Length: 76\r\n\r\n"
+                                                    "{\"error\":{\"code\":\"timeout\",\"message\":\"" LATE_SENTENCE
+                                                    "\"}}")};
+    const h2o_req_t *req = guarded->h1_now;
+    ssize_t at = req == NULL ? -1 : h2o_find_header(&req->headers, H2O_TOKEN_ACCEPT, -1);
+    h2o_iovec_t accept = at < 0 ? h2o_iovec_init(NULL, 0) : req->headers.entries[at].value;
+    if (req == NULL || guarded->cut || !h2o_guard_is_on() || h2o_socket_is_writing(guarded->socket)) {
+        h2o_guard_cut(guarded, reason);
+        return;
+    }
+    guarded->cut = true;
+    metrics_add(guarded->thread->metrics, reason, 1);
+    guarded->h1_read = guarded->socket->_cb.read; /* a request that completes now must not be answered in between */
+    h2o_socket_read_stop(guarded->socket);
+    h2o_socket_write(guarded->socket, accept_prefers_json(kv_slice(accept.base, accept.len)) ? &json : &text, 1,
+                     on_told);
+}
+
 /* The headers' time counts from their first byte; all else from the last time that enough had come. */
 static void judge(const struct round *round, struct guarded *guarded)
 {
@@ -99,14 +138,15 @@ static void judge(const struct round *round, struct guarded *guarded)
         guarded->bytes = guarded->bytes_now;
         guarded->since_ms = round->now_ms;
     } else if (guarded->phase == GUARD_HEADERS && took_ms > round->settings->header_wait_ms) {
-        h2o_guard_cut(guarded, METRICS_CUT_HEADERS);
+        cut_late(guarded, METRICS_CUT_HEADERS);
     } else if (guarded->phase == GUARD_BODY && took_ms > round->settings->client_wait_ms) {
-        h2o_guard_cut(guarded, METRICS_CUT_BODIES);
+        cut_late(guarded, METRICS_CUT_BODIES);
     } else if (guarded->phase == GUARD_IDLE && took_ms > round->settings->client_wait_ms) {
         h2o_guard_cut(guarded, METRICS_CUT_IDLE);
     }
     guarded->phase_now = GUARD_QUIET;
     guarded->bytes_now = 0;
+    guarded->h1_now = NULL;
 }
 
 static void on_tick(h2o_timeout_entry_t *entry)

@@ -230,3 +230,42 @@ Test(bodies, in_files_leave_the_next_request_alone)
     kv_buf_free(&answers);
     close(fd);
 }
+
+/* 408 in words, where the protocol has room for it: HTTP/1, whose client has nothing else to read. */
+Test(bodies, that_stop_coming_get_408)
+{
+    http_stop();
+    http_settings.client_wait_ms = 300;
+    http_settings.header_wait_ms = 300;
+    http_start();
+    static const struct {
+        const char *sent, *received;
+    } cases[] = {
+        {"PUT /k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN "\r\nContent-Length: 10\r\n\r\nabc",
+         "Error: The request did not arrive in time.\n"},
+        {"PUT /k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+         "\r\nAccept: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+         "{\"error\":{\"code\":\"timeout\",\"message\":\"The request did not arrive in time.\"}}"},
+        {"GET /k HTTP/1.1\r\nHost", "Error: The request did not arrive in time.\n"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int fd = http_connect();
+        http_send(fd, cases[i].sent);
+        struct kv_buf answer = http_receive(fd, 5000);
+        const char *text = (const char *)answer.data;
+        cr_expect(strncmp(text, "HTTP/1.1 408 ", 13) == 0, "%zu: %s", i, text);
+        const char *body = strstr(text, "\r\n\r\n");
+        cr_assert_not_null(body);
+        cr_expect_str_eq(body + 4, cases[i].received);
+        char length[64];
+        snprintf(length, sizeof(length), "Content-Length: %zu\r\n", strlen(cases[i].received));
+        cr_expect(strstr(text, length) != NULL, "%s", text);
+        kv_buf_free(&answer);
+        close(fd);
+    }
+    int idle = http_connect();
+    struct kv_buf nothing = http_receive(idle, 5000);
+    cr_expect_eq(nothing.bytes, 0, "nothing was asked: closed without a word");
+    kv_buf_free(&nothing);
+    close(idle);
+}
