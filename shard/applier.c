@@ -152,9 +152,8 @@ static void count_generation(struct applier *applier, size_t rows, uint64_t ns)
     struct applier_stats *stats = &applier->stats;
     pthread_mutex_lock(&applier->mutex);
     applier->generation = NULL;
-    stats->generations++;
     stats->generation_rows += rows;
-    stats->generation_ns += ns;
+    kv_histogram_add(&stats->generation_ns, &kv_histogram_times, ns);
     if (ns > stats->generation_ns_max)
         stats->generation_ns_max = ns;
     pthread_mutex_unlock(&applier->mutex);

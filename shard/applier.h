@@ -13,6 +13,7 @@
 #define KV_SHARD_APPLIER_H
 
 #include "core.h"
+#include "kv/histogram.h"
 
 #define APPLIER_GROUP_BYTES (16u * 1024 * 1024)
 #define APPLIER_RETRY_MS 500u
@@ -64,7 +65,8 @@ bool applier_full(const struct applier *applier);
 bool applier_staging(struct applier *applier);
 
 struct applier_stats {
-    uint64_t generations, generation_rows, generation_ns, generation_ns_max, generations_refused;
+    struct kv_histogram generation_ns; /* one value for each generation applied */
+    uint64_t generation_rows, generation_ns_max, generations_refused;
     uint64_t stage_groups, stage_pieces, stage_bytes, stage_ns, stage_queue_bytes;
     uint64_t sweeps, sweep_ns;
 };

@@ -51,7 +51,7 @@ void counters_read_process(struct counters *counters)
 
 /* ---- over a restart ----------------------------------------------------------------------------------------------- */
 
-_Static_assert(COUNTERS_COUNT < KV_COUNTERS_SHARD_WORDS, "the shard's region of the page is full");
+_Static_assert((int)COUNTERS_CARRIED < (int)KV_COUNTERS_SHARD_WORDS, "the shard's region of the page is full");
 
 enum { CARRY_GAUGE, CARRY_PEAK, CARRY_COUNTER };
 
@@ -60,7 +60,10 @@ static uint64_t layout(void)
 {
     static const char names[] =
 #define X(name, kind, member, help) #name "=" #kind ";"
-        COUNTERS_TABLE(X);
+        COUNTERS_TABLE(X)
+#undef X
+#define X(name, member, shape) #name "=" #shape ";"
+            COUNTERS_HISTOGRAMS(X);
 #undef X
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof(names); i++)
@@ -72,9 +75,9 @@ struct counters_carry counters_carry_open(kv_counter *words)
 {
     struct counters_carry carry = {.words = words};
     bool ours = words != NULL && kv_counter_get(&words[0]) == layout();
-    for (unsigned i = 0; ours && i < COUNTERS_COUNT; i++)
+    for (unsigned i = 0; ours && i < COUNTERS_CARRIED; i++)
         carry.before[i] = kv_counter_get(&words[1 + i]);
-    for (unsigned i = 0; words != NULL && !ours && i < COUNTERS_COUNT; i++)
+    for (unsigned i = 0; words != NULL && !ours && i < COUNTERS_CARRIED; i++)
         kv_counter_set(&words[1 + i], 0);
     if (words != NULL)
         kv_counter_set(&words[0], layout());
@@ -88,6 +91,13 @@ static void carry_one(const struct counters_carry *carry, unsigned row, uint64_t
         kv_counter_set(&carry->words[1 + row], *value);
 }
 
+static void carry_histogram(const struct counters_carry *carry, unsigned row, struct kv_histogram *histogram)
+{
+    for (unsigned i = 0; i <= KV_HISTOGRAM_BOUNDS_MAX; i++)
+        carry_one(carry, row + i, &histogram->buckets[i]);
+    carry_one(carry, row + KV_HISTOGRAM_WORDS - 1, &histogram->sum);
+}
+
 void counters_carry(const struct counters_carry *carry, struct counters *counters)
 {
     unsigned row = 0;
@@ -97,15 +107,44 @@ void counters_carry(const struct counters_carry *carry, struct counters *counter
     row++;
     COUNTERS_TABLE(X)
 #undef X
-    kv_assert(row == COUNTERS_COUNT);
+#define X(name, member, shape)                                                                                         \
+    carry_histogram(carry, row, &counters->member);                                                                    \
+    row += KV_HISTOGRAM_WORDS;
+    COUNTERS_HISTOGRAMS(X)
+#undef X
+    kv_assert(row == COUNTERS_CARRIED);
 }
 
 /* ---- the message -------------------------------------------------------------------------------------------------- */
 
+static unsigned pair_count(void)
+{
+    unsigned count = COUNTERS_COUNT;
+#define X(name, member, shape) count += shape.bound_count + 2;
+    COUNTERS_HISTOGRAMS(X)
+#undef X
+    return count;
+}
+
+static void put_histogram(const char *name, const struct kv_histogram_shape *shape,
+                          const struct kv_histogram *histogram, struct kv_buf *buf)
+{
+    char text[64];
+    for (unsigned i = 0; i <= shape->bound_count; i++) {
+        snprintf(text, sizeof(text), "%s_%u", name, i);
+        kv_put_counter(buf, text, histogram->buckets[i]);
+    }
+    snprintf(text, sizeof(text), "%s_sum", name);
+    kv_put_counter(buf, text, histogram->sum);
+}
+
 void counters_put(const struct counters *counters, struct kv_buf *buf)
 {
-    kv_put_counters_begin(buf, COUNTERS_COUNT);
+    kv_put_counters_begin(buf, pair_count());
 #define X(name, kind, member, help) kv_put_counter(buf, #name, counters->member);
     COUNTERS_TABLE(X)
+#undef X
+#define X(name, member, shape) put_histogram(#name, &shape, &counters->member, buf);
+    COUNTERS_HISTOGRAMS(X)
 #undef X
 }

@@ -23,6 +23,7 @@
 
 #include "kv/buf.h"
 #include "kv/err.h"
+#include "kv/histogram.h"
 
 #define JOURNAL_BLOCK_BYTES 4096u
 #define JOURNAL_SEGMENT_BYTES (8u * 1024 * 1024)
@@ -65,11 +66,12 @@ int journal_event_fd(const struct journal *journal);
 void journal_release(struct journal *journal, uint64_t position);
 
 struct journal_stats {
-    uint64_t groups;
-    uint64_t records;
-    uint64_t bytes;
-    uint64_t flush_ns;     /* sum over all flushes */
-    uint64_t flush_ns_max; /* since the last call */
+    struct kv_histogram
+        group_records; /* one value for each group: its count is that of groups, its sum that of records */
+    struct kv_histogram group_bytes; /* as they stand on the disk */
+    struct kv_histogram write_ns;    /* past the page cache it is here that the disk is waited for, */
+    struct kv_histogram flush_ns;    /* and here for its own cache */
+    uint64_t flush_ns_max;           /* since the last call */
     uint64_t segments;
 };
 void journal_stats(struct journal *journal, struct journal_stats *out);

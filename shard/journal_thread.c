@@ -54,10 +54,10 @@ void journal_publish(struct journal *journal)
     journal->rest_bytes = writer->fd < 0 ? 0 : writer->segment_bytes - writer->offset;
     journal->spares = spares;
     journal->full = writer->full;
-    journal->stats.groups += writer->done.groups;
-    journal->stats.records += writer->done.records;
-    journal->stats.bytes += writer->done.bytes;
-    journal->stats.flush_ns += writer->done.flush_ns;
+    kv_histogram_merge(&journal->stats.group_records, &writer->done.group_records);
+    kv_histogram_merge(&journal->stats.group_bytes, &writer->done.group_bytes);
+    kv_histogram_merge(&journal->stats.write_ns, &writer->done.write_ns);
+    kv_histogram_merge(&journal->stats.flush_ns, &writer->done.flush_ns);
     if (writer->done.flush_ns_max > journal->stats.flush_ns_max)
         journal->stats.flush_ns_max = writer->done.flush_ns_max;
     journal->stats.segments = writer->dir.segment_count;
@@ -76,7 +76,7 @@ static enum kv_err flush_segment(struct journal *journal)
     if (writer->dir.ops->fdatasync(writer->fd) != 0)
         return KV_IO;
     uint64_t took = kv_clock_ns() - begin;
-    writer->done.flush_ns += took;
+    kv_histogram_add(&writer->done.flush_ns, &kv_histogram_times, took);
     if (took > writer->done.flush_ns_max)
         writer->done.flush_ns_max = took;
     writer->flushed = writer->written;
@@ -235,6 +235,13 @@ static enum kv_err write_parts(struct journal_writer *writer, struct iovec *part
     return journal_write(writer->dir.ops, writer->fd, &whole, 1, offset);
 }
 
+static void count_group(struct journal_writer *writer, uint32_t records, uint64_t bytes, uint64_t took_ns)
+{
+    kv_histogram_add(&writer->done.group_records, &kv_histogram_counts, records);
+    kv_histogram_add(&writer->done.group_bytes, &kv_histogram_bytes, bytes);
+    kv_histogram_add(&writer->done.write_ns, &kv_histogram_times, took_ns);
+}
+
 /* `segment_header` is NULL but for the first group of a segment. One system call for all parts. */
 static enum kv_err write_group(struct journal *journal, struct kv_slice payload, uint32_t records,
                                uint8_t *segment_header)
@@ -249,16 +256,15 @@ static enum kv_err write_group(struct journal *journal, struct kv_slice payload,
                             {header, sizeof header},
                             {(void *)(uintptr_t)payload.data, payload.bytes},
                             {(void *)(uintptr_t)padding, bytes - sizeof header - payload.bytes}};
+    uint64_t begin_ns = kv_clock_ns();
     enum kv_err err = write_parts(writer, parts, 4, lead + bytes, writer->offset - lead);
     if (err != KV_OK)
         return err;
+    count_group(writer, records, bytes, kv_clock_ns() - begin_ns);
     if (writer->flushed == writer->written)
         writer->dirty_since_ms = kv_clock_ms();
     writer->written += records;
     writer->offset += bytes;
-    writer->done.groups++;
-    writer->done.records += records;
-    writer->done.bytes += bytes;
     return KV_OK;
 }
 

@@ -36,6 +36,8 @@ struct serve {
     uint64_t position;    /* of the last record appended */
     uint64_t applied;     /* of the last record in LMDB */
     uint64_t appended_ms; /* when */
+    uint64_t active_ms;   /* when the first record that no generation has yet was appended; 0: there is none */
+    uint64_t frozen_ms;   /* the same of the frozen generation */
     bool submit;          /* somebody waits for what was appended in this turn */
 
     struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
@@ -71,6 +73,8 @@ static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice b
     struct serve *serve = ctx;
     serve->position = journal_append(serve->on.journal, type, body);
     serve->appended_ms = loop_now_ms(serve->loop);
+    if (serve->active_ms == 0)
+        serve->active_ms = serve->appended_ms;
     serve->waiting_bytes += 2 * body.bytes;
     if (!lazy)
         serve->submit = true;
@@ -190,6 +194,13 @@ static void raise_peak(uint64_t *peak, uint64_t *now)
     *now = *peak;
 }
 
+/* The age of the oldest record that is not in LMDB. */
+static uint64_t apply_lag_ms(const struct serve *serve)
+{
+    uint64_t since_ms = serve->frozen_ms != 0 ? serve->frozen_ms : serve->active_ms;
+    return since_ms == 0 ? 0 : loop_now_ms(serve->loop) - since_ms;
+}
+
 static void read_counters(struct serve *serve, struct counters *out)
 {
     *out = (struct counters){.store = serve->usage,
@@ -199,10 +210,13 @@ static void read_counters(struct serve *serve, struct counters *out)
                              .disk_bytes = serve->disk_bytes,
                              .disk_free_bytes = serve->disk_free_bytes,
                              .replayed_records = serve->on.records,
+                             .apply_lag_ms = apply_lag_ms(serve),
+                             .overlay_bytes_max = serve->options.recover.core.overlay_bytes_max,
                              .sessions = sessions_count(serve->sessions),
                              .epoch = sessions_epoch(serve->sessions),
                              .full = applier_full(serve->applier),
                              .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
+    sessions_load(serve->sessions, &out->load);
     core_stats(serve->on.core, &out->core);
     journal_stats(serve->on.journal, &out->journal);
     applier_stats(serve->applier, &out->applier);
@@ -267,6 +281,7 @@ static void on_applied(struct serve *serve)
     recovered_read(&serve->on);
     core_applied(serve->on.core, &serve->frozen);
     serve->applying = false;
+    serve->frozen_ms = 0;
     journal_release(serve->on.journal, position);
     read_usage(serve);
 }
@@ -334,6 +349,8 @@ static void freeze_if_due(struct serve *serve)
         return;
     recovered_read(&serve->on);
     serve->frozen = core_freeze(serve->on.core);
+    serve->frozen_ms = serve->active_ms;
+    serve->active_ms = 0;
     serve->submit = true;
 }
 
@@ -438,6 +455,8 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
         serve_close(&serve);
         return err;
     }
+    if (core_wants_freeze(serve->on.core, true)) /* what was replayed */
+        serve->active_ms = serve->started_ms;
     start_loop(serve);
     *out = serve;
     return KV_OK;

@@ -425,6 +425,19 @@ unsigned sessions_count(const struct sessions *sessions)
     return sessions->count;
 }
 
+void sessions_load(const struct sessions *sessions, struct sessions_load *out)
+{
+    *out = (struct sessions_load){0};
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        const struct session *session = sessions->places[i];
+        if (session == NULL)
+            continue;
+        out->paused += session->paused;
+        out->input_bytes += session->input.bytes;
+        out->output_bytes += outbox_bytes(&session->outbox);
+    }
+}
+
 uint64_t sessions_epoch(const struct sessions *sessions)
 {
     return sessions->epoch;

@@ -58,6 +58,13 @@ void sessions_stop(struct sessions *sessions);
 bool sessions_flushed(const struct sessions *sessions);
 
 unsigned sessions_count(const struct sessions *sessions);
+/* What waits where, of all sessions together. */
+struct sessions_load {
+    uint64_t paused;       /* not read from until half of what waits for them is gone */
+    uint64_t input_bytes;  /* read and not yet handled */
+    uint64_t output_bytes; /* answers that have not left */
+};
+void sessions_load(const struct sessions *sessions, struct sessions_load *out);
 uint64_t sessions_epoch(const struct sessions *sessions); /* the newest seen, 0 = none yet */
 
 #endif

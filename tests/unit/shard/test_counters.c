@@ -31,6 +31,26 @@ Test(counters, go_on_over_restarts)
     cr_expect_eq(told(&third, 1, 4, &keys), 10);
 }
 
+Test(counters, histograms_go_on_too)
+{
+    for (unsigned life = 1; life <= 3; life++) {
+        struct counters_carry carry = counters_carry_open(words);
+        for (unsigned told_times = 0; told_times < 2; told_times++) {
+            struct counters counters = {0};
+            kv_histogram_add(&counters.journal.flush_ns, &kv_histogram_times, 60000);
+            kv_histogram_add(&counters.journal.group_records, &kv_histogram_counts, 1000000);
+            kv_histogram_add(&counters.applier.generation_ns, &kv_histogram_times, 7);
+            counters_carry(&carry, &counters);
+            cr_expect_eq(counters.journal.flush_ns.buckets[1], life);
+            cr_expect_eq(counters.journal.flush_ns.sum, 60000u * life);
+            cr_expect_eq(counters.journal.group_records.buckets[kv_histogram_counts.bound_count], life);
+            cr_expect_eq(counters.applier.generation_ns.buckets[0], life);
+            cr_expect_eq(counters.applier.generation_ns.sum, 7u * life);
+            cr_expect_eq(kv_histogram_count(&counters.journal.write_ns), 0u);
+        }
+    }
+}
+
 Test(counters, of_another_table_begin_anew)
 {
     uint64_t keys;

@@ -707,14 +707,18 @@ Test(journal, many_records_share_flushes)
     cr_assert(wait_durable(place.journal, 15000));
     struct journal_stats stats;
     journal_stats(place.journal, &stats);
-    for (unsigned i = 0; i < 1000 && stats.records < 15000; i++) { /* they follow the report of the position */
+    for (unsigned i = 0; i < 1000 && stats.group_records.sum < 15000;
+         i++) { /* they follow the report of the position */
         usleep(1000);
         journal_stats(place.journal, &stats);
     }
-    cr_expect_eq(stats.records, 15000);
-    cr_expect_lt(stats.groups, 3000);
-    cr_expect_gt(stats.bytes, 15000 * 8);
-    cr_expect_gt(stats.flush_ns, 0);
+    cr_expect_eq(stats.group_records.sum, 15000);
+    uint64_t groups = kv_histogram_count(&stats.group_records);
+    cr_expect_lt(groups, 3000);
+    cr_expect_gt(stats.group_bytes.sum, 15000 * 8);
+    cr_expect_eq(kv_histogram_count(&stats.group_bytes), groups);
+    cr_expect_eq(kv_histogram_count(&stats.write_ns), groups);
+    cr_expect_gt(stats.flush_ns.sum, 0);
     journal_close(&place.journal);
     place.applied = released;
     cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);

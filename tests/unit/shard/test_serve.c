@@ -11,6 +11,14 @@ static uint64_t txn(uint64_t sequence)
     return kv_txn_id(1, sequence);
 }
 
+/* As shard/counters.h names the buckets of a histogram. */
+static const char *numbered(const char *name, unsigned bucket)
+{
+    static char text[64];
+    snprintf(text, sizeof(text), "%s_%u", name, bucket);
+    return text;
+}
+
 static void expect_whole(struct rig *rig)
 {
     const char *paths[] = {rig->db_path};
@@ -228,7 +236,10 @@ Test(serve, a_small_overlay_is_applied_again_and_again)
     }
     for (int i = 0; i < 64; i++)
         cr_assert_eq(rig_vote(rig), KV_OK);
-    cr_expect_gt(rig_counter(rig, "generations"), 3u);
+    uint64_t generations = 0;
+    for (unsigned bucket = 0; bucket <= kv_histogram_times.bound_count; bucket++)
+        generations += rig_counter(rig, numbered("generation_ns", bucket));
+    cr_expect_gt(generations, 3u);
     cr_expect_leq(rig_counter(rig, "overlay_bytes"), 2u * KV_MIB);
     for (uint64_t i = 1; i <= PUTS; i += 37)
         cr_expect(rig_has(rig, i, 1000));
@@ -297,6 +308,12 @@ Test(serve, counters_name_every_row_of_the_table_once)
 #define X(name, kind, member, help) rig_counter(rig, #name);
     COUNTERS_TABLE(X)
 #undef X
+#define X(name, member, shape)                                                                                         \
+    for (unsigned i = 0; i <= shape.bound_count; i++)                                                                  \
+        rig_counter(rig, numbered(#name, i));                                                                          \
+    rig_counter(rig, #name "_sum");
+    COUNTERS_HISTOGRAMS(X)
+#undef X
     cr_expect_eq(rig_counter(rig, "keys"), 1u);
     cr_expect_eq(rig_counter(rig, "puts"), 1u);
     cr_expect_eq(rig_counter(rig, "applies"), 1u);
@@ -305,6 +322,27 @@ Test(serve, counters_name_every_row_of_the_table_once)
     cr_expect_geq(rig_counter(rig, "journal_durable"), 1u);
     cr_expect_gt(rig_counter(rig, "process_rss_bytes"), 1000000u);
     cr_expect_gt(rig_counter(rig, "process_fds"), 5u);
+    cr_expect_geq(rig_counter(rig, "journal_group_records_sum"), 1u);
+    cr_expect_geq(rig_counter(rig, "journal_group_bytes_sum"), 4096u);
+    cr_expect_gt(rig_counter(rig, "journal_write_ns_sum"), 0u);
+    rig_free(rig);
+}
+
+Test(serve, the_age_of_what_is_not_applied)
+{
+    struct rig *rig = rig_new(1);
+    uint64_t lag_ms = 0, end = kv_clock_ms() + 20000;
+    rig_open(rig);
+    rig_connect(rig, 4);
+    for (uint64_t i = 1; lag_ms == 0 && kv_clock_ms() < end; i++) {
+        cr_expect_eq(rig_put(rig, txn(i), i, 100), KV_OK); /* so it is never idle for long */
+        lag_ms = rig_counter(rig, "apply_lag_ms");
+    }
+    cr_expect(lag_ms > 0 && lag_ms <= 20000, "%lu", lag_ms);
+    while (rig_counter(rig, "overlay_rows") > 0 && kv_clock_ms() < end)
+        continue;
+    cr_expect_eq(rig_counter(rig, "apply_lag_ms"), 0u);
+    cr_expect_eq(rig_counter(rig, "journal_applied"), rig_counter(rig, "journal_position"));
     rig_free(rig);
 }
 

@@ -411,11 +411,18 @@ Test(sessions, a_reader_that_does_not_read_is_not_read_from)
     for (int i = 0; i < 20; i++)
         turn(rig);
     cr_expect_lt(rig->messages, 70u, "64 MiB of answers, not 400");
+    struct sessions_load load;
+    sessions_load(rig->sessions, &load);
+    cr_expect_eq(load.paused, 1u);
+    cr_expect_gt(load.input_bytes, (FETCHES - 70) * 8u);
+    cr_expect_gt(load.output_bytes, 32u << 20);
     say_fetch(&other, 1000);
     cr_expect_eq(next_id(&other, TURNS_MAX), 1000u, "others are served");
     for (uint64_t i = 1; i <= FETCHES; i++)
         cr_assert_eq(next_id(&slow, TURNS_MAX), i);
     cr_expect_eq(rig->messages, FETCHES + 1u);
+    sessions_load(rig->sessions, &load);
+    cr_expect(load.paused == 0 && load.input_bytes == 0 && load.output_bytes == 0);
     kv_buf_free(&requests);
     peer_free(&slow);
     peer_free(&other);
