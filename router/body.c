@@ -101,25 +101,6 @@ static void adopt(struct mapped *mapped, size_t bytes, const h2o_buffer_t *old, 
     DL_APPEND(own.list, mapped);
 }
 
-/* The mapping is about to move or grow: neighbours point to it. */
-static enum kv_err remap(struct mapped **mapped, size_t bytes)
-{
-    struct mapped *old = *mapped;
-    DL_DELETE(own.list, old);
-    size_t offset = (size_t)(old->buffer.bytes - old->buffer._buf);
-    struct mapped *moved = mremap(old, old->bytes, bytes, MREMAP_MAYMOVE);
-    if (moved == MAP_FAILED) {
-        DL_APPEND(own.list, old);
-        return KV_NO_SPACE;
-    }
-    moved->buffer.capacity += bytes - moved->bytes;
-    moved->bytes = bytes;
-    moved->buffer.bytes = moved->buffer._buf + offset;
-    DL_APPEND(own.list, moved);
-    *mapped = moved;
-    return KV_OK;
-}
-
 /* Up to where nobody will look again. The decoder of a chunked HTTP/1 body comes after all reads of a turn of the loop: what
  * this turn brought stays in a sink, unless a client floods it. */
 static size_t settled(struct mapped *mapped)
@@ -150,37 +131,43 @@ static size_t page_round(size_t bytes)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-static enum kv_err grow_sink(h2o_buffer_t **inbuf, size_t min_guarantee)
+static struct mapped *map_sink(size_t bytes, uint64_t sum_max)
 {
-    struct mapped *mapped = mapped_of(*inbuf);
-    size_t bytes = page_round(mapped->bytes * 2 + min_guarantee);
-    if (bytes > SINK_SPACE_MAX || remap(&mapped, bytes) != KV_OK)
-        return KV_NO_SPACE;
-    *inbuf = &mapped->buffer;
-    return KV_OK;
+    struct mapped *sink = MAP_FAILED;
+    if (atomic_fetch_add(&router_wide.sink_bytes, SINK_BYTES) < sum_max && bytes <= SINK_SPACE_MAX)
+        sink = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (sink != MAP_FAILED)
+        return sink;
+    router_wide.sink_bytes -= SINK_BYTES;
+    return NULL;
 }
 
-/* Memory without pages: what is written there is dropped again by drop_pages. */
+/* Where in its mapping the last turn began, were the buffer's bytes at the front of it. */
+static size_t turn_used_of(const struct mapped *mapped)
+{
+    return mapped->turn_used - (size_t)(mapped->buffer.bytes - mapped->buffer._buf);
+}
+
+/* Memory without pages: what is written there is dropped again by drop_pages. The buffer it replaces may be a sink that has
+ * grown full: that one counts already. */
 static enum kv_err become_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_err why)
 {
     h2o_buffer_t *old = *inbuf;
-    size_t bytes = page_round((old->size + min_guarantee) * 2 + PAGE_BYTES);
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC); /* marks the buffer as ours */
+    const struct mapped *before = old->_fd != -1 ? mapped_of(old) : NULL;
+    bool was_sink = before != NULL && before->file == NULL;
+    int fd = eventfd(0, EFD_CLOEXEC); /* marks the buffer as ours; nothing is opened: confine.h */
     if (fd < 0)
         return KV_NO_SPACE;
-    struct mapped *sink = MAP_FAILED;
-    if (atomic_fetch_add(&router_wide.sink_bytes, SINK_BYTES) < SINK_SUM_MAX)
-        sink = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (sink == MAP_FAILED) {
-        router_wide.sink_bytes -= SINK_BYTES;
+    size_t bytes = page_round((old->size + min_guarantee) * 2 + PAGE_BYTES);
+    struct mapped *sink = map_sink(bytes, was_sink ? UINT64_MAX : SINK_SUM_MAX);
+    if (sink == NULL) {
         close(fd);
         return KV_NO_SPACE;
     }
     sink->refused = why;
     adopt(sink, bytes, old, fd);
-    bool was_file = old->_fd != -1;
-    sink->turn_ms = was_file ? mapped_of(old)->turn_ms : h2o_now(own.context->loop);
-    sink->turn_used = was_file ? mapped_of(old)->turn_used : 0;
+    sink->turn_ms = before != NULL ? before->turn_ms : h2o_now(own.context->loop);
+    sink->turn_used = before != NULL ? turn_used_of(before) : 0;
     /* the decoder of a chunked body may not have seen the last bytes yet */
     size_t tail = old->size < SINK_TURN_BYTES_MAX ? old->size : SINK_TURN_BYTES_MAX;
     memcpy(sink->buffer.bytes + old->size - tail, old->bytes + old->size - tail, tail);
@@ -191,17 +178,33 @@ static enum kv_err become_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum 
 
 /* ---- bodies in files ---------------------------------------------------------------------------------------------- */
 
+static struct mapped *map_file(const struct body_file *file, size_t bytes)
+{
+    struct mapped *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, body_file_fd(file), 0);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+/* A second mapping of the same file has the same bytes, this header among them. (Not mremap: the thread sanitizer does not
+ * know it and takes the new place for the one of another thread's earlier mapping.) */
 static enum kv_err grow_file(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
-    struct mapped *mapped = mapped_of(*inbuf);
-    size_t more = mapped->bytes < GROW_BYTES_MAX ? mapped->bytes : GROW_BYTES_MAX;
+    struct mapped *old = mapped_of(*inbuf);
+    size_t more = old->bytes < GROW_BYTES_MAX ? old->bytes : GROW_BYTES_MAX;
     more += page_round(min_guarantee);
-    enum kv_err err = body_file_extend(mapped->file, mapped->bytes, more, false);
-    if (err == KV_OK)
-        err = remap(&mapped, mapped->bytes + more);
-    if (err == KV_OK)
-        *inbuf = &mapped->buffer;
-    return err;
+    enum kv_err err = body_file_extend(old->file, old->bytes, more, false);
+    if (err != KV_OK)
+        return err;
+    struct mapped *grown = map_file(old->file, old->bytes + more);
+    if (grown == NULL)
+        return KV_NO_SPACE;
+    DL_DELETE(own.list, old); /* neighbours point to it */
+    grown->buffer.bytes = grown->buffer._buf + (old->buffer.bytes - old->buffer._buf);
+    grown->buffer.capacity += more;
+    munmap(old, old->bytes);
+    grown->bytes += more;
+    DL_APPEND(own.list, grown);
+    *inbuf = &grown->buffer;
+    return KV_OK;
 }
 
 static enum kv_err become_file(h2o_buffer_t **inbuf, size_t min_guarantee)
@@ -212,10 +215,8 @@ static enum kv_err become_file(h2o_buffer_t **inbuf, size_t min_guarantee)
     if (file == NULL)
         return KV_NO_SPACE;
     enum kv_err err = body_file_extend(file, 0, bytes, true);
-    struct mapped *mapped = MAP_FAILED;
-    if (err == KV_OK)
-        mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, body_file_fd(file), 0);
-    if (mapped == MAP_FAILED) {
+    struct mapped *mapped = err == KV_OK ? map_file(file, bytes) : NULL;
+    if (mapped == NULL) {
         body_file_free(&file);
         return err != KV_OK ? err : KV_NO_SPACE;
     }
@@ -315,7 +316,7 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
     if ((*inbuf)->size + min_guarantee <= BODY_MEMORY_BYTES_SCARCE)
         return return_to_memory(inbuf, min_guarantee);
     if (mapped->file == NULL)
-        err = grow_sink(inbuf, min_guarantee);
+        err = become_sink(inbuf, min_guarantee, mapped->refused);
     else if ((*inbuf)->size > router_wide.body_bytes_max)
         err = become_sink(inbuf, min_guarantee, KV_TOO_LARGE);
     else if ((err = grow_file(inbuf, min_guarantee)) != KV_OK)
