@@ -10,6 +10,7 @@
 #include <h2o/http2_internal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utlist.h>
