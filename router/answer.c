@@ -52,6 +52,11 @@ struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, s
     return kv_slice(text, 16 * count);
 }
 
+void answer_field(struct exchange *exchange, enum hpack_field field, struct kv_slice value)
+{
+    hpack_add(exchange->req, field, (const char *)value.data, value.bytes);
+}
+
 void answer_header(struct exchange *exchange, const char *name, struct kv_slice value)
 {
     h2o_req_t *req = exchange->req;
@@ -97,7 +102,7 @@ static void set_status(struct exchange *exchange, int status)
     }
     if (exchange->thread->context.shutdown_requested)
         exchange->req->http1_is_persistent = 0; /* h2o decided that before the body came: say goodbye in this answer */
-    answer_header(exchange, "x-request-id", exchange->request_id);
+    answer_field(exchange, HPACK_X_REQUEST_ID, exchange->request_id);
 }
 
 /* Nothing is left to produce: for answers that are complete with one send. */
@@ -122,7 +127,7 @@ void answer_body(struct exchange *exchange, int status, const char *content_type
     h2o_iovec_t iovec = h2o_iovec_init(copy.data, copy.bytes);
     set_status(exchange, status);
     exchange->req->res.content_length = body.bytes;
-    answer_header(exchange, "content-type", kv_slice_text(content_type));
+    answer_field(exchange, HPACK_CONTENT_TYPE, kv_slice_text(content_type));
     finish(exchange, &iovec, exchange->method == HTTP_HEAD || body.bytes == 0 ? 0 : 1);
 }
 

@@ -6,6 +6,7 @@
 #ifndef KV_ROUTER_ANSWER_H
 #define KV_ROUTER_ANSWER_H
 
+#include "hpack.h"
 #include "http.h"
 #include "kv/err.h"
 
@@ -26,7 +27,9 @@ void answer_send(struct exchange *exchange, struct kv_slice bytes, bool last);
 /* The connection (HTTP/1) or the stream (HTTP/2) breaks off: the client sees that the body is not whole. */
 void answer_break(struct exchange *exchange);
 
-/* `name` is a literal in lower case; `value` is borrowed until the exchange ends (answer_copy). */
+/* `value` is borrowed until the exchange ends (answer_copy). */
+void answer_field(struct exchange *exchange, enum hpack_field field, struct kv_slice value);
+/* Any other header; `name` is a literal in lower case; `value` is borrowed until the exchange ends (answer_copy). */
 void answer_header(struct exchange *exchange, const char *name, struct kv_slice value);
 /* Formats into the exchange's memory. */
 struct kv_slice answer_format(struct exchange *exchange, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -107,7 +107,7 @@ static void answer(struct post *post)
     struct exchange *exchange = post->exchange;
     metrics_add(exchange->thread->metrics, METRICS_BATCH_OPERATIONS, post->batch.count);
     metrics_add(exchange->thread->metrics, METRICS_BATCH_READS, count_reads(&post->batch));
-    answer_header(exchange, "content-type", kv_slice_text(batch_content_type(post->batch.format)));
+    answer_field(exchange, HPACK_CONTENT_TYPE, kv_slice_text(batch_content_type(post->batch.format)));
     answer_begin(exchange, 200, post->answer.bytes, &post->generator);
     send_next(post);
 }

@@ -69,7 +69,7 @@ static void add_last_modified(struct exchange *exchange, uint64_t created_s)
         h2o_time2str_rfc1123(text, gmtime_r(&seconds, &tm));
         written_s = created_s;
     }
-    answer_header(exchange, "last-modified", answer_copy(exchange, kv_slice(text, H2O_TIMESTR_RFC1123_LEN)));
+    answer_field(exchange, HPACK_LAST_MODIFIED, answer_copy(exchange, kv_slice(text, H2O_TIMESTR_RFC1123_LEN)));
 }
 
 /* What tells caches which representation this is: on 200, 206 and 304. */
@@ -77,8 +77,8 @@ static void add_validators(struct get *get)
 {
     char tag[ETAG_BYTES_MAX];
     struct kv_slice written = kv_slice(tag, etag_write(&get->row.hash, get->compressed, tag));
-    answer_header(get->exchange, "etag", answer_copy(get->exchange, written));
-    answer_header(get->exchange, "vary", kv_slice_text("Accept-Encoding"));
+    answer_field(get->exchange, HPACK_ETAG, answer_copy(get->exchange, written));
+    answer_field(get->exchange, HPACK_VARY, kv_slice_text("Accept-Encoding"));
     add_last_modified(get->exchange, get->row.created_s);
 }
 
@@ -88,16 +88,16 @@ static void add_headers(struct get *get)
     char hex[DIGEST_HEX_BYTES];
     digest_hex(&get->row.hash, hex);
     struct kv_slice digits = answer_copy(exchange, kv_slice(hex, sizeof(hex)));
-    answer_header(exchange, "content-type", get->row.content_type);
+    answer_field(exchange, HPACK_CONTENT_TYPE, get->row.content_type);
     add_validators(get);
-    answer_header(exchange, "accept-ranges", kv_slice_text("bytes"));
-    answer_header(exchange, "x-content-sha256", digits);
-    answer_header(exchange, "x-hash", digits);
-    answer_header(exchange, "x-hash-algorithm", kv_slice_text("sha256"));
-    answer_header(exchange, "x-refs", answer_number(exchange, get->object.refs));
-    answer_header(exchange, "x-created-at", answer_number(exchange, get->row.created_s));
+    answer_field(exchange, HPACK_ACCEPT_RANGES, kv_slice_text("bytes"));
+    answer_field(exchange, HPACK_X_CONTENT_SHA256, digits);
+    answer_field(exchange, HPACK_X_HASH, digits);
+    answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
+    answer_field(exchange, HPACK_X_REFS, answer_number(exchange, get->object.refs));
+    answer_field(exchange, HPACK_X_CREATED_AT, answer_number(exchange, get->row.created_s));
     if (get->compressed)
-        answer_header(exchange, "content-encoding", kv_slice_text("zstd"));
+        answer_field(exchange, HPACK_CONTENT_ENCODING, kv_slice_text("zstd"));
     if (get->range_kind == RANGE_PART)
         answer_header(exchange, "content-range",
                       answer_format(exchange, "bytes %lu-%lu/%lu", get->range.first,

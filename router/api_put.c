@@ -70,11 +70,12 @@ static void on_stored(struct write *write, const struct backend_op_result *resul
     digest_hex(&write->content.hash, body);
     body[DIGEST_HEX_BYTES] = '\n';
     struct kv_slice hex = answer_copy(exchange, kv_slice(body, DIGEST_HEX_BYTES));
-    answer_header(exchange, "etag", answer_copy(exchange, kv_slice(tag, etag_write(&write->content.hash, false, tag))));
-    answer_header(exchange, "x-content-sha256", hex);
-    answer_header(exchange, "x-hash", hex);
-    answer_header(exchange, "x-hash-algorithm", kv_slice_text("sha256"));
-    answer_header(exchange, "x-deduplicated", kv_slice_text(result->existed ? "true" : "false"));
+    answer_field(exchange, HPACK_ETAG,
+                 answer_copy(exchange, kv_slice(tag, etag_write(&write->content.hash, false, tag))));
+    answer_field(exchange, HPACK_X_CONTENT_SHA256, hex);
+    answer_field(exchange, HPACK_X_HASH, hex);
+    answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
+    answer_field(exchange, HPACK_X_DEDUPLICATED, kv_slice_text(result->existed ? "true" : "false"));
     answer_body(exchange, result->found ? 200 : 201, "text/plain", kv_slice(body, sizeof(body)));
 }
 
