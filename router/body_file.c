@@ -21,6 +21,7 @@ struct body_file {
 
 static struct {
     uint64_t bytes_max;
+    bool named; /* the file system has no unnamed files */
     char folder[PATH_MAX];
     _Atomic uint64_t bytes;
 } files;
@@ -33,16 +34,35 @@ void body_files_init(uint64_t bytes_max)
         folder = "/tmp";
     snprintf(files.folder, sizeof(files.folder), "%s", folder);
     files.bytes_max = bytes_max;
+    int unnamed = open(files.folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    files.named = unnamed < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT);
+    if (unnamed >= 0)
+        close(unnamed);
+}
+
+const char *body_files_folder(bool *named)
+{
+    *named = files.named;
+    return files.folder;
+}
+
+static int open_unlinked(void)
+{
+    char path[PATH_MAX + 32];
+    if (!files.named)
+        return open(files.folder, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+    snprintf(path, sizeof(path), "%s/kv-body.XXXXXX", files.folder);
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(path);
+    return fd;
 }
 
 struct body_file *body_file_new(void)
 {
-    char path[PATH_MAX + 32];
-    snprintf(path, sizeof(path), "%s/kv-body.XXXXXX", files.folder);
-    int fd = mkostemp(path, O_CLOEXEC);
+    int fd = open_unlinked();
     if (fd < 0)
         return NULL;
-    unlink(path);
     struct body_file *file = kv_alloc_zero(1, sizeof(*file));
     file->fd = fd;
     file->holders = 1;

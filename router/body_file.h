@@ -1,4 +1,4 @@
-/* router/body_file.h -- the unlinked files in which large request bodies wait, and the sum of them all.
+/* router/body_file.h -- the files without a name in which large request bodies wait, and the sum of them all.
  * Owns:     the descriptors, counted: a connection fills a file, the one who stores the body takes it along.
  * Promises: what was extended is on the disk, so that no write into a mapping of it can fail (SIGBUS). The sum is what the
  *           files were extended by, less what was forgotten.
@@ -17,6 +17,8 @@ struct body_file;
 
 /* Once, before any thread: the folder is $TMPDIR or /tmp. */
 void body_files_init(uint64_t bytes_max);
+/* `named`: files there have a name for a moment, since the file system has no others (O_TMPFILE). */
+const char *body_files_folder(bool *named);
 
 /* NULL: the folder or the process is full. */
 struct body_file *body_file_new(void);

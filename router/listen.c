@@ -102,7 +102,7 @@ static void on_accept(h2o_socket_t *socket, const char *err)
 
 /* Options of the listening socket are inherited by what it accepts: no system calls per connection. What the kernel does
  * not grant it clips: not an error. */
-static void set_options(int fd, uint64_t client_wait_ms)
+void listeners_set_options(int fd, uint64_t client_wait_ms)
 {
     int send_bytes = SEND_BUFFER_BYTES;
     int receive_bytes = RECEIVE_BUFFER_BYTES;
@@ -127,7 +127,6 @@ static void open_one(struct listeners *listeners, struct listener *listener, int
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0 || fcntl(own, F_SETFL, O_NONBLOCK) != 0)
         kv_fatal("cannot duplicate a listening socket: %s", strerror(errno));
-    set_options(own, thread->server->settings->client_wait_ms);
     listener->all = listeners;
     listener->accept =
         (h2o_accept_ctx_t){.ctx = &thread->context, .hosts = thread->server->config.hosts, .ssl_ctx = tls};

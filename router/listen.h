@@ -26,6 +26,8 @@ struct listeners {
     h2o_timeout_entry_t resume; /* linked while paused for want of descriptors */
 };
 
+/* Before the router gives up the right to large buffers (confine.h). Does nothing with what is no socket. */
+void listeners_set_options(int fd, uint64_t client_wait_ms);
 void listeners_open(struct listeners *listeners, struct router_thread *thread);
 /* For connections to come; those that are open keep theirs. Takes the reference over. */
 void listeners_use_tls(struct listeners *listeners, SSL_CTX *tls);

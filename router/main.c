@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "body_file.h"
+#include "confine.h"
 #include "kv/child.h"
 #include "kv/counters_page.h"
 #include "kv/log.h"
@@ -44,6 +46,16 @@ static void wait_for_stop(const sigset_t *waited, struct server *server)
             reload_tls(server);
 }
 
+/* All that must be opened is open; no thread runs yet, and no stranger's byte was read. */
+static void confine(void)
+{
+    bool named;
+    const char *folder = body_files_folder(&named);
+    if (named)
+        kv_warn("the file system of %s has no unnamed files: the router may open files below it", folder);
+    confine_router(folder, named);
+}
+
 int main(void)
 {
     static struct kv_settings settings; /* read by every thread until _exit */
@@ -51,6 +63,7 @@ int main(void)
     sigset_t waited;
     char why[512];
     block_signals(&waited);
+    confine_hide(); /* before there is a token in memory */
     kv_child_start("router", -1, &settings);
     struct server_options options = {.settings = &settings,
                                      .plain_fd = KV_FD_ROUTER_PLAIN,
@@ -61,6 +74,7 @@ int main(void)
         kv_error("%s", why);
         return KV_EXIT_CONFIG;
     }
+    confine();
     server_start(server);
     kv_child_ready();
     wait_for_stop(&waited, server);

@@ -199,8 +199,9 @@ static uint64_t process_value(const struct metrics_process *process, enum shard_
 static void write_own_processes(struct page *page, enum shard_row row)
 {
     struct metrics *metrics = page->view->metrics;
-    struct metrics_process router = metrics_process_read(getpid());
-    struct metrics_process supervisor = metrics_process_read(getppid());
+    struct metrics_process router = metrics_process_own();
+    struct metrics_process supervisor = metrics_process_supervisor();
+    supervisor.fds = kv_counter_get(&page->view->page->supervisor_fds);
     router.cpu_us += kv_counter_get(&metrics->cpu_us_before);
     kv_counter_set(&metrics->cpu_us_told, router.cpu_us);
     sample(page->out, rows[row].metric, "process=\"router\",shard=\"\"", process_value(&router, row),

@@ -1,4 +1,5 @@
-/* router/metrics_process.h -- what /proc says about a process. Zeros for one that cannot be looked at.
+/* router/metrics_process.h -- what /proc says about this process and the supervisor. Zeros where it says nothing.
+ * The files are opened before the router gives up opening files (confine.h) and read again and again. Any thread.
  * Tests: unit/router/test_metrics.c. */
 #ifndef KV_ROUTER_METRICS_PROCESS_H
 #define KV_ROUTER_METRICS_PROCESS_H
@@ -12,6 +13,10 @@ struct metrics_process {
     uint64_t fds;
 };
 
-struct metrics_process metrics_process_read(pid_t pid);
+/* Before confinement; again: does nothing. */
+void metrics_process_open(void);
+struct metrics_process metrics_process_own(void);
+/* `fds` is left at 0: the supervisor counts them itself (kv/counters_page.h), nobody else may look. */
+struct metrics_process metrics_process_supervisor(void);
 
 #endif

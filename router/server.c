@@ -11,7 +11,9 @@
 #include "http.h"
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "listen.h"
 #include "metrics.h"
+#include "metrics_process.h"
 #include "task.h"
 #include "thread.h"
 #include "tls.h"
@@ -115,7 +117,10 @@ enum kv_err server_new(const struct server_options *options, struct server **out
                               .thread_count = count_threads(settings),
                               .started_s = kv_clock_unix_s()};
     server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
+    listeners_set_options(options->plain_fd, settings->client_wait_ms);
+    listeners_set_options(options->tls_fd, settings->client_wait_ms);
     server->metrics = metrics_open(server->counters);
+    metrics_process_open();
     server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);

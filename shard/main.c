@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "confine.h"
 #include "kv/child.h"
 #include "kv/log.h"
 #include "kv/settings.h"
@@ -90,6 +91,7 @@ static void run_shard(unsigned shard_index)
     struct loop_watch signals = {0};
     kv_child_start("shard", (int)shard_index, &settings);
     int signal_fd = take_signals();
+    confine_shard(KV_FD_SHARD_DATA); /* before the first byte of anybody else is read, and before the first thread */
     struct serve *serve = open_shard(&settings, shard_index);
     if (loop_add(serve_loop(serve), &signals, signal_fd, EPOLLIN | EPOLLET, on_signal, serve) != KV_OK)
         kv_fatal("cannot watch for signals: %m");

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "kv/clock.h"
 #include "kv/log.h"
 #include "loop.h"
@@ -363,6 +364,11 @@ static void on_connection(void *arg, uint32_t events)
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = accept4(sessions->options.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0 && !confine_peer_is_ours(fd)) {
+            kv_warn("connection refused: another user's process");
+            close(fd);
+            continue;
+        }
         if (fd >= 0) {
             session_new(sessions, fd);
             continue;

@@ -7,6 +7,7 @@
  *           gone. A router starts with an epoch that no router before it had.
  * Fails:    a start that fails (no process, disk full) counts as a death before ready: logged, tried again later.
  * Tests:    unit/supervisor/test_supervise.c with small programs as children. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -180,6 +181,19 @@ static void start_again_later(struct child *child, const struct restart_ending *
     }
 }
 
+/* They change when children come and go; the router, which tells, may not look at ours. */
+static void count_descriptors(const struct family *family)
+{
+    uint64_t count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
+        count += entry->d_name[0] != '.';
+    if (dir != NULL)
+        closedir(dir);
+    if (count > 0)
+        kv_counter_set(&family->world.counters->supervisor_fds, count - 1); /* the directory itself was one */
+}
+
 static void count_restart(const struct child *child)
 {
     struct kv_counters_page *counters = child->family->world.counters;
@@ -201,6 +215,7 @@ static void child_start(struct child *child)
     }
     if (loop_add(child->family->loop, &child->status_watch, child->status_fd, EPOLLIN, on_status, child) != KV_OK)
         kv_fatal("the status pipe of %s cannot be watched: %m", child->name);
+    count_descriptors(child->family);
     kv_debug("%s started, pid %d", child->name, (int)child->pid);
 }
 
@@ -217,6 +232,7 @@ static void child_ended(struct child *child, int status)
     snprintf(line, sizeof(line), "%s, pid %d, %s, %llu ms old", how, (int)child->pid,
              ending.was_ready ? "ready" : "never ready", (unsigned long long)(now_ms - child->started_ms));
     stop_listening(child);
+    count_descriptors(child->family);
     child->pid = 0;
     child->ready_ms = 0;
     start_again_later(child, &ending, line);

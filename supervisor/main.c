@@ -15,6 +15,7 @@
 
 #include "address.h"
 #include "config.h"
+#include "confine.h"
 #include "health.h"
 #include "kv/child.h"
 #include "kv/log.h"
@@ -174,6 +175,13 @@ static void on_all_ready(void *arg)
         print_hint("https", tls, "-k ");
 }
 
+static void tell_confinement(void)
+{
+    char lacks[512];
+    if (confine_kernel_lacks(lacks, sizeof(lacks)))
+        kv_warn("router and shards are confined as far as this kernel can: %s", lacks);
+}
+
 static int run(struct world *world)
 {
     struct why why;
@@ -184,6 +192,7 @@ static int run(struct world *world)
         .process = "supervisor",
         .shard_index = -1,
     });
+    tell_confinement();
     umask(077);
     supervise_block_signals();
     raise_descriptor_limit();
@@ -219,6 +228,7 @@ int main(int argc, char **argv)
     static struct world world;
     struct why why;
     enum config_action action;
+    confine_hide(); /* before there is a token in memory */
     world_init(&world);
     if (config_read(argc, argv, environ, &world.settings, &action, &why) != KV_OK) {
         fprintf(stderr, "kv-storage: %s\n", why.text);

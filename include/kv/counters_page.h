@@ -21,7 +21,8 @@ typedef _Atomic uint64_t kv_counter;
 struct kv_counters_page {
     kv_counter shard_restarts[KV_SHARDS_MAX]; /* the supervisor's */
     kv_counter router_restarts;
-    kv_counter supervisor_spare[495];
+    kv_counter supervisor_fds; /* open descriptors */
+    kv_counter supervisor_spare[494];
     kv_counter shards[KV_SHARDS_MAX][KV_COUNTERS_SHARD_WORDS];
     kv_counter router[KV_COUNTERS_ROUTER_WORDS];
 };

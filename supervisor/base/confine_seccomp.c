@@ -1,0 +1,254 @@
+/* supervisor/base/confine_seccomp.c -- a seccomp filter from a table of forbidden calls. See confine.h.
+ * Does:     one row per call: always, or when an argument says so; the rows become a BPF program that answers EPERM.
+ * Promises: calls of another processor's numbering (32-bit, x32) are all refused: no way around the table.
+ * Surprise: clone3 fails with ENOSYS, since its flags are in memory that a filter cannot read: libc takes clone then.
+ *           A sanitizer's runtime opens files and traces its own process: those rows are left out of such builds, where Landlock
+ *           alone keeps the files.
+ * Tests:    unit/base/test_confine.c. */
+#include "confine_seccomp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kv/log.h"
+
+#if defined(__x86_64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#define OWN_ARCHITECTURE 0u /* no filter: the numbers below were never tried there */
+#endif
+#define X32_BIT 0x40000000u
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+enum when { ALWAYS, IF_ANY_BIT, UNLESS_EQUAL };
+
+struct rule {
+    unsigned number;
+    enum when when;
+    unsigned argument; /* of the call, counted from 0; only its low 32 bits count */
+    uint32_t mask;
+    uint32_t value; /* UNLESS_EQUAL: what argument & mask must be for the call to pass */
+};
+
+#define NEVER(name)                                                                                                    \
+    {                                                                                                                  \
+        SYS_##name, ALWAYS, 0, 0, 0                                                                                    \
+    }
+
+/* Another program, another process's memory, another kernel, another view of the system. */
+static const struct rule of_all[] = {
+    NEVER(execve),
+    NEVER(execveat),
+    NEVER(process_vm_readv),
+    NEVER(process_vm_writev),
+    NEVER(kcmp),
+    NEVER(pidfd_getfd),
+    NEVER(pidfd_send_signal),
+    NEVER(unshare),
+    NEVER(setns),
+    NEVER(mount),
+    NEVER(umount2),
+    NEVER(mount_setattr),
+    NEVER(move_mount),
+    NEVER(open_tree),
+    NEVER(fsopen),
+    NEVER(fsconfig),
+    NEVER(fsmount),
+    NEVER(fspick),
+    NEVER(pivot_root),
+    NEVER(chroot),
+    NEVER(open_by_handle_at),
+    NEVER(name_to_handle_at),
+    NEVER(io_uring_setup),
+    NEVER(io_uring_enter),
+    NEVER(io_uring_register),
+    NEVER(bpf),
+    NEVER(perf_event_open),
+    NEVER(userfaultfd),
+    NEVER(add_key),
+    NEVER(request_key),
+    NEVER(keyctl),
+    NEVER(init_module),
+    NEVER(finit_module),
+    NEVER(delete_module),
+    NEVER(kexec_load),
+    NEVER(reboot),
+    NEVER(swapon),
+    NEVER(swapoff),
+    NEVER(acct),
+    NEVER(quotactl),
+    NEVER(settimeofday),
+    NEVER(clock_settime),
+    NEVER(sethostname),
+    NEVER(setdomainname),
+    NEVER(syslog),
+    NEVER(personality),
+    NEVER(mknodat),
+    NEVER(bind),
+    NEVER(listen),
+    {SYS_clone, IF_ANY_BIT, 0, CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+     0},
+#ifdef __x86_64__
+    NEVER(kexec_file_load),
+    NEVER(iopl),
+    NEVER(ioperm),
+    NEVER(mknod),
+    NEVER(vfork),
+#endif
+#ifndef KV_SANITIZED
+    NEVER(ptrace),
+    {SYS_mmap, IF_ANY_BIT, 2, PROT_EXEC, 0},
+    {SYS_mprotect, IF_ANY_BIT, 2, PROT_EXEC, 0},
+#endif
+};
+
+static const struct rule of_shard[] = {
+    NEVER(socket),
+    NEVER(socketpair),
+    NEVER(connect),
+};
+
+static const struct rule of_router[] = {
+    {SYS_socket, UNLESS_EQUAL, 0, UINT32_MAX, AF_UNIX},
+};
+
+/* A file that is named is never opened, made, moved, removed or changed. Unnamed ones hold uploads (body_file.c). */
+static const struct rule of_router_files[] = {
+#ifndef KV_SANITIZED
+    {SYS_openat, UNLESS_EQUAL, 2, O_TMPFILE, O_TMPFILE},
+    NEVER(openat2),
+    NEVER(linkat),
+    NEVER(symlinkat),
+    NEVER(renameat2),
+    NEVER(unlinkat),
+    NEVER(mkdirat),
+    NEVER(fchmodat),
+    NEVER(fchownat),
+    NEVER(fchmod),
+    NEVER(fchown),
+    NEVER(truncate),
+    NEVER(setxattr),
+    NEVER(lsetxattr),
+    NEVER(fsetxattr),
+#ifdef __x86_64__
+    {SYS_open, UNLESS_EQUAL, 1, O_TMPFILE, O_TMPFILE},
+    NEVER(creat),
+    NEVER(link),
+    NEVER(symlink),
+    NEVER(rename),
+    NEVER(renameat),
+    NEVER(unlink),
+    NEVER(mkdir),
+    NEVER(rmdir),
+    NEVER(chmod),
+    NEVER(chown),
+    NEVER(lchown),
+#endif
+#endif
+    NEVER(mq_open),
+};
+
+/* ---- the program -------------------------------------------------------------------------------------------------- */
+
+#define INSTRUCTIONS_MAX 400u
+
+struct program {
+    struct sock_filter code[INSTRUCTIONS_MAX];
+    unsigned short count;
+};
+
+static void emit(struct program *program, uint16_t code, uint32_t k, uint8_t if_true, uint8_t if_false)
+{
+    kv_assert(program->count < INSTRUCTIONS_MAX);
+    program->code[program->count++] = (struct sock_filter){code, if_true, if_false, k};
+}
+
+static void emit_load(struct program *program, size_t offset)
+{
+    emit(program, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void emit_return(struct program *program, uint32_t error)
+{
+    emit(program, BPF_RET | BPF_K, error == 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | error, 0, 0);
+}
+
+/* Another number skips the row. The number is lost when an argument was loaded, but then the call is decided. */
+static void emit_rule(struct program *program, const struct rule *rule)
+{
+    if (rule->when == ALWAYS) {
+        emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, 1);
+        emit_return(program, EPERM);
+        return;
+    }
+    bool equal = rule->when == UNLESS_EQUAL;
+    emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, equal ? 5 : 4);
+    emit_load(program, offsetof(struct seccomp_data, args) + 8 * rule->argument); /* low half: both are little-endian */
+    if (equal)
+        emit(program, BPF_ALU | BPF_AND | BPF_K, rule->mask, 0, 0);
+    emit(program, BPF_JMP | (equal ? BPF_JEQ : BPF_JSET) | BPF_K, equal ? rule->value : rule->mask, equal ? 1 : 0,
+         equal ? 0 : 1);
+    emit_return(program, EPERM);
+    emit_return(program, 0);
+}
+
+static void emit_rules(struct program *program, const struct rule *rules, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        emit_rule(program, &rules[i]);
+}
+
+static void build(struct program *program, enum confine_role role)
+{
+    emit_load(program, offsetof(struct seccomp_data, arch));
+    emit(program, BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCHITECTURE, 1, 0);
+    emit_return(program, ENOSYS);
+    emit_load(program, offsetof(struct seccomp_data, nr));
+    emit(program, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+    emit_return(program, ENOSYS);
+    emit(program, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1);
+    emit_return(program, ENOSYS);
+    emit_rules(program, of_all, COUNT_OF(of_all));
+    if (role == CONFINE_SHARD)
+        emit_rules(program, of_shard, COUNT_OF(of_shard));
+    else
+        emit_rules(program, of_router, COUNT_OF(of_router));
+    if (role == CONFINE_ROUTER)
+        emit_rules(program, of_router_files, COUNT_OF(of_router_files));
+    emit_return(program, 0);
+}
+
+bool confine_seccomp_exists(void)
+{
+    uint32_t action = SECCOMP_RET_ERRNO;
+    return OWN_ARCHITECTURE != 0 && syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+bool confine_seccomp(enum confine_role role)
+{
+    static struct program program;
+    if (!confine_seccomp_exists())
+        return false;
+    program.count = 0;
+    build(&program, role);
+    struct sock_fprog filter = {.len = program.count, .filter = program.code};
+    /* SPEC_ALLOW: no slower branches for everybody, for the sake of code that the filter does not run */
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter) == 0;
+}

@@ -1,0 +1,429 @@
+/* Goal: whoever takes over a router or a shard gets no files, no programs, no connections. The test hook of issue 6: the code that
+ * confines the real processes, and what an intruder would try.
+ * Method: a process is forked, confined, and tries; each try is named, and the parent tells which went through. What such a process
+ * needs must still work. Where the kernel lacks a feature, the tries that it would stop are left out, and confine_kernel_lacks
+ * must have said so. */
+#include <criterion/criterion.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "confine.h"
+
+static char folder[64]; /* of the test: `data` and `uploads` below it */
+static char data[96], uploads[96], secret[128];
+static int listener; /* TCP, loopback */
+static struct sockaddr_in address;
+static char lacks[512];
+
+static void write_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0 && write(fd, "secret", 6) == 6);
+    close(fd);
+}
+
+static void setup(void)
+{
+    socklen_t bytes = sizeof(address);
+    snprintf(folder, sizeof(folder), "/tmp/kv-confine-XXXXXX");
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(data, sizeof(data), "%s/data", folder);
+    snprintf(uploads, sizeof(uploads), "%s/uploads", folder);
+    snprintf(secret, sizeof(secret), "%s/data/secret", folder);
+    cr_assert(mkdir(data, 0700) == 0 && mkdir(uploads, 0700) == 0);
+    write_file(secret);
+    address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 8) == 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
+    confine_kernel_lacks(lacks, sizeof(lacks));
+}
+
+static void teardown(void)
+{
+    close(listener);
+    unlink(secret);
+    rmdir(data);
+    rmdir(uploads);
+    cr_expect_eq(rmdir(folder), 0, "something was left in %s", folder);
+}
+
+TestSuite(confine, .init = setup, .fini = teardown, .timeout = 120);
+
+static bool has_landlock(void)
+{
+    return strstr(lacks, "no Landlock (") == NULL;
+}
+
+static bool has_landlock_for(const char *what)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "no Landlock for %s", what);
+    return has_landlock() && strstr(lacks, text) == NULL;
+}
+
+static bool has_seccomp(void)
+{
+    return strstr(lacks, "no seccomp") == NULL;
+}
+
+/* ---- tries: true when it went through ----------------------------------------------------------------------------- */
+
+static bool opens(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static bool open_secret(void)
+{
+    return opens(secret, O_RDONLY);
+}
+
+static bool open_for_writing(void)
+{
+    return opens(secret, O_RDWR);
+}
+
+static bool open_passwords(void)
+{
+    return opens("/etc/passwd", O_RDONLY);
+}
+
+static bool make_file(void)
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/made", data);
+    return opens(path, O_WRONLY | O_CREAT);
+}
+
+static bool remove_file(void)
+{
+    return unlink(secret) == 0;
+}
+
+static bool rename_file(void)
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/renamed", uploads);
+    return rename(secret, path) == 0;
+}
+
+static bool execute(void)
+{
+    char *arguments[] = {(char *)"true", NULL};
+    pid_t child = fork();
+    int status;
+    if (child == 0) {
+        execve("/bin/true", arguments, environ);
+        _exit(1);
+    }
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool execute_descriptor(void)
+{
+    char *arguments[] = {(char *)"true", NULL};
+    syscall(SYS_execveat, listener, "", arguments, environ, 0x1000 /* AT_EMPTY_PATH */);
+    return errno != EPERM && errno != EACCES; /* EACCES: Landlock came first */
+}
+
+static bool connect_tcp(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
+static bool make_udp(void)
+{
+    return socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0) >= 0;
+}
+
+static bool make_raw(void)
+{
+    return socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0) >= 0 || socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0) >= 0;
+}
+
+static bool make_unix(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0;
+}
+
+static int inherited = -1; /* a TCP socket that nobody has connected */
+
+static bool turn_socket_outwards(void)
+{
+    return connect(inherited, (const struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
+static bool trace_parent(void)
+{
+    char byte;
+    struct iovec here = {&byte, 1}, there = {(void *)&address, 1};
+    return syscall(SYS_process_vm_readv, getppid(), &here, 1, &there, 1, 0) == 1;
+}
+
+static bool signal_parent(void)
+{
+    return kill(getppid(), 0) == 0;
+}
+
+static bool make_ring(void)
+{
+    char parameters[120] = {0};
+    syscall(SYS_io_uring_setup, 1, parameters);
+    return errno != EPERM;
+}
+
+static bool enter_namespace(void)
+{
+    return unshare(0x10000000 /* CLONE_NEWUSER */) == 0;
+}
+
+static bool make_code(void)
+{
+    return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+}
+
+/* ---- what must still work ----------------------------------------------------------------------------------------- */
+
+static void *run_thread(void *arg)
+{
+    *(bool *)arg = true;
+    return NULL;
+}
+
+static bool thread_works(void)
+{
+    pthread_t thread;
+    bool ran = false;
+    return pthread_create(&thread, NULL, run_thread, &ran) == 0 && pthread_join(thread, NULL) == 0 && ran;
+}
+
+static bool accept_works(void)
+{
+    struct sockaddr_in peer;
+    socklen_t bytes = sizeof(peer);
+    int fd = accept4(listener, (struct sockaddr *)&peer, &bytes, SOCK_CLOEXEC);
+    return fd >= 0 && send(fd, "x", 1, 0) == 1;
+}
+
+static bool loop_works(void)
+{
+    return epoll_create1(EPOLL_CLOEXEC) >= 0 && eventfd(0, EFD_CLOEXEC) >= 0;
+}
+
+static bool upload_works(void)
+{
+    int fd = open(uploads, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+    void *map = fd < 0 || posix_fallocate(fd, 0, 8192) != 0
+                    ? MAP_FAILED
+                    : mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return map != MAP_FAILED && pwrite(fd, "x", 1, 4096) == 1 && ftruncate(fd, 1) == 0;
+}
+
+static bool named_upload_works(void)
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/body", uploads);
+    return opens(path, O_RDWR | O_CREAT) && unlink(path) == 0;
+}
+
+static bool data_works(void)
+{
+    char path[160], renamed[160];
+    snprintf(path, sizeof(path), "%s/segment", data);
+    snprintf(renamed, sizeof(renamed), "%s/spare", data);
+    return opens(path, O_RDWR | O_CREAT) && rename(path, renamed) == 0 && unlink(renamed) == 0 && open_secret();
+}
+
+static bool proc_works(void)
+{
+    return opens("/proc/self/statm", O_RDONLY) && opens("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+}
+
+/* ---- the tables --------------------------------------------------------------------------------------------------- */
+
+struct attempt {
+    const char *name;
+    bool (*run)(void);
+};
+#define ATTEMPT(function)                                                                                              \
+    {                                                                                                                  \
+#function, function                                                                                            \
+    }
+
+/* Runs in a child that `confine` has confined; returns the names of those whose outcome is not `expected`. */
+static void expect_all(void (*confine)(void), const struct attempt *attempts, size_t count, bool expected)
+{
+    for (size_t i = 0; i < count; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            confine();
+            _exit(attempts[i].run() ? 1 : 0);
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == expected, "%s: status %x", attempts[i].name,
+                  (unsigned)status);
+    }
+}
+
+static void as_router(void)
+{
+    confine_router(uploads, false);
+}
+
+static void as_router_with_names(void)
+{
+    confine_router(uploads, true);
+}
+
+static void as_shard(void)
+{
+    confine_shard(open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+static void as_nobody_in_particular(void)
+{
+}
+
+/* The tries are worth nothing if they fail by themselves. */
+Test(confine, everything_works_without)
+{
+    static const struct attempt attempts[] = {
+        ATTEMPT(open_secret),   ATTEMPT(open_passwords), ATTEMPT(execute),
+        ATTEMPT(connect_tcp),   ATTEMPT(make_udp),       ATTEMPT(make_unix),
+        ATTEMPT(signal_parent), ATTEMPT(make_code),      ATTEMPT(turn_socket_outwards),
+    };
+    inherited = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    expect_all(as_nobody_in_particular, attempts, sizeof(attempts) / sizeof(attempts[0]), true);
+}
+
+/* What seccomp stops, in every build. */
+static const struct attempt of_calls[] = {
+    ATTEMPT(execute),  ATTEMPT(execute_descriptor), ATTEMPT(connect_tcp),  ATTEMPT(make_udp),
+    ATTEMPT(make_raw), ATTEMPT(make_ring),          ATTEMPT(trace_parent), ATTEMPT(enter_namespace),
+};
+
+/* What Landlock stops; a plain build has seccomp in the router for it as well. */
+static const struct attempt of_files[] = {
+    ATTEMPT(open_secret), ATTEMPT(open_for_writing), ATTEMPT(open_passwords),
+    ATTEMPT(make_file),   ATTEMPT(remove_file),      ATTEMPT(rename_file),
+};
+
+#define EXPECT(confine, attempts, expected)                                                                            \
+    expect_all(confine, attempts, sizeof(attempts) / sizeof((attempts)[0]), expected)
+
+Test(confine, a_router_gets_nowhere)
+{
+    static const struct attempt outwards[] = {ATTEMPT(turn_socket_outwards)};
+    static const struct attempt signals[] = {ATTEMPT(signal_parent)};
+    inherited = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (has_seccomp())
+        EXPECT(as_router, of_calls, false);
+    if (has_landlock()) {
+        EXPECT(as_router, of_files, false);
+        EXPECT(as_router_with_names, of_files, false);
+    }
+    if (has_landlock_for("TCP"))
+        EXPECT(as_router, outwards, false);
+    if (has_landlock_for("signals"))
+        EXPECT(as_router, signals, false);
+}
+
+Test(confine, a_shard_has_its_own_folder_and_no_socket)
+{
+    static const struct attempt more[] = {ATTEMPT(make_unix)};
+    static const struct attempt files[] = {ATTEMPT(open_passwords), ATTEMPT(named_upload_works), ATTEMPT(rename_file)};
+    if (has_seccomp()) {
+        EXPECT(as_shard, of_calls, false);
+        EXPECT(as_shard, more, false);
+    }
+    if (has_landlock())
+        EXPECT(as_shard, files, false);
+}
+
+#ifndef KV_SANITIZED
+Test(confine, no_new_code)
+{
+    static const struct attempt code[] = {ATTEMPT(make_code)};
+    if (!has_seccomp())
+        return;
+    EXPECT(as_router, code, false);
+    EXPECT(as_shard, code, false);
+}
+#endif
+
+Test(confine, what_they_need_works)
+{
+    static const struct attempt of_both[] = {ATTEMPT(thread_works), ATTEMPT(loop_works)};
+    static const struct attempt of_router[] = {ATTEMPT(upload_works), ATTEMPT(make_unix), ATTEMPT(accept_works)};
+    static const struct attempt of_named[] = {ATTEMPT(named_upload_works), ATTEMPT(upload_works)};
+    static const struct attempt of_shard[] = {ATTEMPT(data_works), ATTEMPT(proc_works)};
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(client, (const struct sockaddr *)&address, sizeof(address)), 0);
+    EXPECT(as_router, of_both, true);
+    EXPECT(as_shard, of_both, true);
+    EXPECT(as_router, of_router, true);
+    EXPECT(as_router_with_names, of_named, true);
+    EXPECT(as_shard, of_shard, true);
+    close(client);
+}
+
+static bool has_capabilities(void)
+{
+    char line[128];
+    unsigned long long effective = 1;
+    FILE *status = fopen("/proc/self/status", "r"); /* Landlock leaves us that, seccomp does not: see below */
+    while (status != NULL && fgets(line, sizeof(line), status) != NULL)
+        if (sscanf(line, "CapEff: %llx", &effective) == 1)
+            break;
+    return effective != 0;
+}
+
+Test(confine, a_router_has_no_capability)
+{
+    static const struct attempt capabilities[] = {ATTEMPT(has_capabilities)};
+    EXPECT(as_router_with_names, capabilities, false);
+}
+
+Test(confine, hidden_from_core_dumps)
+{
+    confine_hide();
+    cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
+}
+
+Test(confine, peers_of_our_user)
+{
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    cr_expect(confine_peer_is_ours(ends[0]));
+    cr_expect_not(confine_peer_is_ours(listener), "a TCP socket has no peer of ours");
+    if (geteuid() == 0) {
+        cr_assert_eq(seteuid(65534), 0);
+        cr_expect_not(confine_peer_is_ours(ends[0]), "root's socket passed for ours");
+        cr_assert_eq(seteuid(0), 0);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
