@@ -94,9 +94,11 @@ static void ping_shards(struct backend *backend, uint64_t now_ms)
     }
 }
 
-static bool is_silent(const struct backend_ping *ping, uint64_t now_ms)
+bool backend_shard_answers(const struct backend *backend, unsigned shard_index)
 {
-    return ping->call != NULL && now_ms - ping->since_ms > PING_WAIT_MS;
+    const struct backend_ping *ping = &backend->pings[shard_index];
+    bool is_silent = ping->call != NULL && kv_clock_ms() - ping->since_ms > PING_WAIT_MS;
+    return calls_link_is_up(backend->calls, shard_index) && !is_silent;
 }
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */
@@ -230,10 +232,23 @@ size_t backend_pending(const struct backend *backend)
     return backend->count + txns_active(backend->txns);
 }
 
+void backend_queues(const struct backend *backend, struct backend_queues *out)
+{
+    const struct backend_call *call;
+    *out = (struct backend_queues){.transactions = txns_active(backend->txns), .shard_count = backend->shard_count};
+    DL_FOREACH(backend->list, call)
+    out->requests += call->wanted;
+    for (unsigned i = 0; i < backend->shard_count; i++) {
+        size_t pings = backend->pings[i].call != NULL;
+        out->shards[i].calls = calls_waiting(backend->calls, i) - pings;
+        out->shards[i].answers = backend_shard_answers(backend, i);
+    }
+}
+
 bool backend_ready(struct backend *backend, char *why, size_t why_bytes)
 {
     for (unsigned i = 0; i < backend->shard_count; i++) {
-        if (!calls_link_is_up(backend->calls, i) || is_silent(&backend->pings[i], kv_clock_ms())) {
+        if (!backend_shard_answers(backend, i)) {
             snprintf(why, why_bytes, "shard %u does not answer", i);
             return false;
         }

@@ -118,9 +118,22 @@ typedef void (*backend_on_list)(void *arg, enum kv_err err, const struct backend
 struct backend_call *backend_list(struct backend *backend, const struct backend_list *asked, backend_on_list on_list,
                                   void *arg);
 
-/* Counters of each shard as KV_MSG_COUNTERS bodies; `bodies[i]` is empty for a shard that did not answer within `wait_ms`. */
+/* Counters of each shard as KV_MSG_COUNTERS bodies; `bodies[i]` is empty for a shard that did not answer within `wait_ms`. One
+ * that is known to be down or silent is not waited for. */
 typedef void (*backend_on_stats)(void *arg, const struct kv_slice *bodies, unsigned shard_count);
 struct backend_call *backend_stats(struct backend *backend, uint64_t wait_ms, backend_on_stats on_stats, void *arg);
+
+/* What waits here now. `answers`: the shard is there; else its calls wait until it is back. */
+struct backend_queues {
+    uint64_t requests;     /* whose callback is still to come */
+    uint64_t transactions; /* not ended at every shard, answered or not */
+    unsigned shard_count;
+    struct {
+        uint64_t calls;
+        bool answers;
+    } shards[KV_SHARDS_MAX];
+};
+void backend_queues(const struct backend *backend, struct backend_queues *out);
 
 /* Why the store is not ready, as a sentence in `why`, or true. */
 bool backend_ready(struct backend *backend, char *why, size_t why_bytes);

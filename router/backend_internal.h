@@ -68,7 +68,8 @@ void backend_call_end(struct backend_call *call);
 void backend_call_renew(struct backend_call *call);
 /* Lets `fail` run at the end of the turn, for refusals known while the caller still asks. */
 void backend_call_fail_later(struct backend_call *call, enum kv_err err);
-/* KV_UNAVAILABLE in words of this call's kind: reads and writes alike were surely not done. */
+/* The link is up, and the shard was not silent for too long. */
+bool backend_shard_answers(const struct backend *backend, unsigned shard_index);
 unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash);
 
 /* Nobody wants the object of this OPEN any more, which is under way (NULL is accepted): what the shard comes to hold for it is

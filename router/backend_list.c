@@ -296,8 +296,10 @@ static void stats_answer(struct stats_call *stats)
     struct kv_slice bodies[KV_SHARDS_MAX];
     for (unsigned i = 0; i < backend->shard_count; i++)
         bodies[i] = kv_buf_peek(&stats->slots[i].body);
-    if (stats->head.wanted)
+    if (stats->head.wanted) {
+        stats->head.wanted = false; /* it waits no more: the page that is written now shall not count it */
         stats->on_stats(stats->arg, bodies, backend->shard_count);
+    }
     for (unsigned i = 0; i < backend->shard_count; i++) {
         calls_cancel(backend->calls, stats->slots[i].call);
         kv_buf_free(&stats->slots[i].body);
@@ -335,7 +337,7 @@ struct backend_call *backend_stats(struct backend *backend, uint64_t wait_ms, ba
     stats->arg = arg;
     for (unsigned i = 0; i < backend->shard_count; i++) {
         stats->slots[i].stats = stats;
-        if (!calls_link_is_up(backend->calls, i))
+        if (!backend_shard_answers(backend, i))
             continue;
         stats->waiting++;
         stats->slots[i].call =

@@ -90,6 +90,7 @@ static enum http_method method_of(const h2o_req_t *req)
 static void disconnect_stalled(h2o_timeout_entry_t *entry)
 {
     struct exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct exchange, stalled, entry);
+    exchange->thread->unread--; /* h2o has unlinked the entry */
     h2o_conn_t *conn = exchange->req->conn;
     /* h2o sees the end of the connection and disposes of its requests by itself; closing it here would pull it out from
      * under h2o's feet */
@@ -98,14 +99,17 @@ static void disconnect_stalled(h2o_timeout_entry_t *entry)
 
 void http_unwatch(struct exchange *exchange)
 {
-    if (h2o_timeout_is_linked(&exchange->stalled))
-        h2o_timeout_unlink(&exchange->stalled);
+    if (!h2o_timeout_is_linked(&exchange->stalled))
+        return;
+    h2o_timeout_unlink(&exchange->stalled);
+    exchange->thread->unread--;
 }
 
 void http_watch(struct exchange *exchange)
 {
     http_unwatch(exchange);
     h2o_timeout_link(exchange->thread->context.loop, &exchange->thread->client_wait, &exchange->stalled);
+    exchange->thread->unread++;
 }
 
 /* The path with everything but visible ASCII percent-escaped, so that a log line cannot be forged. */

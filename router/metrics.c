@@ -12,9 +12,12 @@ struct metrics *metrics_open(struct kv_counters_page *page)
     struct metrics *metrics = (struct metrics *)(void *)page->router;
     if (kv_counter_get(&metrics->layout) != metrics_layout())
         memset((void *)metrics, 0, sizeof(*metrics)); /* nobody else looks: the last router is gone */
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
+    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++) {
         for (unsigned gauge = 0; gauge < METRICS_GAUGE_COUNT; gauge++)
             kv_counter_set(&metrics->threads[i].gauges[gauge], 0);
+        for (unsigned shard = 0; shard < KV_SHARDS_MAX; shard++)
+            metrics_set_calls(&metrics->threads[i], shard, 0, true);
+    }
     kv_counter_set(&metrics->cpu_us_before, kv_counter_get(&metrics->cpu_us_told));
     kv_counter_set(&metrics->layout, metrics_layout());
     return metrics;
@@ -39,19 +42,6 @@ static unsigned status_index(int status)
     return i;
 }
 
-static unsigned bucket_index(uint64_t took_ns)
-{
-    static const uint64_t bounds_ns[] = {
-#define X(ns, label) ns,
-        METRICS_BUCKETS(X)
-#undef X
-    };
-    unsigned i = 0;
-    while (i < METRICS_BUCKET_COUNT - 1 && took_ns > bounds_ns[i])
-        i++;
-    return i;
-}
-
 /* Methods are bits: 0, 1, 2, 4, 8, 16. */
 static unsigned method_index(enum http_method method)
 {
@@ -65,8 +55,8 @@ void metrics_request(struct metrics_thread *slot, enum http_method method, enum 
                      uint64_t took_ns)
 {
     kv_counter_add(&slot->requests[method_index(method)][status_index(status)], 1);
-    kv_counter_add(&slot->buckets[operation][bucket_index(took_ns)], 1);
-    kv_counter_add(&slot->took_ns[operation], took_ns);
+    kv_counter_add(&slot->latency[operation][kv_histogram_bucket(&kv_histogram_times, took_ns)], 1);
+    kv_counter_add(&slot->latency[operation][KV_HISTOGRAM_WORDS - 1], took_ns);
 }
 
 void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint64_t more)
@@ -77,6 +67,12 @@ void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint
 void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t value)
 {
     kv_counter_set(&slot->gauges[gauge], value);
+}
+
+void metrics_set_calls(struct metrics_thread *slot, unsigned shard_index, uint64_t calls, bool answers)
+{
+    kv_counter_set(&slot->calls_sent[shard_index], answers ? calls : 0);
+    kv_counter_set(&slot->calls_waiting[shard_index], answers ? 0 : calls);
 }
 
 void metrics_transaction(struct metrics_thread *slot, enum kv_err err)

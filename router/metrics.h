@@ -1,6 +1,7 @@
 /* router/metrics.h -- what the router counts, and the page of GET /metrics.
  * Does:     each router thread counts in its own slot of the counters page (kv/counters_page.h): relaxed stores, no locks, no
- *           atomic additions. A page is written from all slots, from what each shard reported, and from /proc.
+ *           atomic additions. A page is written from all slots, from what each shard reported, and from /proc:
+ *           metrics_page.c writes what the router knows, metrics_shards.c what the shards say, metrics_text.c the lines.
  * Promises: a counter never goes back while the supervisor lives: slots are taken over from the last router, and of a shard that
  *           is down the counters reported last go on being shown. Its gauges are left out, but for the three totals of the
  *           contract, which count what it held when it last answered.
@@ -39,9 +40,12 @@ enum metrics_operation {
     X(RESPONSE_BYTES, "http_response_bytes_total", "Bytes of response bodies sent.")                                   \
     X(BATCH_OPERATIONS, "batch_operations_total", "Operations in batches that were answered with 200.")                \
     X(BATCH_READS, "batch_reads_total", "Of these, get and head operations.")                                          \
-    X(CONNECTIONS_REFUSED, "connections_refused_total", "Closed at once: CONNECTIONS_PER_ADDRESS_MAX.")                \
-    X(ACCEPT_PAUSES, "accept_pauses_total", "Times that no connection was accepted: CONNECTIONS_MAX or open files.")   \
-    X(REQUESTS_CANCELLED, "requests_cancelled_total", "HTTP/2 requests reset before they were answered.")              \
+    X(CONNECTIONS_REFUSED, "connections_refused_total",                                                                \
+      "Closed at once: CONNECTIONS_PER_ADDRESS_MAX. One client has too many, or all come through one proxy.")          \
+    X(ACCEPT_PAUSES, "accept_pauses_total",                                                                            \
+      "Times that no connection was accepted for a while: CONNECTIONS_MAX, or too few open files (ulimit -n).")        \
+    X(REQUESTS_CANCELLED, "requests_cancelled_total",                                                                  \
+      "HTTP/2 requests that the client reset before they were answered.")                                              \
     X(CUT_CANCELS, "connections_cut_cancels_total", "Connections cut: CANCELS_MAX.")                                   \
     X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \
     X(CUT_BODIES, "connections_cut_bodies_total", "Connections cut while they sent: BODY_RATE_MIN, CLIENT_WAIT_MS.")   \
@@ -51,7 +55,8 @@ enum metrics_operation {
     X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
     X(FRAMES_IGNORED, "http2_frames_ignored_total", "HTTP/2 frames of unknown types.")                                 \
     X(CONTINUATIONS_REFUSED, "http2_continuations_refused_total", "HTTP/2 header blocks without an end.")              \
-    X(CHECKSUM_FAILURES, "checksum_failures_total", "Stored contents met whose checksum did not hold.")
+    X(CHECKSUM_FAILURES, "checksum_failures_total",                                                                    \
+      "Stored contents met whose checksum did not hold: not served, 500. Check the disk, then kv-shard --check.")
 
 enum metrics_counter {
 #define X(name, metric, help) METRICS_##name,
@@ -60,10 +65,16 @@ enum metrics_counter {
         METRICS_COUNTER_COUNT,
 };
 
-/* What is now; zero when a router starts. */
+/* What is now; zero when a router starts. The last three are sampled by gauges.c. */
 #define METRICS_GAUGES(X)                                                                                              \
     X(CONNECTIONS, "connections_open", "Client connections open now.")                                                 \
-    X(REQUESTS, "requests_in_flight", "Requests received and not yet answered.")
+    X(REQUESTS, "requests_in_flight", "Requests received whole whose answer the client does not have yet.")            \
+    X(REQUESTS_SHARDS, "requests_waiting_for_shards",                                                                  \
+      "Of these, requests that wait for a shard. Many: see shard_calls and shard_waiting for which and why.")          \
+    X(REQUESTS_CLIENTS, "requests_waiting_for_clients",                                                                \
+      "Of these, answers that the client does not read on; CLIENT_WAIT_MS ends that.")                                 \
+    X(TRANSACTIONS, "transactions_open",                                                                               \
+      "Writes begun and not ended at every shard, answered or not. For long above 0: a shard is away.")
 
 enum metrics_gauge {
 #define X(name, metric, help) METRICS_GAUGE_##name,
@@ -86,10 +97,21 @@ void metrics_request(struct metrics_thread *slot, enum http_method method, enum 
                      uint64_t took_ns);
 void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint64_t more);
 void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t value);
+/* What this thread has asked a shard and not been answered; `answers`: the shard is there. */
+void metrics_set_calls(struct metrics_thread *slot, unsigned shard_index, uint64_t calls, bool answers);
 /* How a write or a batch ended. */
 void metrics_transaction(struct metrics_thread *slot, enum kv_err err);
 
 /* ---- telling ------------------------------------------------------------------------------------------------------ */
+
+/* What waits in the router outside of its loops, and how much may. */
+struct metrics_queues {
+    uint64_t content_waiting, content_jobs, content_bytes; /* work.h */
+    uint64_t batch_jobs, batch_bytes;                      /* task.h */
+    uint64_t upload_file_bytes, upload_file_bytes_max;     /* body.h */
+    uint64_t upload_memory_bytes;
+    uint64_t connections_max, fds_max;
+};
 
 struct metrics_view {
     struct kv_counters_page *page;
@@ -98,7 +120,10 @@ struct metrics_view {
     unsigned shard_count;
     bool ready;
     uint64_t epoch;
-    uint64_t started_s; /* Unix seconds, of this router */
+    uint64_t started_s;             /* Unix seconds, of this router */
+    uint64_t certificate_expires_s; /* 0: no TLS */
+    bool durable;                   /* DURABILITY=sync */
+    struct metrics_queues queues;
 };
 
 /* Appends the page, text format 0.0.4. Remembers what the shards reported. */

@@ -61,11 +61,12 @@ static void configure(struct server *server)
 }
 
 /* Connections that one thread may hold. Without a spare descriptor accept() would spin (guide, section 2). */
-static size_t connections_per_thread(const struct server *server)
+static size_t connections_per_thread(struct server *server)
 {
     uint64_t max = server->settings->connections_max;
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        server->fds_max = limit.rlim_cur;
         uint64_t room =
             limit.rlim_cur > 2 * DESCRIPTORS_RESERVED ? limit.rlim_cur - DESCRIPTORS_RESERVED : limit.rlim_cur / 2;
         if (max > room) {
@@ -116,6 +117,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
                               .auth = auth_of(kv_slice_text(settings->token)),
                               .thread_count = count_threads(settings),
                               .started_s = kv_clock_unix_s()};
+    server->certificate_expires_s = tls == NULL ? 0 : tls_expires_s(tls);
     server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
     listeners_set_options(options->plain_fd, settings->client_wait_ms);
     listeners_set_options(options->tls_fd, settings->client_wait_ms);
@@ -152,6 +154,7 @@ enum kv_err server_reload_tls(struct server *server, char *why, size_t why_bytes
         thread_use_tls(&server->threads[i], tls);
     SSL_CTX_free(server->tls); /* listeners and connections have references of their own */
     server->tls = tls;
+    server->certificate_expires_s = tls_expires_s(tls);
     return KV_OK;
 }
 

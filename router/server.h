@@ -25,7 +25,8 @@ struct server {
     int tls_fd;     /* listening, or -1 */
     int sockets_fd; /* KV_FD_ROUTER_SOCKETS, handed on to the backend */
     h2o_globalconf_t config;
-    SSL_CTX *tls; /* NULL: no TLS */
+    SSL_CTX *tls;                           /* NULL: no TLS */
+    _Atomic uint64_t certificate_expires_s; /* 0: no TLS */
     struct auth auth;
     struct work *work;
     struct tasks *tasks;
@@ -36,6 +37,7 @@ struct server {
     struct router_thread *threads;
     unsigned thread_count;
     size_t connections_max; /* per thread */
+    uint64_t fds_max;       /* of the process */
 };
 
 struct server_options {

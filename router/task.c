@@ -76,6 +76,15 @@ void tasks_release(struct tasks *tasks, uint64_t bytes)
     pthread_mutex_unlock(&tasks->lock);
 }
 
+uint64_t tasks_load(struct tasks *tasks, uint64_t *bytes)
+{
+    pthread_mutex_lock(&tasks->lock);
+    uint64_t count = tasks->reserved;
+    *bytes = tasks->reserved_bytes;
+    pthread_mutex_unlock(&tasks->lock);
+    return count;
+}
+
 void task_submit(struct tasks *tasks, struct task *task)
 {
     pthread_mutex_lock(&tasks->lock);

@@ -32,6 +32,8 @@ struct tasks *tasks_new(int compression_level);
 /* Before the memory is taken. KV_OVERLOADED: too much is under way; one alone always gets through. */
 enum kv_err tasks_reserve(struct tasks *tasks, uint64_t bytes);
 void tasks_release(struct tasks *tasks, uint64_t bytes);
+/* Reserved now, and by how many. */
+uint64_t tasks_load(struct tasks *tasks, uint64_t *bytes);
 void task_submit(struct tasks *tasks, struct task *task);
 
 /* The callback for h2o_multithread_register_receiver. */

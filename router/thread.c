@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "body.h"
+#include "gauges.h"
 #include "http.h"
 #include "kv/clock.h"
 #include "kv/log.h"
@@ -103,6 +104,7 @@ static void set_up(struct router_thread *thread)
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();
+    gauges_start(thread);
     h2o_guard_thread_init(thread);
     listeners_open(&thread->listeners, thread);
 }

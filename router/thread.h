@@ -34,6 +34,8 @@ struct router_thread {
     h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */
     _Atomic size_t exchanges;           /* requests that a handler has */
     size_t exchanges_h2;
+    size_t unread;                   /* of them, whose client has bytes to take (http_watch) */
+    h2o_timeout_entry_t gauges;      /* gauges.h */
     uint64_t random;                 /* state of the request ids */
     _Atomic uint64_t frames_corrupt; /* stored frames that failed their checksum */
     struct {

@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 
 static enum kv_err load_pair(SSL_CTX *context, const char *cert_path, const char *key_path, char *why, size_t why_bytes)
 {
@@ -71,4 +72,14 @@ enum kv_err tls_new(const char *cert_path, const char *key_path, const char *cli
     h2o_ssl_register_alpn_protocols(context, h2o_alpn_protocols);
     *out = context;
     return KV_OK;
+}
+
+uint64_t tls_expires_s(const SSL_CTX *context)
+{
+    const X509 *certificate = SSL_CTX_get0_certificate(context);
+    struct tm end = {0};
+    if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1)
+        return 0;
+    time_t end_s = timegm(&end);
+    return end_s < 0 ? 0 : (uint64_t)end_s;
 }

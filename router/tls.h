@@ -7,11 +7,15 @@
 
 #include <openssl/ssl.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kv/err.h"
 
 /* `client_ca_path` empty: clients need no certificate. KV_INVALID: `why` says what is wrong with which variable. */
 enum kv_err tls_new(const char *cert_path, const char *key_path, const char *client_ca_path, SSL_CTX **out, char *why,
                     size_t why_bytes);
+
+/* When the certificate that is shown to clients ends, Unix seconds; 0: it does not say. */
+uint64_t tls_expires_s(const SSL_CTX *context);
 
 #endif

@@ -23,6 +23,7 @@ struct work {
     struct queue waiting; /* not begun */
     struct queue chunks;  /* with a chunk to encode */
     size_t waiting_count;
+    size_t job_count;       /* submitted and not let go of */
     uint64_t content_bytes; /* begun and not let go of */
     bool stopping;
     /* the thread's alone */
@@ -209,6 +210,7 @@ enum kv_err work_submit(struct work *work, struct work_job *job)
     if (work->waiting_count < WORK_JOBS_MAX) {
         queue_put(&work->waiting, job);
         work->waiting_count++;
+        work->job_count++;
         admit(work);
         err = KV_OK;
     }
@@ -226,9 +228,19 @@ void work_let_go(struct work *work, const struct work_job *job)
 {
     pthread_mutex_lock(&work->lock);
     kv_assert(work->content_bytes >= job->bytes_in_memory);
+    kv_assert(work->job_count > 0);
+    work->job_count--;
     work->content_bytes -= job->bytes_in_memory;
     admit(work);
     pthread_mutex_unlock(&work->lock);
+}
+
+struct work_load work_load(struct work *work)
+{
+    pthread_mutex_lock(&work->lock);
+    struct work_load load = {work->job_count, work->waiting_count, work->content_bytes};
+    pthread_mutex_unlock(&work->lock);
+    return load;
 }
 
 static void feed(struct work_job *job)

@@ -68,6 +68,14 @@ void work_cancel(struct work_job *job);
 /* Once per job whose on_done has run: its result is stored, or of no use. */
 void work_let_go(struct work *work, const struct work_job *job);
 
+/* Now: jobs submitted and not let go of, those of them not begun, and the memory that contents of the others hold. */
+struct work_load {
+    uint64_t jobs;
+    uint64_t waiting;
+    uint64_t bytes;
+};
+struct work_load work_load(struct work *work);
+
 /* The callback for h2o_multithread_register_receiver. */
 void work_on_messages(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages);
 

@@ -474,10 +474,12 @@ static void answer_stats(struct backend_call *call)
     pthread_mutex_lock(&lock);
     for (int i = 0; i < 2; i++) {
         if (i != shard_down) {
-            kv_put_counters_begin(&bufs[i], 4);
+            kv_put_counters_begin(&bufs[i], 6);
             kv_put_counter(&bufs[i], "keys", i == 0 ? count_rows() : 0);
             kv_put_counter(&bufs[i], "puts", 10 + (uint64_t)i);
-            kv_put_counter(&bufs[i], "journal_flush_ns", 1234567890);
+            kv_put_counter(&bufs[i], "journal_flush_ns_0", 2);
+            kv_put_counter(&bufs[i], "journal_flush_ns_17", 1);
+            kv_put_counter(&bufs[i], "journal_flush_ns_sum", 1234567890);
             kv_put_counter(&bufs[i], "of_a_later_version", 1);
         }
         bodies[i] = kv_buf_peek(&bufs[i]);
@@ -650,6 +652,16 @@ struct backend_call *backend_stats(struct backend *backend, uint64_t wait_ms, ba
     kv_assert(wait_ms > 0);
     call->on_stats = on_stats;
     return call;
+}
+
+/* One call to each shard besides. */
+void backend_queues(const struct backend *backend, struct backend_queues *out)
+{
+    *out = (struct backend_queues){.requests = backend->pending, .transactions = 7, .shard_count = 2};
+    for (int i = 0; i < 2; i++) {
+        out->shards[i].calls = 1;
+        KNOB(out->shards[i].answers = i != shard_down);
+    }
 }
 
 bool backend_ready(struct backend *backend, char *why, size_t why_bytes)

@@ -112,6 +112,40 @@ Test(metrics, a_shard_that_is_down)
     fake_shard_down(-1);
 }
 
+/* The value of a sample, -1 when it is not there. */
+static long value(const char *name)
+{
+    char whole[256];
+    struct answer page = ask();
+    snprintf(whole, sizeof(whole), "\n%s ", name);
+    const char *at = strstr((const char *)page.body.data, whole);
+    long number = at == NULL ? -1 : strtol(at + strlen(whole), NULL, 10);
+    answer_free(&page);
+    return number;
+}
+
+/* Each loop has one call to each shard, as the twin has it. */
+Test(metrics, what_waits_on_each_loop)
+{
+    long loops = (long)http_server->thread_count;
+    http_wait_until(value("kv_storage_transactions_open") == 7 * loops);
+    http_wait_until(value("kv_storage_shard_calls{shard=\"1\",state=\"sent\"}") == loops);
+    cr_expect_eq(value("kv_storage_shard_calls{shard=\"1\",state=\"waiting\"}"), 0);
+    fake_shard_down(1);
+    http_wait_until(value("kv_storage_shard_calls{shard=\"1\",state=\"waiting\"}") == loops);
+    cr_expect_eq(value("kv_storage_shard_calls{shard=\"1\",state=\"sent\"}"), 0);
+    cr_expect_eq(value("kv_storage_shard_calls{shard=\"0\",state=\"sent\"}"), loops);
+    fake_shard_down(-1);
+    cr_expect_eq(value("kv_storage_requests_waiting_for_clients"), 0);
+    cr_expect_eq(value("kv_storage_worker_jobs{worker=\"content\",state=\"waiting\"}"), 0);
+    cr_expect_eq(value("kv_storage_upload_bytes{where=\"files\"}"), 0);
+    cr_expect_gt(value("kv_storage_upload_max_bytes"), 0);
+    cr_expect_gt(value("kv_storage_router_max_fds"), 0);
+    cr_expect_gt(value("kv_storage_connections_max"), 0);
+    cr_expect_eq(value("kv_storage_durable"), 1);
+    cr_expect_eq(value("kv_storage_tls_certificate_expires_seconds"), -1, "no TLS, no certificate");
+}
+
 static size_t drop_bytes(char *data, size_t size, size_t count, void *arg)
 {
     (void)data;

@@ -1,9 +1,10 @@
 /* Goal: /metrics of the real store: exact totals, no counter that ever goes back whatever is killed, a shard that does not answer is
  * said to be down and the rest served, restarts are counted, and promtool has nothing to say.
  * Method: known writes, then kill -9 of shards and of the router between scrapes; every counter of each scrape is compared with the
- * one before; a shard stopped with SIGSTOP. */
+ * one before; a shard stopped with SIGSTOP, with readers behind it. */
 #include <criterion/criterion.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -54,8 +55,8 @@ static unsigned expect_nothing_went_back(const char *before, const char *after)
         while (*end != '\n' && !(*end == ' ' && (end[-1] == '}' || memchr(line, '{', (size_t)(end - line)) == NULL)))
             end++;
         snprintf(name, sizeof(name), "%.*s", (int)(end - line), line);
-        bool grows =
-            strstr(name, "_total") != NULL || strstr(name, "_bucket{") != NULL || strstr(name, "_count{") != NULL;
+        bool grows = strstr(name, "_total") != NULL || strstr(name, "_bucket{") != NULL ||
+                     strstr(name, "_count{") != NULL || strstr(name, "_sum{") != NULL;
         bool is_level = strncmp(name, "kv_storage_keys", 15) == 0 || strncmp(name, "kv_storage_objects", 18) == 0 ||
                         strncmp(name, "kv_storage_bytes", 16) == 0;
         if (*line == '#' || !grows || is_level)
@@ -157,6 +158,13 @@ Test(metrics, counters_never_go_back)
     }
     CHECK(sample(before, "kv_storage_ops_total{operation=\"put\"}") == 20.0 * ROUNDS, "%g puts",
           sample(before, "kv_storage_ops_total{operation=\"put\"}"));
+    static const char *const histograms[] = {"journal_group_records", "journal_group_bytes", "journal_write_seconds",
+                                             "journal_flush_seconds"};
+    for (unsigned i = 0; i < 4; i++) { /* shard 0 died twice: its first life counts too */
+        char name[128];
+        snprintf(name, sizeof(name), "kv_storage_shard_%s_count{shard=\"0\"}", histograms[i]);
+        CHECK(sample(before, name) >= ROUNDS, "%s is %g", name, sample(before, name));
+    }
     CHECK(sample(before, "kv_storage_restarts_total{process=\"router\",shard=\"\"}") == 2);
     CHECK(sample(before, "kv_storage_restarts_total{process=\"shard\",shard=\"0\"}") == 2);
     CHECK(sample(before, "kv_storage_restarts_total{process=\"shard\",shard=\"2\"}") == 0);
@@ -179,6 +187,99 @@ Test(metrics, a_shard_that_does_not_answer)
     expect_sample(client, "kv_storage_ops_total{operation=\"put\"}", 30);
     CHECK(kill(shard, SIGCONT) == 0);
     wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 1);
+    client_free(&client);
+}
+
+#define READERS 24u
+
+struct reader {
+    const struct server *server;
+    unsigned number;
+    long status;
+    pthread_t thread;
+};
+
+static void *read_key(void *arg)
+{
+    struct reader *reader = arg;
+    struct client *client = client_new(reader->server, reader->number % 2 == 0 ? HTTP_1 : HTTP_2);
+    char target[32];
+    snprintf(target, sizeof(target), "/key-%u", reader->number);
+    reader->status = client_get(client, target)->status;
+    client_free(&client);
+    return NULL;
+}
+
+/* The page once nothing moves any more: all requests under way but its own wait for shard 2. Freed by the caller. */
+static char *wait_for_waiting(struct client *client)
+{
+    char *page = scrape(client);
+    for (int tries = 0; tries < 300; tries++) {
+        double waiting = sample(page, "kv_storage_shard_calls{shard=\"2\",state=\"waiting\"}");
+        if (waiting > 0 && waiting == sample(page, "kv_storage_requests_waiting_for_shards") &&
+            sample(page, "kv_storage_requests_in_flight") == waiting + 1) /* and this one */
+            break;
+        free(page);
+        sleep_ms(100);
+        page = scrape(client);
+    }
+    return page;
+}
+
+Test(metrics, who_waits_for_a_shard_that_hangs)
+{
+    struct server *server = server_start((struct server_opts){.shards = SHARDS, .settings = {"SHARD_WAIT_MS=100000"}});
+    struct client *client = client_new(server, HTTP_1);
+    struct reader readers[READERS];
+    for (unsigned i = 0; i < READERS; i++) {
+        char value[32];
+        snprintf(value, sizeof(value), "value %u", i);
+        put(client, i, value, 201);
+    }
+    wait_for(client, "kv_storage_transactions_open", 0);
+    pid_t shard = server_child(server, "kv-shard", 2);
+    CHECK(kill(shard, SIGSTOP) == 0);
+    for (unsigned i = 0; i < READERS; i++) {
+        readers[i] = (struct reader){.server = server, .number = i};
+        CHECK(pthread_create(&readers[i].thread, NULL, read_key, &readers[i]) == 0);
+    }
+    char *page = wait_for_waiting(client);
+    double waiting = sample(page, "kv_storage_shard_calls{shard=\"2\",state=\"waiting\"}");
+    CHECK(waiting >= 1 && waiting < READERS, "%g wait", waiting);
+    CHECK(sample(page, "kv_storage_requests_waiting_for_shards") == waiting);
+    CHECK(sample(page, "kv_storage_requests_in_flight") == waiting + 1);
+    CHECK(sample(page, "kv_storage_shard_calls{shard=\"2\",state=\"sent\"}") == 0);
+    CHECK(sample(page, "kv_storage_shard_calls{shard=\"0\",state=\"waiting\"}") == 0);
+    CHECK(sample(page, "kv_storage_shard_up{shard=\"2\"}") == 0);
+    free(page);
+    CHECK(kill(shard, SIGCONT) == 0);
+    for (unsigned i = 0; i < READERS; i++) {
+        pthread_join(readers[i].thread, NULL);
+        CHECK(readers[i].status == 200, "key-%u: %ld", i, readers[i].status);
+    }
+    wait_for(client, "kv_storage_requests_waiting_for_shards", 0);
+    wait_for(client, "kv_storage_shard_calls{shard=\"2\",state=\"waiting\"}", 0);
+    client_free(&client);
+}
+
+/* Sixteen pages would take 16 s if each waited METRICS_WAIT_MS (1 s) for the shard that hangs. */
+Test(metrics, a_shard_that_hangs_is_not_waited_for_again)
+{
+    enum { PAGES = 16 };
+    struct server *server = server_start((struct server_opts){.shards = SHARDS});
+    struct client *client = client_new(server, HTTP_1);
+    pid_t shard = server_child(server, "kv-shard", 1);
+    CHECK(kill(shard, SIGSTOP) == 0);
+    wait_for(client, "kv_storage_ready", 0);
+    uint64_t began_ms = kv_clock_ms();
+    for (unsigned i = 0; i < PAGES; i++)
+        expect_sample(client, "kv_storage_shard_up{shard=\"1\"}", 0);
+    uint64_t took_ms = kv_clock_ms() - began_ms;
+    CHECK(took_ms < PAGES * 1000u, "%u pages took %lu ms", (unsigned)PAGES, took_ms);
+    expect_sample(client, "kv_storage_shard_up{shard=\"0\"}", 1);
+    CHECK(kill(shard, SIGCONT) == 0);
+    wait_for(client, "kv_storage_shard_up{shard=\"1\"}", 1);
+    wait_for(client, "kv_storage_ready", 1);
     client_free(&client);
 }
 

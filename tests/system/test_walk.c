@@ -307,7 +307,7 @@ Test(walk, while_generations_move)
         walk(client, staying, 5 + (unsigned)random_below(&random, 200));
     }
     unsigned long writes = writers_stop(writers);
-    double generations = metric(client, "kv_storage_shard_applies_total{");
+    double generations = metric(client, "kv_storage_shard_apply_seconds_count{");
     size_t count = gather(writers, staying, keys);
     for (unsigned number = 0; number < QUERIES; number++) {
         struct query query = draw_query(&random, keys, count);

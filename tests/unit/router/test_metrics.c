@@ -26,6 +26,17 @@ static void teardown(void)
 
 TestSuite(metrics, .init = setup, .fini = teardown);
 
+static const struct metrics_queues queues = {.content_waiting = 2,
+                                             .content_jobs = 5,
+                                             .content_bytes = 700,
+                                             .batch_jobs = 1,
+                                             .batch_bytes = 800,
+                                             .upload_file_bytes = 900,
+                                             .upload_file_bytes_max = 901,
+                                             .upload_memory_bytes = 902,
+                                             .connections_max = 903,
+                                             .fds_max = 904};
+
 static struct kv_buf told(struct kv_slice first, struct kv_slice second)
 {
     struct kv_slice bodies[] = {first, second};
@@ -35,7 +46,10 @@ static struct kv_buf told(struct kv_slice first, struct kv_slice second)
                                 .shard_count = 2,
                                 .ready = true,
                                 .epoch = 3,
-                                .started_s = 99};
+                                .started_s = 99,
+                                .certificate_expires_s = 2000000000,
+                                .durable = true,
+                                .queues = queues};
     struct kv_buf out = {0};
     metrics_write(&view, &out);
     kv_buf_append(&out, kv_slice("", 1));
@@ -53,10 +67,15 @@ static void expect_line(const struct kv_buf *out, const char *line, bool there)
 static struct kv_buf report(uint64_t keys, uint64_t puts)
 {
     struct kv_buf body = {0};
-    kv_put_counters_begin(&body, 4);
+    kv_put_counters_begin(&body, 9);
     kv_put_counter(&body, "keys", keys);
     kv_put_counter(&body, "puts", puts);
-    kv_put_counter(&body, "journal_flush_ns", 1500000001);
+    kv_put_counter(&body, "journal_flush_ns_0", 2);
+    kv_put_counter(&body, "journal_flush_ns_1", 3);
+    kv_put_counter(&body, "journal_flush_ns_17", 1);
+    kv_put_counter(&body, "journal_flush_ns_sum", 1500000001);
+    kv_put_counter(&body, "journal_flush_ns_18", 1000); /* no such buckets */
+    kv_put_counter(&body, "journal_flush_ns_x", 1000);
     kv_put_counter(&body, "no_such_thing", 8);
     return body;
 }
@@ -70,7 +89,14 @@ Test(metrics, totals_and_shards)
     expect_line(&out, "kv_storage_ops_total{operation=\"put\"} 150", true);
     expect_line(&out, "kv_storage_shard_keys{shard=\"1\"} 5", true);
     expect_line(&out, "kv_storage_shard_ops_total{shard=\"0\",operation=\"put\"} 100", true);
-    expect_line(&out, "kv_storage_shard_journal_flush_seconds_total{shard=\"0\"} 1.500000001", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_bucket{shard=\"0\",le=\"0.00005\"} 2", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_bucket{shard=\"0\",le=\"0.0001\"} 5", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_bucket{shard=\"0\",le=\"1\"} 5", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_bucket{shard=\"0\",le=\"10\"} 5", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_bucket{shard=\"0\",le=\"+Inf\"} 6", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_sum{shard=\"0\"} 1.500000001", true);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_count{shard=\"0\"} 6", true);
+    expect_line(&out, "kv_storage_shard_journal_group_bytes_count{shard=\"0\"} 0", false);
     expect_line(&out, "kv_storage_shard_up{shard=\"1\"} 1", true);
     expect_line(&out, "kv_storage_ready 1", true);
     expect_line(&out, "kv_storage_router_epoch 3", true);
@@ -91,6 +117,7 @@ Test(metrics, a_silent_shard_keeps_its_counters)
     expect_line(&out, "kv_storage_shard_ops_total{shard=\"1\",operation=\"put\"} 50", true);
     expect_line(&out, "kv_storage_ops_total{operation=\"put\"} 150", true);
     expect_line(&out, "kv_storage_shard_keys{shard=\"1\"} 5", false);
+    expect_line(&out, "kv_storage_shard_journal_flush_seconds_count{shard=\"1\"} 6", true);
     kv_buf_free(&out);
     out = told(kv_buf_peek(&first), kv_slice_text("rubbish"));
     expect_line(&out, "kv_storage_shard_up{shard=\"1\"} 0", true);
@@ -134,21 +161,47 @@ Test(metrics, counters_survive_a_router_and_gauges_do_not)
     metrics_transaction(slot, KV_UNCERTAIN);
     metrics_transaction(slot, KV_IO);
     metrics_set(slot, METRICS_GAUGE_CONNECTIONS, 7);
+    metrics_set_calls(slot, 0, 5, true);
+    metrics_set_calls(slot, 1, 6, false);
+    metrics_set_calls(metrics_of_thread(metrics, 0), 1, 7, true); /* this thread has heard of it */
     kv_counter_add(&page->router_restarts, 1);
     kv_counter_add(&page->shard_restarts[1], 4);
     struct kv_buf out = told_alone();
     expect_line(&out, "kv_storage_connections_open 7", true);
+    expect_line(&out, "kv_storage_shard_calls{shard=\"0\",state=\"sent\"} 5", true);
+    expect_line(&out, "kv_storage_shard_calls{shard=\"0\",state=\"waiting\"} 0", true);
+    expect_line(&out, "kv_storage_shard_calls{shard=\"1\",state=\"sent\"} 7", true);
+    expect_line(&out, "kv_storage_shard_calls{shard=\"1\",state=\"waiting\"} 6", true);
     kv_buf_free(&out);
     metrics = metrics_open(page);
     metrics_add(metrics_of_thread(metrics, 0), METRICS_CHECKSUM_FAILURES, 1);
     out = told_alone();
     expect_line(&out, "kv_storage_checksum_failures_total 3", true);
     expect_line(&out, "kv_storage_connections_open 0", true);
+    expect_line(&out, "kv_storage_shard_calls{shard=\"1\",state=\"waiting\"} 0", true);
     expect_line(&out, "kv_storage_transactions_total{outcome=\"done\"} 1", true);
     expect_line(&out, "kv_storage_transactions_total{outcome=\"uncertain\"} 1", true);
     expect_line(&out, "kv_storage_transactions_total{outcome=\"failed\"} 1", true);
     expect_line(&out, "kv_storage_restarts_total{process=\"router\",shard=\"\"} 1", true);
     expect_line(&out, "kv_storage_restarts_total{process=\"shard\",shard=\"1\"} 4", true);
+    kv_buf_free(&out);
+}
+
+Test(metrics, what_waits_outside_of_the_loops)
+{
+    struct kv_buf out = told_alone();
+    expect_line(&out, "kv_storage_worker_jobs{worker=\"content\",state=\"waiting\"} 2", true);
+    expect_line(&out, "kv_storage_worker_jobs{worker=\"content\",state=\"begun\"} 3", true);
+    expect_line(&out, "kv_storage_worker_jobs{worker=\"batch\",state=\"begun\"} 1", true);
+    expect_line(&out, "kv_storage_worker_bytes{worker=\"content\"} 700", true);
+    expect_line(&out, "kv_storage_worker_bytes{worker=\"batch\"} 800", true);
+    expect_line(&out, "kv_storage_upload_bytes{where=\"files\"} 900", true);
+    expect_line(&out, "kv_storage_upload_max_bytes 901", true);
+    expect_line(&out, "kv_storage_upload_bytes{where=\"memory\"} 902", true);
+    expect_line(&out, "kv_storage_connections_max 903", true);
+    expect_line(&out, "kv_storage_router_max_fds 904", true);
+    expect_line(&out, "kv_storage_tls_certificate_expires_seconds 2000000000", true);
+    expect_line(&out, "kv_storage_durable 1", true);
     kv_buf_free(&out);
 }
 
