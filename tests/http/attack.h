@@ -1,4 +1,4 @@
-/* tests/http/attack.h -- a router in a process of its own, to be brought down, and HTTP/2 frames that no library would send.
+/* tests/http/attack.h -- a router in a process of its own, to be brought down with the frames of attack/frames.h.
  * One test file makes one executable: everything is static. */
 #ifndef KV_TESTS_ATTACK_H
 #define KV_TESTS_ATTACK_H
@@ -22,8 +22,8 @@
 #include "kv/clock.h"
 #include "metrics_internal.h"
 #include "thread.h"
-
-#define UNUSED_IS_FINE __attribute__((unused))
+/* behind harness.h, which has the token */
+#include "../attack/frames.h"
 
 /* ---- the victim --------------------------------------------------------------------------------------------------- */
 
@@ -169,71 +169,7 @@ UNUSED_IS_FINE static bool is_serving(void)
     return serving;
 }
 
-/* ---- frames ------------------------------------------------------------------------------------------------------- */
-
-enum { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION };
-enum { END_STREAM = 1, END_HEADERS = 4 };
-
-static struct kv_slice raw(const void *data, size_t bytes)
-{
-    return kv_slice(data, bytes);
-}
-
-static void put32(uint8_t *out, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        out[i] = (uint8_t)(value >> (24 - 8 * i));
-}
-
-static void frame(struct kv_buf *out, unsigned type, unsigned flags, uint32_t stream, struct kv_slice payload)
-{
-    uint8_t head[9] = {(uint8_t)(payload.bytes >> 16), (uint8_t)(payload.bytes >> 8), (uint8_t)payload.bytes,
-                       (uint8_t)type, (uint8_t)flags};
-    put32(head + 5, stream);
-    kv_buf_append(out, raw(head, sizeof(head)));
-    kv_buf_append(out, payload);
-}
-
-static void frame32(struct kv_buf *out, unsigned type, uint32_t stream, uint32_t value)
-{
-    uint8_t payload[4];
-    put32(payload, value);
-    frame(out, type, 0, stream, raw(payload, 4));
-}
-
-UNUSED_IS_FINE static void window_setting(struct kv_buf *out, uint32_t bytes)
-{
-    uint8_t payload[6] = {0, 4};
-    put32(payload + 2, bytes);
-    frame(out, SETTINGS, 0, 0, raw(payload, 6));
-}
-
-/* Method (0x82: GET), scheme, authority, path (shorter than 127 bytes) and the token, none of it in a table. */
-static struct kv_buf fields(const char *method, const char *path)
-{
-    struct kv_buf block = {0};
-    uint8_t length[1];
-    static const uint8_t begin[] = {0x86, 0x01, 1, 'x'}, authorization[] = {0x0f, 0x08, sizeof("Bearer " TOKEN) - 1};
-    kv_buf_append(&block, raw("\x02", 1));
-    length[0] = (uint8_t)strlen(method);
-    kv_buf_append(&block, raw(length, 1));
-    kv_buf_append(&block, kv_slice_text(method));
-    kv_buf_append(&block, raw(begin, sizeof(begin)));
-    kv_buf_append(&block, raw("\x04", 1));
-    length[0] = (uint8_t)strlen(path);
-    kv_buf_append(&block, raw(length, 1));
-    kv_buf_append(&block, kv_slice_text(path));
-    kv_buf_append(&block, raw(authorization, sizeof(authorization)));
-    kv_buf_append(&block, kv_slice_text("Bearer " TOKEN));
-    return block;
-}
-
-static void request(struct kv_buf *out, const char *method, const char *path, unsigned flags, uint32_t stream)
-{
-    struct kv_buf block = fields(method, path);
-    frame(out, HEADERS, flags, stream, kv_buf_peek(&block));
-    kv_buf_free(&block);
-}
+/* ---- connections ------------------------------------------------------------------------------------------------- */
 
 /* What the victim still takes; it may have closed the connection already. */
 static bool give(int fd, struct kv_buf *bytes)
@@ -266,10 +202,9 @@ static int h2_connect_from(const char *address, bool small)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     cr_assert(bind(fd, (struct sockaddr *)&from, sizeof(from)) == 0);
     cr_assert(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
-    struct kv_buf hello = {0};
-    kv_buf_append(&hello, kv_slice_text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
-    frame(&hello, SETTINGS, 0, 0, raw(NULL, 0));
-    give(fd, &hello);
+    struct kv_buf out = {0};
+    hello(&out);
+    give(fd, &out);
     return fd;
 }
 

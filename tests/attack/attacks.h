@@ -1,0 +1,37 @@
+/* tests/attack/attacks.h -- what hostile clients do: one row per attack of guides/libh2o-2.2.5.md, section 8, and some of our own.
+ * An attack runs in threads of its own (nice 19: a stranger has a machine of his own), from other addresses than honest clients,
+ * until `until_ms`; what the router cuts connects again. */
+#ifndef KV_ATTACK_ATTACKS_H
+#define KV_ATTACK_ATTACKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kv/slice.h"
+
+#define ATTACK_KEY_LARGE "attack-large" /* ATTACK_LARGE_BYTES */
+#define ATTACK_KEY_MIDDLE "attack-middle"
+#define ATTACK_LARGE_BYTES (4u << 20)
+#define ATTACK_MIDDLE_BYTES 60000u
+
+struct attacker {
+    unsigned short port;
+    unsigned index; /* of the thread: it comes from 127.0.1.<index> */
+    uint64_t until_ms;
+    uint64_t seed;
+    uint64_t units;       /* requests, frames, connections: what the attack is made of */
+    uint64_t connections; /* opened */
+    uint64_t cut;         /* of these, ended by the router */
+};
+
+struct attack {
+    const char *name;
+    const char *what;
+    unsigned threads;
+    void (*run)(struct attacker *attacker); /* until its time is over */
+};
+
+/* Ends with a row without a name. */
+extern const struct attack attacks[];
+
+#endif
