@@ -1,7 +1,7 @@
 /* router/backend.c -- see backend.h. This file: life, deadlines, transaction ids, readiness. */
 #include "backend_internal.h"
 
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -13,59 +13,28 @@
 #include "wire/messages.h"
 
 #define TICK_MS 20u
-#define THREADS_MAX 64u
 #define PING_MS 500u       /* between an answer and the next question to a shard */
 #define PING_WAIT_MS 2000u /* a shard that is silent for longer does not count as ready */
 
-/* What the threads of the router share. Ids come from one counter. Each thread publishes the oldest id that it may still use
- * BEFORE it takes one from the counter (0: none), and a reader loads the counter BEFORE it looks at the threads: so the
- * minimum that it finds is never above an id in use, also of a thread that begins meanwhile. */
-static struct {
-    _Atomic uint64_t sequence; /* of the last id given out */
-    _Atomic uint64_t oldest[THREADS_MAX];
-    _Atomic bool recovered;
-} router_wide;
+/* What the threads of the router share. */
+static struct txn_ids router_wide;
+
+static struct txn_ids *share_ids(uint64_t epoch)
+{
+    static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+    static bool started;
+    pthread_mutex_lock(&starting);
+    if (!started)
+        txn_ids_init(&router_wide, epoch);
+    started = true;
+    pthread_mutex_unlock(&starting);
+    return &router_wide;
+}
 
 static uint64_t next_id(void *ctx)
 {
     struct backend *backend = ctx;
-    if (txns_oldest(backend->txns) == UINT64_MAX)
-        atomic_store(&router_wide.oldest[backend->thread_index],
-                     kv_txn_id(backend->epoch, atomic_load(&router_wide.sequence) + 1));
-    uint64_t sequence = atomic_fetch_add(&router_wide.sequence, 1) + 1;
-    if (sequence >> KV_TXN_SEQUENCE_BITS != 0)
-        kv_fatal("transaction ids of this epoch are used up: starting anew");
-    return kv_txn_id(backend->epoch, sequence);
-}
-
-static uint64_t forget_below(const struct backend *backend)
-{
-    if (!atomic_load(&router_wide.recovered))
-        return 0; /* done ids of the last router are still needed */
-    uint64_t below = kv_txn_id(backend->epoch, atomic_load(&router_wide.sequence) + 1);
-    for (unsigned i = 0; i < THREADS_MAX; i++) {
-        uint64_t oldest = atomic_load(&router_wide.oldest[i]);
-        if (oldest != 0 && oldest < below)
-            below = oldest;
-    }
-    return below;
-}
-
-static void write_forget(void *arg, struct kv_buf *buf)
-{
-    kv_put_id(buf, *(const uint64_t *)arg);
-}
-
-static void tell_forget(struct backend *backend)
-{
-    uint64_t oldest = txns_oldest(backend->txns);
-    atomic_store(&router_wide.oldest[backend->thread_index], oldest == UINT64_MAX ? 0 : oldest);
-    uint64_t below = forget_below(backend);
-    if (backend->thread_index != 0 || below == backend->forgot_below)
-        return;
-    backend->forgot_below = below;
-    for (unsigned i = 0; i < backend->shard_count; i++)
-        calls_tell(backend->calls, i, KV_MSG_FORGET, write_forget, &below);
+    return txn_ids_next(backend->ids, backend->thread_index);
 }
 
 /* ---- pings ---------------------------------------------------------------------------------------------------- */
@@ -167,7 +136,9 @@ static void on_tick(h2o_timeout_entry_t *entry)
     struct backend *backend = H2O_STRUCT_FROM_MEMBER(struct backend, tick_entry, entry);
     uint64_t now_ms = kv_clock_ms();
     fail_due(backend, now_ms);
-    tell_forget(backend);
+    txn_ids_publish(backend->ids, backend->thread_index, backend->txns, now_ms);
+    if (backend->forget != NULL)
+        forget_tick(backend->forget, now_ms);
     ping_shards(backend, now_ms);
     h2o_timeout_link(backend->context->loop, &backend->tick, &backend->tick_entry);
 }
@@ -181,24 +152,14 @@ unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *h
 
 static void on_recovered(void *arg)
 {
-    (void)arg;
-    atomic_store(&router_wide.recovered, true);
+    txn_ids_recovered(((struct backend *)arg)->ids);
     kv_info("nothing is in doubt");
-}
-
-/* A shard that comes back has missed what it was told meanwhile. */
-static void on_link_change(void *arg, unsigned shard_index, bool up)
-{
-    (void)shard_index;
-    struct backend *backend = arg;
-    if (up)
-        backend->forgot_below = 0;
 }
 
 struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *context, int sockets_fd,
                             unsigned thread_index)
 {
-    kv_assert(thread_index < THREADS_MAX);
+    kv_assert(thread_index < FORGET_THREADS_MAX);
     struct backend *backend = kv_alloc_zero(1, sizeof *backend);
     backend->context = context;
     backend->thread_index = thread_index;
@@ -212,14 +173,15 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
                                           .sockets_fd = sockets_fd,
                                           .shard_count = backend->shard_count,
                                           .epoch = backend->epoch,
-                                          .thread_index = thread_index,
-                                          .on_change = on_link_change,
-                                          .arg = backend};
+                                          .thread_index = thread_index};
     backend->links = shard_links_new(&options, &backend->calls);
+    backend->ids = share_ids(backend->epoch);
     struct txns_world world = {backend, next_id};
     backend->txns = txns_new(backend->calls, backend->shard_count, &world);
-    if (thread_index == 0)
+    if (thread_index == 0) {
         backend->recovery = recovery_new(backend->calls, backend->shard_count, backend->epoch, on_recovered, backend);
+        backend->forget = forget_new(backend->calls, backend->shard_count, backend->ids);
+    }
     h2o_timeout_init(context->loop, &backend->tick, TICK_MS);
     backend->tick_entry.cb = on_tick;
     backend->failures.cb = on_failures;
@@ -253,7 +215,7 @@ bool backend_ready(struct backend *backend, char *why, size_t why_bytes)
             return false;
         }
     }
-    if (!atomic_load(&router_wide.recovered)) {
+    if (!txn_ids_are_recovered(backend->ids)) {
         snprintf(why, why_bytes, "transactions of the last router are in doubt");
         return false;
     }

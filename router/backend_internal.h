@@ -8,6 +8,7 @@
 #include "backend.h"
 #include "calls.h"
 #include "codec.h"
+#include "forget.h"
 #include "recovery.h"
 #include "shard_link.h"
 #include "txn.h"
@@ -36,7 +37,9 @@ struct backend {
     struct shard_links *links;
     struct calls *calls;
     struct txns *txns;
+    struct txn_ids *ids;       /* of the whole router */
     struct recovery *recovery; /* thread 0 only */
+    struct forget *forget;     /* thread 0 only */
     struct codec *codec;       /* decodes contents of GETs in batches */
     struct backend_call *list; /* all calls under way, utlist */
     size_t count;
@@ -44,7 +47,6 @@ struct backend {
     h2o_timeout_t tick;
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
-    uint64_t forgot_below;        /* what the shards were told last */
     struct backend_ping pings[KV_SHARDS_MAX];
     int creations; /* above 0: of late, writes have met no keys that existed (backend_write.c) */
 };

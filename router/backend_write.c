@@ -154,7 +154,8 @@ static void conclude(struct write_call *write)
     }
     size_t count;
     const struct txn_op *ops = plan_ops(write->plan, &count);
-    txn_commit(write->txn, ops, count, on_outcome);
+    if (!txn_commit(write->txn, ops, count, on_outcome))
+        backend_call_fail_later(&write->head, KV_OVERLOADED);
 }
 
 /* Ends a transaction that was not to be: nothing was done. */

@@ -1,6 +1,7 @@
 /* router/recovery.c -- see recovery.h. */
 #include "recovery.h"
 
+#include <stdlib.h>
 #include <uthash.h>
 
 #include "kv/log.h"
@@ -20,7 +21,6 @@ struct orphan {
     uint64_t txn_id;
     kv_shard_set participants; /* empty until a shard reports an intent */
     kv_shard_set intents;
-    kv_shard_set done;
     bool decided;
     unsigned waiting;
     UT_hash_handle hh;
@@ -31,6 +31,8 @@ struct report {
     struct recovery *recovery;
     unsigned shard_index;
     struct call *call;
+    uint64_t *done; /* ids, ascending; gone when all is decided */
+    size_t done_count;
 };
 
 struct recovery {
@@ -56,7 +58,16 @@ static struct orphan *get_orphan(struct recovery *recovery, uint64_t txn_id)
     orphan->recovery = recovery;
     orphan->txn_id = txn_id;
     HASH_ADD(hh, recovery->orphans, txn_id, sizeof orphan->txn_id, orphan);
+    recovery->open++;
     return orphan;
+}
+
+static void forget_done(struct recovery *recovery)
+{
+    for (unsigned i = 0; i < recovery->shard_count; i++) {
+        free(recovery->reports[i].done);
+        recovery->reports[i].done = NULL;
+    }
 }
 
 static void finish_when_through(struct recovery *recovery)
@@ -65,6 +76,7 @@ static void finish_when_through(struct recovery *recovery)
     if (recovery->done || recovery->reported != all || recovery->open > 0)
         return;
     recovery->done = true;
+    forget_done(recovery);
     recovery->on_recovered(recovery->arg);
 }
 
@@ -86,9 +98,31 @@ static void on_carried_out(void *arg, struct kv_slice body)
     finish_when_through(recovery);
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static bool is_done(const struct report *report, uint64_t txn_id)
+{
+    return report->done_count > 0 &&
+           bsearch(&txn_id, report->done, report->done_count, sizeof txn_id, compare_ids) != NULL;
+}
+
+static bool all_have_it(const struct recovery *recovery, const struct orphan *orphan)
+{
+    for (unsigned i = 0; i < recovery->shard_count; i++) {
+        bool takes_part = (orphan->participants & ~orphan->intents & kv_shard_bit(i)) != 0;
+        if (takes_part && !is_done(&recovery->reports[i], orphan->txn_id))
+            return false;
+    }
+    return true;
+}
+
 static void decide(struct recovery *recovery, struct orphan *orphan)
 {
-    bool commit = (orphan->participants & ~(orphan->intents | orphan->done)) == 0;
+    bool commit = all_have_it(recovery, orphan);
     orphan->decided = true;
     kv_info("transaction %llu of epoch %llu: %s", (unsigned long long)orphan->txn_id,
             (unsigned long long)kv_txn_epoch(orphan->txn_id), commit ? "committed" : "aborted");
@@ -109,7 +143,7 @@ static void decide_ready(struct recovery *recovery)
     HASH_ITER(hh, recovery->orphans, orphan, after)
     {
         bool complete = (orphan->participants & ~recovery->reported) == 0;
-        if (!orphan->decided && orphan->intents != 0 && complete)
+        if (!orphan->decided && complete)
             decide(recovery, orphan);
     }
 }
@@ -122,10 +156,21 @@ static void take_intents(struct recovery *recovery, unsigned shard_index, struct
         if (kv_txn_epoch(txn_id) >= recovery->epoch)
             continue; /* our own, under way */
         struct orphan *orphan = get_orphan(recovery, txn_id);
-        recovery->open += orphan->intents == 0;
         orphan->participants |= participants;
         orphan->intents |= kv_shard_bit(shard_index);
     }
+}
+
+static void take_done(struct report *report, struct kv_list done)
+{
+    uint64_t txn_id;
+    report->done = kv_alloc(done.count * sizeof *report->done + 1);
+    while (kv_next_uint(&done, &txn_id)) {
+        if (kv_txn_epoch(txn_id) < report->recovery->epoch)
+            report->done[report->done_count++] = txn_id;
+    }
+    if (report->done_count > 0)
+        qsort(report->done, report->done_count, sizeof *report->done, compare_ids);
 }
 
 static void on_report(void *arg, struct kv_slice body)
@@ -138,11 +183,7 @@ static void on_report(void *arg, struct kv_slice body)
     kv_assert(err == KV_OK);
     recovery->reported |= kv_shard_bit(report->shard_index);
     take_intents(recovery, report->shard_index, intents);
-    uint64_t txn_id;
-    while (kv_next_uint(&done, &txn_id)) {
-        if (kv_txn_epoch(txn_id) < recovery->epoch)
-            get_orphan(recovery, txn_id)->done |= kv_shard_bit(report->shard_index);
-    }
+    take_done(report, done);
     decide_ready(recovery);
     finish_when_through(recovery);
 }
@@ -163,7 +204,7 @@ struct recovery *recovery_new(struct calls *calls, unsigned shard_count, uint64_
     recovery->on_recovered = on_recovered;
     recovery->arg = arg;
     for (unsigned i = 0; i < shard_count; i++) {
-        recovery->reports[i] = (struct report){recovery, i, NULL};
+        recovery->reports[i] = (struct report){.recovery = recovery, .shard_index = i};
         recovery->reports[i].call =
             calls_send(calls, i, KV_MSG_RECOVER, true, write_recover, on_report, &recovery->reports[i]);
     }
@@ -176,6 +217,7 @@ void recovery_free(struct recovery **recovery)
         return;
     for (unsigned i = 0; i < (*recovery)->shard_count; i++)
         calls_cancel((*recovery)->calls, (*recovery)->reports[i].call);
+    forget_done(*recovery);
     struct orphan *orphan, *after;
     HASH_ITER(hh, (*recovery)->orphans, orphan, after)
     {

@@ -61,9 +61,12 @@ struct txns *txns_new(struct calls *calls, unsigned shard_count, const struct tx
     return txns;
 }
 
-uint64_t txns_oldest(const struct txns *txns)
+uint64_t txns_ids(const struct txns *txns, uint64_t below_txn_id, struct kv_buf *out)
 {
-    return txns->active == NULL ? UINT64_MAX : txns->active->id;
+    const struct txn *txn = txns->active;
+    for (; txn != NULL && txn->id < below_txn_id; txn = txn->next)
+        kv_buf_append(out, kv_slice(&txn->id, sizeof txn->id));
+    return txn == NULL ? UINT64_MAX : txn->id;
 }
 
 size_t txns_active(const struct txns *txns)
@@ -177,6 +180,8 @@ static void lock_next(struct txn *txn)
 static struct txn *txn_new(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg)
 {
     kv_assert(count > 0);
+    if (txns->active_count >= TXNS_ACTIVE_MAX)
+        return NULL;
     for (size_t i = 0; i < count; i++) {
         if (calls_waiting(txns->calls, kv_shard_of(keys[i], txns->shard_count)) >= CALLS_WAITING_MAX)
             return NULL;
@@ -292,9 +297,13 @@ static void write_prepare(void *arg, struct kv_buf *buf)
     }
 }
 
-void txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome)
+bool txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome)
 {
     kv_assert(txn->state == LOCKED && count > 0);
+    for (size_t i = 0; i < count; i++) {
+        if (calls_waiting(txn->txns->calls, ops[i].shard_index) >= CALLS_WAITING_MAX)
+            return false;
+    }
     txn->state = PREPARING;
     txn->ops = ops;
     txn->op_count = count;
@@ -307,11 +316,12 @@ void txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_
     kv_assert((txn->lockers & ~txn->participants) == 0);
     bool alone = txn->participants == (txn->participants & -txn->participants);
     send_all(txn, txn->participants, alone ? KV_MSG_APPLY : KV_MSG_PREPARE, write_prepare, on_vote);
+    return true;
 }
 
 void txn_release(struct txn *txn, txn_on_released on_released)
 {
-    kv_assert(txn->state == LOCKED || txn->state == LOCKING);
+    kv_assert((txn->state == LOCKED || txn->state == LOCKING) && txn->lockers != 0);
     txn->state = ENDING;
     txn->held = true;
     txn->on_released = on_released;
@@ -322,6 +332,10 @@ bool txn_give_up(struct txn *txn)
 {
     if (txn->state == PREPARING)
         return false;
+    if (txn->lockers == 0) { /* begun without locks: nobody has heard of it */
+        end(txn);
+        return true;
+    }
     if (txn->state == LOCKING || txn->state == LOCKED)
         txn_release(txn, NULL);
     txn->on_released = NULL;

@@ -5,6 +5,7 @@
  * Promises: on_locked, on_outcome and on_released run at most once each, never from within the function that started them.
  *           A decision is told to every participant, however often links break. While a vote is missing the outcome is open:
  *           nothing is aborted because of a timeout.
+ * Limits:   TXNS_ACTIVE_MAX transactions; CALLS_WAITING_MAX requests to a shard that does not answer: then KV_OVERLOADED.
  * Fails:    KV_CONFLICT: a row changed after its lock was lost with its shard; begin again with a new transaction.
  *           KV_STALE: a content to refer to is gone; stage it again. KV_NO_SPACE, KV_OVERLOADED: refused. All of them: surely
  *           not done, everything released.
@@ -14,6 +15,10 @@
 
 #include "calls.h"
 #include "kv/model.h"
+
+#ifndef TXNS_ACTIVE_MAX         /* the simulation has fewer */
+#define TXNS_ACTIVE_MAX 131072u /* of one thread */
+#endif
 
 struct txns; /* the coordinator of one router thread */
 struct txn;
@@ -25,8 +30,9 @@ struct txns_world {
 
 struct txns *txns_new(struct calls *calls, unsigned shard_count, const struct txns_world *world);
 void txns_free(struct txns **txns);
-/* The smallest id that is not through everywhere, UINT64_MAX when there is none: below it shards may FORGET. */
-uint64_t txns_oldest(const struct txns *txns);
+/* Appends the ids below `below_txn_id` that are not through everywhere, ascending, each a uint64_t, and returns the smallest of
+ * the others; UINT64_MAX: there is none. */
+uint64_t txns_ids(const struct txns *txns, uint64_t below_txn_id, struct kv_buf *out);
 size_t txns_active(const struct txns *txns);
 
 struct txn_row {
@@ -42,7 +48,7 @@ typedef void (*txn_on_outcome)(void *arg, enum kv_err err, const bool *existed);
 typedef void (*txn_on_released)(void *arg, bool held);
 
 /* Starts locking `count` >= 1 keys, ascending, without repeats. Keys are borrowed until the outcome, the release or the giving up.
- * NULL when a shard's queue is full (KV_OVERLOADED). */
+ * NULL when there are too many already, or a shard's queue is full (KV_OVERLOADED). */
 struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg);
 
 /* Starts without locks, for a caller who believes that none of the keys exists, and saves a round to each shard: txn_commit comes
@@ -56,8 +62,9 @@ struct txn_op {
 };
 
 /* Ends a locked transaction with these operations; every locked key has a SET, CLEAR or CHECK among them. `ops` and what they
- * point to are borrowed until the outcome. */
-void txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
+ * point to are borrowed until the outcome. False: the queue of a shard that takes part is full (KV_OVERLOADED), nobody was asked,
+ * and the transaction stays locked. */
+bool txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
 /* Ends a locked transaction without changing anything. */
 void txn_release(struct txn *txn, txn_on_released on_released);
 /* The caller cannot wait. True: surely not done, locks on their way to be released, no callback will run. False: votes are

@@ -112,9 +112,18 @@ static enum kv_err fold_decision(struct core *core, uint32_t type, struct kv_sli
     return KV_OK;
 }
 
+static enum kv_err fold_forget(struct core *core, struct kv_slice body)
+{
+    uint64_t from_txn_id, below_txn_id;
+    struct kv_list open;
+    if (kv_get_forget(body, &from_txn_id, &below_txn_id, &open) != KV_OK)
+        return KV_CORRUPT;
+    intents_forget(&core->intents, from_txn_id, below_txn_id, open);
+    return KV_OK;
+}
+
 static enum kv_err fold(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
 {
-    uint64_t below_txn_id;
     core->position = position;
     core->changed = true;
     switch (type) {
@@ -125,10 +134,7 @@ static enum kv_err fold(struct core *core, uint64_t position, uint32_t type, str
     case CORE_RECORD_ABORT:
         return fold_decision(core, type, body);
     case CORE_RECORD_FORGET:
-        if (kv_get_id(body, &below_txn_id) != KV_OK)
-            return KV_CORRUPT;
-        intents_forget(&core->intents, below_txn_id);
-        return KV_OK;
+        return fold_forget(core, body);
     default:
         return KV_CORRUPT;
     }
@@ -345,6 +351,8 @@ static enum kv_err on_prepare(struct core *core, const struct request *request)
     enum kv_err err = check_ops(core, &proposal);
     if (err == KV_OK && !core->world.room(core->world.ctx, request->body.bytes, proposal.frees))
         err = KV_NO_SPACE;
+    if (err == KV_OK && core->intents.bytes > INTENTS_BYTES_MAX)
+        err = KV_OVERLOADED; /* a participant hangs: what it leaves open here must stay within bounds */
     core->stats.conflicts += err == KV_CONFLICT;
     if (err != KV_OK) {
         answer_vote(core, request, err, NULL, 0);
@@ -428,13 +436,23 @@ static enum kv_err on_release(struct core *core, const struct request *request)
     return KV_OK;
 }
 
+/* Answered when it is durable, so that it need not be said again: a restart forgets no more than the journal says. */
 static enum kv_err on_forget(struct core *core, const struct request *request)
 {
-    uint64_t below_txn_id;
-    if (kv_get_id(request->body, &below_txn_id) != KV_OK)
+    uint64_t from_txn_id, below_txn_id;
+    struct kv_list open;
+    if (kv_get_forget(request->body, &from_txn_id, &below_txn_id, &open) != KV_OK)
         return KV_INVALID;
-    if (intents_can_forget(&core->intents, below_txn_id))
-        record_id(core, CORE_RECORD_FORGET, below_txn_id);
+    struct kv_buf kept = {0}, body = {0};
+    size_t kept_count;
+    if (intents_forgettable(&core->intents, from_txn_id, below_txn_id, open, &kept, &kept_count) > 0) {
+        kv_put_forget_begin(&body, from_txn_id, below_txn_id, kept_count);
+        kv_buf_append(&body, kv_buf_peek(&kept));
+        record(core, CORE_RECORD_FORGET, kv_buf_peek(&body), true);
+    }
+    kv_buf_free(&kept);
+    kv_buf_free(&body);
+    core_answer_done(core, request, KV_OK, core->position);
     return KV_OK;
 }
 

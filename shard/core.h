@@ -20,7 +20,7 @@ enum core_record {
     CORE_RECORD_PREPARE = 2, /* body of PREPARE: voted yes */
     CORE_RECORD_COMMIT = 3,  /* txn id */
     CORE_RECORD_ABORT = 4,   /* txn id */
-    CORE_RECORD_FORGET = 5,  /* below_txn_id */
+    CORE_RECORD_FORGET = 5,  /* body of FORGET */
 };
 
 /* The world outside. A session is one connection of a router thread; ids are the rim's, never 0, never reused. */

@@ -17,6 +17,16 @@ struct done *intents_find_done(const struct intents *intents, uint64_t txn_id)
     return done;
 }
 
+static size_t intent_bytes(const struct intent *intent)
+{
+    return sizeof *intent + intent->ops.bytes + intent->existed.bytes;
+}
+
+static size_t done_bytes(const struct done *done)
+{
+    return sizeof *done + done->existed.bytes;
+}
+
 struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_set participants, uint64_t position,
                            struct kv_buf *ops, size_t op_count, struct kv_buf *existed)
 {
@@ -29,6 +39,7 @@ struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_se
     intent->op_count = op_count;
     intent->existed = kv_buf_take(existed);
     HASH_ADD(hh, intents->open, txn_id, sizeof intent->txn_id, intent);
+    intents->bytes += intent_bytes(intent);
     return intent;
 }
 
@@ -36,6 +47,7 @@ struct parked *intents_remove(struct intents *intents, struct intent *intent)
 {
     struct parked *parked = intent->parked;
     HASH_DEL(intents->open, intent);
+    intents->bytes -= intent_bytes(intent);
     kv_buf_free(&intent->ops);
     kv_buf_free(&intent->existed);
     free(intent);
@@ -49,32 +61,59 @@ void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_buf *e
     if (existed != NULL)
         done->existed = kv_buf_take(existed);
     HASH_ADD(hh, intents->done, txn_id, sizeof done->txn_id, done);
+    intents->bytes += done_bytes(done);
 }
 
 static void remove_done(struct intents *intents, struct done *done)
 {
     HASH_DEL(intents->done, done);
+    intents->bytes -= done_bytes(done);
     kv_buf_free(&done->existed);
     free(done);
 }
 
-bool intents_can_forget(const struct intents *intents, uint64_t below_txn_id)
+/* Marks those of `open` that are done here. */
+static void mark_open(const struct intents *intents, struct kv_list open, bool is_open)
 {
-    for (const struct done *done = intents->done; done != NULL; done = done->hh.next) {
-        if (done->txn_id < below_txn_id)
-            return true;
+    uint64_t txn_id;
+    while (kv_next_uint(&open, &txn_id)) {
+        struct done *done = intents_find_done(intents, txn_id);
+        if (done != NULL)
+            done->open = is_open;
     }
-    return false;
 }
 
-void intents_forget(struct intents *intents, uint64_t below_txn_id)
+static bool may_go(const struct done *done, uint64_t from_txn_id, uint64_t below_txn_id)
+{
+    return done->txn_id >= from_txn_id && done->txn_id < below_txn_id && !done->open;
+}
+
+size_t intents_forgettable(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open,
+                           struct kv_buf *kept, size_t *kept_count)
+{
+    size_t count = 0;
+    *kept_count = 0;
+    mark_open(intents, open, true);
+    for (const struct done *done = intents->done; done != NULL; done = done->hh.next) {
+        count += may_go(done, from_txn_id, below_txn_id);
+        *kept_count += done->open;
+        if (done->open)
+            kv_pack_uint(kept, done->txn_id);
+    }
+    mark_open(intents, open, false);
+    return count;
+}
+
+void intents_forget(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open)
 {
     struct done *done, *after;
+    mark_open(intents, open, true);
     HASH_ITER(hh, intents->done, done, after)
     {
-        if (done->txn_id < below_txn_id)
+        if (may_go(done, from_txn_id, below_txn_id))
             remove_done(intents, done);
     }
+    mark_open(intents, open, false);
 }
 
 struct kv_list intent_ops(const struct intent *intent)
@@ -165,7 +204,7 @@ void intents_clear(struct intents *intents)
             parked_free(&parked);
         }
     }
-    intents_forget(intents, UINT64_MAX);
+    intents_forget(intents, 0, UINT64_MAX, (struct kv_list){0});
 }
 
 struct parked *parked_new(uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body)

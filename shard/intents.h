@@ -1,7 +1,8 @@
 /* shard/intents.h -- open transactions of this shard and the ids of those done: what a vote and a decision leave behind.
  * Does:     remembers prepared transactions (their operations without contents) until they are decided, in the order of their
  *           votes, and the ids of decided ones until the router says that everybody knows (FORGET).
- * Owns:     copies of the encoded operations; messages that wait for a decision ("parked").
+ * Owns:     copies of the encoded operations; messages that wait for a decision ("parked"). `bytes` says how much memory all but
+ *           the parked take: beyond INTENTS_BYTES_MAX the core votes no. What a REPORT says of them is a small part of it.
  * Promises: intents_encode and intents_decode carry all of it through a restart, parked messages left out.
  * Tests:    unit/shard/test_core.c, sim/. */
 #ifndef KV_SHARD_INTENTS_H
@@ -12,6 +13,10 @@
 #include "kv/buf.h"
 #include "kv/msg.h"
 #include "wire/messages.h"
+
+#ifndef INTENTS_BYTES_MAX                     /* the simulation has less */
+#define INTENTS_BYTES_MAX ((size_t)128 << 20) /* then KV_OVERLOADED */
+#endif
 
 /* A request that waits: for the decision of an intent, or for room. */
 struct parked {
@@ -39,6 +44,7 @@ struct intent {
 struct done {
     uint64_t txn_id;
     struct kv_buf existed; /* of an APPLY, whose vote may be asked for again */
+    bool open;             /* while a FORGET is looked at: it must be kept */
     UT_hash_handle hh;
 };
 
@@ -46,6 +52,7 @@ struct intents {
     struct intent *open;
     struct done *done;
     uint64_t sequence_last;
+    size_t bytes;
 };
 
 struct intent *intents_find(const struct intents *intents, uint64_t txn_id);
@@ -57,9 +64,11 @@ struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_se
 struct parked *intents_remove(struct intents *intents, struct intent *intent);
 /* Remembers the id; `existed` (may be NULL) is taken over. */
 void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_buf *existed);
-/* Whether there is a done id below that one. */
-bool intents_can_forget(const struct intents *intents, uint64_t below_txn_id);
-void intents_forget(struct intents *intents, uint64_t below_txn_id);
+/* How many done ids are from `from_txn_id` up to `below_txn_id` and not among `open` (numbers); those that are go to `kept`, encoded. */
+size_t intents_forgettable(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open,
+                           struct kv_buf *kept, size_t *kept_count);
+/* Forgets them. */
+void intents_forget(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open);
 struct kv_list intent_ops(const struct intent *intent);
 
 void intents_encode(const struct intents *intents, struct kv_buf *out);

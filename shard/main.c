@@ -76,6 +76,7 @@ static struct serve *open_shard(const struct kv_settings *settings, unsigned sha
                     .flush_interval_ms = settings->flush_interval_ms},
         .listen_fd = KV_FD_SHARD_LISTEN,
         .shard_wait_ms = settings->shard_wait_ms,
+        .epoch = settings->epoch,
         .counters = kv_counters_page_open(KV_FD_COUNTERS)->shards[shard_index],
     };
     struct serve *serve = NULL;

@@ -419,6 +419,7 @@ static void start_loop(struct serve *serve)
                                                               .listen_fd = serve->options.listen_fd,
                                                               .shard_index = serve->options.recover.core.shard_index,
                                                               .shard_count = serve->options.recover.core.shard_count,
+                                                              .epoch = serve->options.epoch,
                                                               .ctx = serve,
                                                               .on_message = on_message,
                                                               .on_closed = on_session_closed});

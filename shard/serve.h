@@ -31,6 +31,7 @@ struct serve_options {
     struct recover_options recover;
     int listen_fd; /* stays the caller's */
     uint64_t shard_wait_ms;
+    uint64_t epoch;       /* of the last router that was started: older ones are refused from the first moment */
     kv_counter *counters; /* KV_COUNTERS_SHARD_WORDS of the page; NULL: counters begin at zero */
 };
 

@@ -402,6 +402,7 @@ struct sessions *sessions_new(const struct sessions_options *options)
 {
     struct sessions *sessions = kv_alloc_zero(1, sizeof(*sessions));
     sessions->options = *options;
+    sessions->epoch = options->epoch;
     int flags = fcntl(options->listen_fd, F_GETFL);
     if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) != 0)
         kv_fatal("the listening socket is none: %m");

@@ -30,6 +30,7 @@ struct sessions_options {
     int listen_fd; /* made non-blocking; stays the caller's */
     unsigned shard_index;
     unsigned shard_count;
+    uint64_t epoch; /* the newest that is known already: older routers are refused */
     void *ctx;
     /* A request of a session that has greeted. Anything but KV_OK closes the session (and calls on_closed). */
     enum kv_err (*on_message)(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body);
@@ -65,6 +66,6 @@ struct sessions_load {
     uint64_t output_bytes; /* answers that have not left */
 };
 void sessions_load(const struct sessions *sessions, struct sessions_load *out);
-uint64_t sessions_epoch(const struct sessions *sessions); /* the newest seen, 0 = none yet */
+uint64_t sessions_epoch(const struct sessions *sessions); /* the newest known */
 
 #endif

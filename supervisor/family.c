@@ -4,7 +4,8 @@
  * Owns:     the status pipes. The listening sockets belong to main.c and survive every child, so that a restart
  *           refuses no connection.
  * Promises: a shard's directory is locked through the shard's own descriptor: it starts when the one before is really
- *           gone. A router starts with an epoch that no router before it had.
+ *           gone. A router starts with an epoch that no router before it had; a shard hears which was the last, so that
+ *           an older one finds no shard that would listen, however young the shard is.
  * Fails:    a start that fails (no process, disk full) counts as a death before ready: logged, tried again later.
  * Tests:    unit/supervisor/test_supervise.c with small programs as children. */
 #include <dirent.h>
@@ -31,6 +32,7 @@ static void on_restart_due(void *arg)
 static void child_init(struct child *child, struct family *family, int shard_index)
 {
     *child = (struct child){.family = family, .shard_index = shard_index, .status_fd = -1};
+    child->restart.pause_ms_max = restart_pause_ms_max(family->world.settings->shard_wait_ms);
     child->restart_timer.on_due = on_restart_due;
     child->restart_timer.arg = child;
     if (shard_index < 0)
@@ -94,7 +96,7 @@ static struct kv_settings settings_for(const struct family *family, uint64_t epo
 static enum kv_err start_shard(struct child *child, struct why *why)
 {
     struct family *family = child->family;
-    struct kv_settings settings = settings_for(family, 0);
+    struct kv_settings settings = settings_for(family, family->world.datadir->epoch);
     char argument[16];
     int data_fd = -1;
     snprintf(argument, sizeof(argument), "%d", child->shard_index);

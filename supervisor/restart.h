@@ -7,12 +7,14 @@
 
 #define RESTART_PAUSE_MS_MIN 50u
 #define RESTART_PAUSE_MS_MAX 10000u
+#define RESTART_PAUSES_OF_WAIT 4u        /* so many of the longest pauses fit what requests wait for a shard */
 #define RESTART_PAUSE_MS_MAX_READY 1000u /* for one that had become ready: clients wait for it */
 #define RESTART_STEADY_MS 1000u          /* ready for so long, the trouble before it is forgotten */
 
-/* One per child; zero-initialised. */
+/* One per child; the rest is zero at first. */
 struct restart {
-    uint64_t pause_ms; /* of the next death; 0: the shortest */
+    uint64_t pause_ms_max; /* restart_pause_ms_max */
+    uint64_t pause_ms;     /* of the next death; 0: the shortest */
 };
 
 /* How a child ended. */
@@ -28,6 +30,9 @@ enum restart_verdict {
     RESTART_NEVER, /* KV_EXIT_CONFIG: the start was wrong, everything stops */
 };
 
+/* Requests wait `shard_wait_ms` for a shard that is down: one that fails at its start and could be back must be tried again before
+ * they give up. Damaged files are none of it. */
+uint64_t restart_pause_ms_max(uint64_t shard_wait_ms);
 enum restart_verdict restart_decide(struct restart *restart, const struct restart_ending *ending, uint64_t *wait_ms);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define KV_WIRE_VERSION 2u
+#define KV_WIRE_VERSION 3u
 
 /* row    = nil | [hash, size, created_s, txn_id, content_type]
  * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
@@ -37,7 +37,7 @@
     X(ABORT, 36, ROUTER, SHARD, DONE, "txn_id")                                                                        \
     X(RELEASE, 37, ROUTER, SHARD, DONE, "txn_id; KV_CONFLICT when its locks were lost meanwhile")                      \
     X(DONE, 38, SHARD, ROUTER, -, "err")                                                                               \
-    X(FORGET, 39, ROUTER, SHARD, -, "below_txn_id: every transaction below it has ended everywhere")                   \
+    X(FORGET, 39, ROUTER, SHARD, DONE, "from_txn_id, below_txn_id, open: all between but these have ended everywhere") \
     X(RECOVER, 40, ROUTER, SHARD, REPORT, "")                                                                          \
     X(REPORT, 41, SHARD, ROUTER, -, "intents of [txn_id, participants], done txn_ids")                                 \
     X(STAGE, 50, ROUTER, SHARD, STAGED, "hash, size, codec, stored_bytes")                                             \

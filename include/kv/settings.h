@@ -63,7 +63,7 @@
     CHOICE(log_format, LOG_FORMAT, "text|json", 0, "how log lines look")                                               \
     CHOICE(access_log, ACCESS_LOG, "off|on", 0, "one line per request")                                                \
     NUMBER(shard_count, KV_SHARD_COUNT, 0, 0, KV_SHARDS_MAX, "(internal) shards of this store")                        \
-    NUMBER(epoch, KV_EPOCH, 0, 0, KV_EPOCH_MAX, "(internal) epoch of this router")                                     \
+    NUMBER(epoch, KV_EPOCH, 0, 0, KV_EPOCH_MAX, "(internal) epoch of this router; a shard's: of the last one")         \
     TEXT(store_id, KV_STORE_ID, "", "(internal) identity of this store, 32 hex digits")
 
 enum { KV_DURABILITY_SYNC, KV_DURABILITY_INTERVAL };

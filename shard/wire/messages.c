@@ -451,6 +451,24 @@ enum kv_err kv_get_done(struct kv_slice body, enum kv_err *out)
     return kv_unpack_end(&in);
 }
 
+void kv_put_forget_begin(struct kv_buf *buf, uint64_t from_txn_id, uint64_t below_txn_id, size_t open_count)
+{
+    kv_pack_array(buf, 3);
+    kv_pack_uint(buf, from_txn_id);
+    kv_pack_uint(buf, below_txn_id);
+    kv_pack_array(buf, open_count);
+}
+
+enum kv_err kv_get_forget(struct kv_slice body, uint64_t *from_txn_id, uint64_t *below_txn_id, struct kv_list *open)
+{
+    struct kv_unpack in = kv_unpack_start(body);
+    kv_unpack_array_of(&in, 3);
+    *from_txn_id = kv_unpack_uint(&in, UINT64_MAX);
+    *below_txn_id = kv_unpack_uint(&in, UINT64_MAX);
+    *open = read_list(&in, UINT);
+    return kv_unpack_end(&in);
+}
+
 void kv_put_empty(struct kv_buf *buf)
 {
     kv_pack_array(buf, 0);

@@ -83,13 +83,19 @@ struct kv_msg_piece {
 void kv_put_piece(struct kv_buf *buf, const struct kv_msg_piece *piece);
 enum kv_err kv_get_piece(struct kv_slice body, struct kv_msg_piece *out);
 
-/* CLOSE, STAGE_DROP, COMMIT, ABORT, RELEASE, FORGET: one number, an object or transaction id. */
+/* CLOSE, STAGE_DROP, COMMIT, ABORT, RELEASE: one number, an object or transaction id. */
 void kv_put_id(struct kv_buf *buf, uint64_t id);
 enum kv_err kv_get_id(struct kv_slice body, uint64_t *out);
 
 /* DONE: one error number. */
 void kv_put_done(struct kv_buf *buf, enum kv_err err);
 enum kv_err kv_get_done(struct kv_slice body, enum kv_err *out);
+
+/* FORGET, and the same body in the journal: every transaction from `from_txn_id` up to `below_txn_id` has ended everywhere, but for
+ * those of `open`. */
+void kv_put_forget_begin(struct kv_buf *buf, uint64_t from_txn_id, uint64_t below_txn_id,
+                         size_t open_count); /* then kv_pack_uint */
+enum kv_err kv_get_forget(struct kv_slice body, uint64_t *from_txn_id, uint64_t *below_txn_id, struct kv_list *open);
 
 /* RECOVER, STATS: the empty array. */
 void kv_put_empty(struct kv_buf *buf);

@@ -336,7 +336,7 @@ void client_on_begun(uint64_t txn_id, const void *call)
         history->begun_capacity = history->begun_capacity * 2 + 256;
         history->begun = kv_realloc(history->begun, history->begun_capacity * sizeof *history->begun);
     }
-    history->begun[history->begun_count++] = (struct begun){txn_id, (size_t)(op - history->ops)};
+    history->begun[history->begun_count++] = (struct begun){txn_id, (size_t)(op - history->ops), sim->now_us};
     heap_enter(before);
     SIM_TRACE(sim, "op %zu begins transaction %llx", (size_t)(op - history->ops), (unsigned long long)txn_id);
 }

@@ -86,6 +86,18 @@ static void draw_gentle(struct config *config, struct random *random)
     config->fault_weights[NEMESIS_LINK] = (unsigned)random_below(random, 3);
 }
 
+/* Long enough for what ended to be forgotten, while clients go on. */
+static void draw_hang(struct config *config, struct random *random)
+{
+    config->hang = true;
+    config->fault_us_mean = 0;
+    config->shard_count = (unsigned)random_between(random, 2, SIM_SHARDS_MAX);
+    config->client_count = SIM_CLIENTS_MAX;
+    config->op_count = 240;
+    config->think_us_max = 500 * SIM_MS;
+    config->wait_ms = ONE_OF(random, 40, 200, 1000);
+}
+
 void draw_config(struct sim *sim)
 {
     struct config *config = &sim->config;
@@ -108,6 +120,8 @@ void draw_config(struct sim *sim)
     draw_faults(config, random);
     if (random_chance(random, 150))
         draw_gentle(config, random);
+    else if (random_chance(random, 30))
+        draw_hang(config, random);
 }
 
 /* ---- operations ----------------------------------------------------------------------------------------------- */

@@ -44,8 +44,8 @@ const struct txn_op *__real_plan_ops(struct plan *plan, size_t *count);
 const struct txn_op *__wrap_plan_ops(struct plan *plan, size_t *count);
 bool __real_locks_release(struct locks *locks, uint64_t txn_id);
 bool __wrap_locks_release(struct locks *locks, uint64_t txn_id);
-void __real_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
-void __wrap_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
+bool __real_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
+bool __wrap_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome);
 struct call *__real_calls_send(struct calls *calls, unsigned shard_index, enum kv_msg type, bool force,
                                call_write_body write_body, call_on_answer on_answer, void *arg);
 struct call *__wrap_calls_send(struct calls *calls, unsigned shard_index, enum kv_msg type, bool force,
@@ -143,7 +143,7 @@ struct call *__wrap_calls_send(struct calls *calls, unsigned shard_index, enum k
     return __real_calls_send(calls, shard_index, type, force, write_ballot, on_ballot, ballot);
 }
 
-void __wrap_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome)
+bool __wrap_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_outcome on_outcome)
 {
     uint64_t id = txn_id(txn);
     if (sim_running->fault == FAULT_COMMIT_AFTER_ONE_VOTE) {
@@ -151,8 +151,9 @@ void __wrap_txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, 
         voting = kv_alloc_zero(1, sizeof *voting);
         heap_enter(before);
     }
-    __real_txn_commit(txn, ops, count, on_outcome);
+    bool asked = __real_txn_commit(txn, ops, count, on_outcome);
     voting = NULL;
-    if (sim_running->fault == FAULT_EARLY_ACK)
+    if (asked && sim_running->fault == FAULT_EARLY_ACK)
         client_ack_early(id);
+    return asked;
 }

@@ -69,6 +69,7 @@ struct op {
 struct begun {
     uint64_t txn_id;
     size_t op;
+    uint64_t at_us;
 };
 
 struct history {

@@ -1,6 +1,7 @@
 /* tests/sim/nemesis.c -- see nemesis.h. */
 #include "nemesis.h"
 
+#include "hang.h"
 #include "router.h"
 #include "shard.h"
 
@@ -101,7 +102,8 @@ static void blow_stop(struct sim *sim)
 {
     struct process *process = random_chance(&sim->random, 300) ? &sim->router->process : &some_shard(sim)->process;
     if (process->up)
-        process->stopped_until_us = sim->now_us + random_below(&sim->random, 200 * SIM_MS);
+        process->stopped_until_us =
+            sim->now_us + random_below(&sim->random, (random_chance(&sim->random, 30) ? 5000 : 200) * SIM_MS);
 }
 
 static void on_disk_free(void *arg)
@@ -162,6 +164,8 @@ static void next_blow(struct sim *sim)
 
 void nemesis_start(struct sim *sim)
 {
+    if (sim->config.hang)
+        hang_start(sim);
     if (sim->config.fault_us_mean > 0)
         next_blow(sim);
 }

@@ -27,40 +27,7 @@ static struct sim *sim_of(const struct thread *thread)
 static uint64_t next_id(void *ctx)
 {
     struct thread *thread = thread_of(ctx);
-    struct router *router = thread->router;
-    if (txns_oldest(thread->backend.txns) == UINT64_MAX)
-        router->oldest[thread->backend.thread_index] = kv_txn_id(router->epoch, router->sequence + 1);
-    return kv_txn_id(router->epoch, ++router->sequence);
-}
-
-static uint64_t forget_below(const struct router *router)
-{
-    if (!router->recovered)
-        return 0;
-    uint64_t below = kv_txn_id(router->epoch, router->sequence + 1);
-    for (unsigned i = 0; i < SIM_THREADS_MAX; i++) {
-        if (router->oldest[i] != 0 && router->oldest[i] < below)
-            below = router->oldest[i];
-    }
-    return below;
-}
-
-static void write_forget(void *arg, struct kv_buf *buf)
-{
-    kv_put_id(buf, *(const uint64_t *)arg);
-}
-
-static void tell_forget(struct thread *thread)
-{
-    struct backend *backend = &thread->backend;
-    uint64_t oldest = txns_oldest(backend->txns);
-    thread->router->oldest[backend->thread_index] = oldest == UINT64_MAX ? 0 : oldest;
-    uint64_t below = forget_below(thread->router);
-    if (backend->thread_index != 0 || below == backend->forgot_below)
-        return;
-    backend->forgot_below = below;
-    for (unsigned i = 0; i < backend->shard_count; i++)
-        calls_tell(backend->calls, i, KV_MSG_FORGET, write_forget, &below);
+    return txn_ids_next(thread->backend.ids, thread->backend.thread_index);
 }
 
 /* ---- the twin of backend.c: calls ----------------------------------------------------------------------------- */
@@ -156,11 +123,20 @@ unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *h
     return kv_shard_of(kv_hash_slice(hash), backend->shard_count);
 }
 
+bool backend_shard_answers(const struct backend *backend, unsigned shard_index)
+{
+    return calls_link_is_up(backend->calls, shard_index);
+}
+
 static void on_tick(void *arg)
 {
     struct thread *thread = arg;
-    fail_due(&thread->backend, kv_clock_ms());
-    tell_forget(thread);
+    struct backend *backend = &thread->backend;
+    fail_due(backend, kv_clock_ms());
+    txn_ids_publish(backend->ids, backend->thread_index, backend->txns, kv_clock_ms());
+    if (backend->forget != NULL)
+        forget_tick(backend->forget, kv_clock_ms());
+    flush(thread);
     sim_at(sim_of(thread), TICK_US, &thread->router->process, false, on_tick, thread);
 }
 
@@ -183,8 +159,6 @@ static void send_hello(struct thread *thread, struct link *link)
 
 static void connect_link(struct thread *thread, unsigned shard_index)
 {
-    if (thread->router->replaced)
-        return;
     thread->links[shard_index] = link_new(thread->router, thread->backend.thread_index, shard_index);
     send_hello(thread, thread->links[shard_index]);
 }
@@ -235,7 +209,6 @@ static void take_hello(struct thread *thread, struct link *link, struct kv_slice
         sim_fail("a shard answered with an older epoch");
     link->is_up = true;
     calls_link_up(thread->backend.calls, link->shard_index);
-    thread->backend.forgot_below = 0;
 }
 
 void router_receive(struct link *link, struct kv_slice bytes)
@@ -272,7 +245,7 @@ struct codec *router_codec(void)
 static void on_recovered(void *arg)
 {
     struct thread *thread = thread_of(arg);
-    thread->router->recovered = true;
+    txn_ids_recovered(thread->backend.ids);
     SIM_TRACE(sim_of(thread), "router %llu has recovered", (unsigned long long)thread->router->epoch);
 }
 
@@ -289,10 +262,13 @@ static void thread_start(struct router *router, unsigned index)
     backend->batch_bytes_max = 64u << 20;
     backend->codec = router_codec();
     backend->calls = calls_new(config->shard_count, &(struct calls_world){thread, on_wake});
+    backend->ids = &router->ids;
     struct txns_world world = {backend, next_id};
     backend->txns = txns_new(backend->calls, config->shard_count, &world);
-    if (index == 0)
+    if (index == 0) {
         backend->recovery = recovery_new(backend->calls, config->shard_count, router->epoch, on_recovered, backend);
+        backend->forget = forget_new(backend->calls, config->shard_count, backend->ids);
+    }
     for (unsigned i = 0; i < config->shard_count; i++)
         connect_link(thread, i);
     sim_at(router->process.sim, TICK_US, &router->process, false, on_tick, thread);
@@ -307,28 +283,15 @@ static void leave_link(struct link *link)
     link->broken = true;
 }
 
-/* What an old router has in the backlog of a dead shard goes: see router.h. */
-static void replace(struct sim *sim)
-{
-    for (struct router *old = sim->routers; old != NULL; old = old->older)
-        old->replaced = true;
-    for (struct link *link = sim->links; link != NULL; link = link->next) {
-        if (!link->router_open || link->is_up)
-            continue;
-        link->router->threads[link->thread_index].links[link->shard_index] = NULL;
-        leave_link(link);
-    }
-}
-
 void router_start(struct sim *sim)
 {
     struct router *router = kv_alloc_zero(1, sizeof *router);
-    replace(sim);
     router->process = (struct process){.sim = sim, .incarnation = 1, .up = true};
     heap_init(&router->process.heap);
     router->older = sim->routers;
     router->epoch = ++sim->epoch;
     sim->routers = sim->router = router;
+    txn_ids_init(&router->ids, router->epoch);
     SIM_TRACE(sim, "router %llu starts", (unsigned long long)router->epoch);
     struct heap *before = heap_enter(&router->process.heap);
     for (unsigned i = 0; i < sim->config.thread_count; i++)
@@ -348,9 +311,11 @@ static void free_threads(struct router *router)
 {
     for (unsigned i = 0; i < router->process.sim->config.thread_count; i++) {
         recovery_free(&router->threads[i].backend.recovery);
+        forget_free(&router->threads[i].backend.forget);
         txns_free(&router->threads[i].backend.txns);
         calls_free(&router->threads[i].backend.calls);
     }
+    txn_ids_clear(&router->ids);
 }
 
 void router_crash(struct router *router)
@@ -384,7 +349,7 @@ void router_close(struct router *router)
 
 bool router_is_quiet(const struct router *router, const char **why)
 {
-    *why = !router->process.up ? "it is down" : !router->recovered ? "it has not recovered" : NULL;
+    *why = !router->process.up ? "it is down" : !txn_ids_are_recovered(&router->ids) ? "it has not recovered" : NULL;
     for (unsigned i = 0; i < router->process.sim->config.thread_count && *why == NULL; i++) {
         const struct backend *backend = &router->threads[i].backend;
         if (backend->count > 0)

@@ -1,8 +1,7 @@
 /* tests/sim/router.h -- one router process: up to two threads, each with the real coordinator (calls, txn, recovery, plan and the
  * backend's files) over simulated links. router/backend.c, whose timers are h2o's, has its twin here.
- * A router that was replaced may live on for a while on the links that are up: its successor must fence it. It never connects
- * again: the supervisor has one router at a time, and waits for the end of the last; and a shard that restarts has
- * forgotten which epochs it saw. */
+ * A router that was replaced may live on for a while, on the links that are up, and connect again: its successor must fence it, and
+ * so must a shard that restarts, by the epoch that the supervisor gave it. */
 #ifndef SIM_ROUTER_H
 #define SIM_ROUTER_H
 
@@ -21,10 +20,7 @@ struct router {
     struct process process; /* first */
     struct router *older;
     uint64_t epoch;
-    bool replaced; /* a newer one lives */
-    bool recovered;
-    uint64_t sequence;
-    uint64_t oldest[SIM_THREADS_MAX];
+    struct txn_ids ids;
     struct thread threads[SIM_THREADS_MAX];
 };
 

@@ -108,6 +108,7 @@ void shard_start(struct shard *shard)
     SIM_TRACE(sim, "shard %u starts: %llu records, %llu applied", shard->index, (unsigned long long)shard->disk.count,
               (unsigned long long)meta.position);
     shard->process.up = true;
+    shard->epoch = sim->epoch; /* the supervisor says which was the last */
     shard->appended_us = sim->now_us;
     shard->disk.staged_left = 0;
     shard->core = core_new(&options, &world, &meta);
@@ -178,7 +179,6 @@ static void forget_process(struct shard *shard)
     shard->jobs = NULL;
     shard->submit = shard->flushing = shard->lazy = shard->applying = shard->working = false;
     shard->applier_full = shard->turn_is_due = shard->in_abort = false;
-    shard->epoch = 0;
 }
 
 void shard_crash(struct shard *shard)

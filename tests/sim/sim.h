@@ -55,6 +55,7 @@ struct config {
     uint64_t fault_us_mean; /* between two blows of the nemesis; 0 = none */
     unsigned fault_weights[8];
     bool gentle; /* shards die and links break, and come back in time: no client may see an error */
+    bool hang;   /* a shard hangs for long, and nothing else goes wrong: hang.h */
     unsigned cancel_per_mille;
     unsigned batch_per_mille;
 };

@@ -51,8 +51,8 @@ static int compare(const void *a, const void *b)
     return kv_slice_compare(*(const struct kv_slice *)a, *(const struct kv_slice *)b);
 }
 
-/* A transaction on one key of each shard of the set. */
-static struct seen *begin(kv_shard_set shards)
+/* With one key of each shard of the set, and no transaction yet. */
+static struct seen *seen_new(kv_shard_set shards)
 {
     struct seen *seen = kv_alloc_zero(1, sizeof *seen);
     txn_rig_open(&seen->rig);
@@ -62,14 +62,30 @@ static struct seen *begin(kv_shard_set shards)
             seen->keys[seen->key_count++] = kv_slice_text(txn_rig_key(i));
     }
     qsort(seen->keys, seen->key_count, sizeof *seen->keys, compare);
+    return seen;
+}
+
+static struct seen *begin(kv_shard_set shards)
+{
+    struct seen *seen = seen_new(shards);
     seen->txn = txn_begin(seen->txns, seen->keys, seen->key_count, on_locked, seen);
+    return seen;
+}
+
+/* Without locks. */
+static struct seen *begin_blind(kv_shard_set shards)
+{
+    struct seen *seen = seen_new(shards);
+    seen->txn = txn_begin_blind(seen->txns, seen->keys, seen->key_count, seen);
     return seen;
 }
 
 static void end(struct seen *seen)
 {
     cr_expect_eq(txns_active(seen->txns), 0u);
-    cr_expect_eq(txns_oldest(seen->txns), UINT64_MAX);
+    struct kv_buf ids = {0};
+    cr_expect_eq(txns_ids(seen->txns, UINT64_MAX, &ids), UINT64_MAX);
+    cr_expect_eq(ids.bytes, 0u);
     for (unsigned i = 0; i < RIG_SHARDS; i++)
         cr_expect_eq(calls_waiting(seen->rig.calls, i), 0u);
     txns_free(&seen->txns);
@@ -93,7 +109,7 @@ static void commit(struct seen *seen)
     for (size_t i = 0; i < seen->key_count; i++)
         seen->ops[i] =
             (struct txn_op){kv_shard_of(seen->keys[i], RIG_SHARDS), {.kind = KV_OP_SET, .key = seen->keys[i]}};
-    txn_commit(seen->txn, seen->ops, seen->key_count, on_outcome);
+    cr_expect(txn_commit(seen->txn, seen->ops, seen->key_count, on_outcome));
 }
 
 static uint64_t take_prepare(struct seen *seen, unsigned shard_index)
@@ -136,7 +152,8 @@ Test(txn, all_votes_decide_and_the_decision_goes_everywhere)
     cr_expect_eq(txn_rig_take(&seen->rig, 0, &request_id), 0, "no decision without the last vote");
     txn_rig_vote(&seen->rig, 1, ids[1], KV_OK);
     cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
-    cr_expect_eq(txns_oldest(seen->txns), 1u, "not forgotten until all have heard");
+    struct kv_buf none = {0};
+    cr_expect_eq(txns_ids(seen->txns, 0, &none), 1u, "not forgotten until all have heard");
     for (unsigned i = 0; i < RIG_SHARDS; i++)
         txn_rig_expect_done(&seen->rig, i, KV_MSG_COMMIT);
     end(seen);
@@ -256,4 +273,131 @@ Test(txn, frees_what_is_under_way)
         cr_expect_eq(calls_waiting(seen->rig.calls, i), 0u);
     txn_rig_close(&seen->rig);
     free(seen);
+}
+
+/* ---- without locks -------------------------------------------------------------------------------------------- */
+
+Test(txn_blind, asks_for_votes_at_once)
+{
+    struct seen *seen = begin_blind(7);
+    uint64_t ids[RIG_SHARDS], request_id;
+    cr_expect_eq(txn_rig_take(&seen->rig, 0, &request_id), 0, "nothing is asked before the operations are known");
+    commit(seen);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        ids[i] = take_prepare(seen, i);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        txn_rig_vote(&seen->rig, i, ids[i], KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK && seen->locked == 0);
+    for (unsigned i = 0; i < RIG_SHARDS; i++)
+        txn_rig_expect_done(&seen->rig, i, KV_MSG_COMMIT);
+    end(seen);
+}
+
+Test(txn_blind, one_participant_is_asked_once)
+{
+    struct seen *seen = begin_blind(2);
+    uint64_t request_id = 0;
+    commit(seen);
+    cr_expect_eq(txn_rig_take(&seen->rig, 1, &request_id), KV_MSG_APPLY);
+    txn_rig_vote(&seen->rig, 1, request_id, KV_OK);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_OK);
+    end(seen);
+}
+
+/* The key is there already: only those who were asked hear of the abort, and nobody of locks. */
+Test(txn_blind, a_key_that_exists_is_a_conflict)
+{
+    struct seen *seen = begin_blind(3);
+    uint64_t request_id;
+    commit(seen);
+    uint64_t zero = take_prepare(seen, 0);
+    take_prepare(seen, 1);
+    txn_rig_vote(&seen->rig, 0, zero, KV_CONFLICT);
+    cr_expect(seen->outcomes == 1 && seen->err == KV_CONFLICT);
+    txn_rig_expect_done(&seen->rig, 0, KV_MSG_ABORT);
+    txn_rig_expect_done(&seen->rig, 1, KV_MSG_ABORT);
+    cr_expect_eq(txn_rig_take(&seen->rig, 2, &request_id), 0);
+    end(seen);
+}
+
+Test(txn_blind, gives_up_without_a_word_before_it_asks)
+{
+    struct seen *seen = begin_blind(3);
+    cr_expect(txn_give_up(seen->txn));
+    for (unsigned i = 0; i < RIG_SHARDS; i++) {
+        uint64_t request_id;
+        cr_expect_eq(txn_rig_take(&seen->rig, i, &request_id), 0, "there is nothing to release");
+    }
+    end(seen);
+}
+
+/* ---- limits --------------------------------------------------------------------------------------------------- */
+
+static void write_nothing(void *arg, struct kv_buf *buf)
+{
+    (void)arg;
+    kv_put_empty(buf);
+}
+
+static void on_nothing(void *arg, struct kv_slice body)
+{
+    (void)arg;
+    (void)body;
+}
+
+/* Of a shard that hangs: its link is up, and it answers nothing. */
+static void fill_queue(struct seen *seen, unsigned shard_index)
+{
+    while (calls_send(seen->rig.calls, shard_index, KV_MSG_STATS, false, write_nothing, on_nothing, NULL) != NULL)
+        calls_output(seen->rig.calls, shard_index)->bytes = 0;
+}
+
+static void end_filled(struct seen *seen)
+{
+    txns_free(&seen->txns);
+    txn_rig_close(&seen->rig);
+    free(seen);
+}
+
+Test(txn, does_not_begin_behind_a_full_queue)
+{
+    struct seen *seen = seen_new(3);
+    fill_queue(seen, 1);
+    cr_expect_null(txn_begin(seen->txns, seen->keys, seen->key_count, on_locked, seen));
+    cr_expect_null(txn_begin_blind(seen->txns, seen->keys, seen->key_count, seen));
+    cr_expect_eq(txns_active(seen->txns), 0u);
+    end_filled(seen);
+}
+
+/* The content's shard hangs, not the key's: the votes would stay open for as long, and their number without bound. */
+Test(txn, asks_nobody_when_one_participant_has_a_full_queue)
+{
+    struct seen *seen = begin(1);
+    uint64_t request_id;
+    grant(seen, 0);
+    fill_queue(seen, 2);
+    seen->ops[0] = (struct txn_op){0, {.kind = KV_OP_SET, .key = seen->keys[0]}};
+    seen->ops[1] = (struct txn_op){2, {.kind = KV_OP_ADD, .count = 1}};
+    cr_expect_not(txn_commit(seen->txn, seen->ops, 2, on_outcome));
+    cr_expect_eq(txn_rig_take(&seen->rig, 0, &request_id), 0, "nobody was asked");
+    cr_expect(txn_give_up(seen->txn), "surely not done");
+    txn_rig_expect_done(&seen->rig, 0, KV_MSG_RELEASE);
+    cr_expect_eq(txns_active(seen->txns), 0u);
+    cr_expect_eq(seen->outcomes, 0u);
+    end_filled(seen);
+}
+
+Test(txn, so_many_at_once_and_not_one_more)
+{
+    struct seen *seen = seen_new(1);
+    for (unsigned i = 0; i < TXNS_ACTIVE_MAX; i++)
+        cr_assert_not_null(txn_begin_blind(seen->txns, seen->keys, seen->key_count, seen));
+    cr_expect_null(txn_begin_blind(seen->txns, seen->keys, seen->key_count, seen));
+    struct kv_buf ids = {0};
+    cr_expect_eq(txns_ids(seen->txns, 11, &ids), 11u);
+    cr_expect_eq(ids.bytes, 10 * sizeof(uint64_t));
+    for (uint64_t i = 0; i < 10; i++)
+        cr_expect_eq(((uint64_t *)(void *)ids.data)[i], i + 1);
+    kv_buf_free(&ids);
+    end_filled(seen);
 }

@@ -3,6 +3,10 @@
  * otherwise is the simulation's (tests/sim). */
 #include "core_rig.h"
 
+#include <stdio.h>
+
+#include "intents.h"
+
 Test(core, a_transaction_of_one_shard_is_one_record)
 {
     struct core_rig *rig = core_rig_new();
@@ -251,6 +255,15 @@ Test(core, a_replay_makes_the_same_shard)
     }
 }
 
+static void say_forget(struct core_rig *rig, uint64_t from, uint64_t below, const uint64_t *open, size_t count)
+{
+    struct kv_buf body = {0};
+    kv_put_forget_begin(&body, from, below, count);
+    for (size_t i = 0; i < count; i++)
+        kv_pack_uint(&body, open[i]);
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_FORGET, &body), KV_OK);
+}
+
 Test(core, a_report_names_intents_and_done_ids)
 {
     struct core_rig *rig = core_rig_new();
@@ -266,9 +279,70 @@ Test(core, a_report_names_intents_and_done_ids)
     cr_expect_eq(rig->position, 2u, "a router decides by it: it must be durable");
     cr_expect(kv_next_report_intent(&intents, &txn_id, &participants) && txn_id == 6 && participants == 1);
     cr_expect(kv_next_uint(&done, &done_id) && done_id == 5);
-    rig_say_id(rig, KV_MSG_FORGET, 6);
+    say_forget(rig, 0, 6, NULL, 0);
     cr_expect_eq(rig_stats(rig).done, 0u);
     cr_expect_eq(rig_stats(rig).intents, 1u);
+    core_rig_free(rig);
+}
+
+static void begin_many(struct core_rig *rig, uint64_t first, unsigned count)
+{
+    char key[16];
+    for (uint64_t id = first; id < first + count; id++) {
+        snprintf(key, sizeof key, "k%u", (unsigned)id);
+        cr_assert_eq(RIG_PROPOSE(rig, APPLY, id, rig_set(key, 0, 'A'), rig_add('A')), KV_OK);
+    }
+}
+
+/* One transaction that is open for ever, because another shard hangs, must not keep the ids of all that come after it. */
+Test(core, only_open_transactions_are_remembered)
+{
+    struct core_rig *rig = core_rig_new();
+    static const uint64_t open[] = {12, 14, 1000};
+    begin_many(rig, 10, 10);
+    say_forget(rig, 11, 19, open, 3);
+    cr_expect_eq(rig_err(rig), KV_OK);
+    cr_expect_eq(rig->position, 11u, "said again only if this is lost");
+    cr_expect_eq(rig_stats(rig).done, 4u, "10 is before, 19 behind, 12 and 14 are open");
+    cr_expect_eq(rig->records[10].body.bytes, 6u, "1000 is nothing of this shard's");
+    say_forget(rig, 11, 19, open, 3);
+    cr_expect_eq(rig->count, 11u, "nothing to write down");
+    cr_expect_eq(rig->position, 11u, "but what was written must be durable");
+    rig_crash(rig, rig->count);
+    cr_expect_eq(rig_stats(rig).done, 4u);
+    rig_apply(rig, rig_freeze(rig));
+    rig_crash(rig, rig->count);
+    cr_expect_eq(rig_stats(rig).done, 4u);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 12, rig_set("k12", 0, 'A'), rig_add('A')), KV_OK, "a vote that was lost");
+    say_forget(rig, 0, 2000, NULL, 0);
+    cr_expect_eq(rig_stats(rig).done, 0u);
+    core_rig_free(rig);
+}
+
+/* What is open and done takes memory, of this shard and in LMDB's meta row: there is an end to it. */
+Test(core, votes_no_when_too_much_is_open)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_buf many = {0}, body = {0};
+    struct kv_op op;
+    size_t count = 0;
+    char key[KV_KEY_BYTES_MAX + 1];
+    memset(key, 'k', sizeof key);
+    for (; many.bytes < INTENTS_BYTES_MAX; count++) {
+        snprintf(key, 20, "%019zu", count);
+        key[19] = 'k';
+        key[sizeof key - 1] = '\0';
+        op = (struct kv_op){.kind = KV_OP_CHECK, .key = kv_slice_text(key)};
+        kv_put_op(&many, &op);
+    }
+    kv_put_prepare_begin(&body, 5, 3, count);
+    kv_buf_append(&body, kv_buf_peek(&many));
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_PREPARE, &body), KV_OK);
+    cr_expect_eq(rig_err(rig), KV_OK, "one passes, however large");
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("a", 0, 'A'), rig_add('A')), KV_OVERLOADED);
+    rig_say_id(rig, KV_MSG_ABORT, 5);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 6, rig_set("a", 0, 'A'), rig_add('A')), KV_OK);
+    kv_buf_free(&many);
     core_rig_free(rig);
 }
 

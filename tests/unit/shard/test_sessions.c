@@ -70,7 +70,7 @@ static void on_turn_end(void *arg)
     sessions_flush(rig->sessions, rig->durable);
 }
 
-static struct rig *rig_new(void)
+static struct rig *rig_of_epoch(uint64_t epoch)
 {
     struct rig *rig = kv_alloc_zero(1, sizeof(*rig));
     signal(SIGPIPE, SIG_IGN);
@@ -83,11 +83,17 @@ static struct rig *rig_new(void)
                                                             .listen_fd = rig->listen_fd,
                                                             .shard_index = 1,
                                                             .shard_count = 2,
+                                                            .epoch = epoch,
                                                             .ctx = rig,
                                                             .on_message = on_message,
                                                             .on_closed = on_closed});
     loop_on_turn_end(rig->loop, on_turn_end, rig);
     return rig;
+}
+
+static struct rig *rig_new(void)
+{
+    return rig_of_epoch(0);
 }
 
 static void rig_free(struct rig *rig)
@@ -377,6 +383,22 @@ Test(sessions, an_older_router_is_told_the_newer_epoch)
     cr_expect_eq(next_id(&new, TURNS_MAX), 9u, "the newer one is not disturbed");
     peer_free(&old);
     peer_free(&new);
+    rig_free(rig);
+}
+
+/* A shard that has just been started has seen no router, but the supervisor told it who was the last. */
+Test(sessions, an_older_router_is_refused_before_the_newer_one_came)
+{
+    struct rig *rig = rig_of_epoch(5);
+    struct peer old = peer_new(rig);
+    say_hello(&old, hello_of(4));
+    cr_expect_eq(hear_hello(&old).epoch, 5u);
+    cr_expect(hung_up(&old));
+    struct peer same = greeted(rig, 5), next = greeted(rig, 6);
+    cr_expect_eq(sessions_epoch(rig->sessions), 6u);
+    peer_free(&old);
+    peer_free(&same);
+    peer_free(&next);
     rig_free(rig);
 }
 

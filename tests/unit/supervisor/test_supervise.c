@@ -164,6 +164,21 @@ Test(supervise, what_dies_is_started_again_and_the_router_with_a_higher_epoch)
     cr_expect_eq(exit_code(supervisor), 0);
 }
 
+/* A shard that knew nothing of epochs would take the frames of a router that was replaced while it was down. */
+Test(supervise, a_shard_is_told_the_epoch_of_the_last_router)
+{
+    use_scripts("test $1 = 1 && grep ^KV_EPOCH= /dev/fd/3 >>epochs\n" CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    pid_t supervisor = start_supervisor();
+    wait_until("log", " ready after ", SHARDS + 1);
+    kill(pid_of("router"), SIGKILL);
+    wait_until("log", "router ready after ", 2);
+    kill(pid_of("shard1"), SIGKILL);
+    wait_until("log", "shard 1 ready after ", 2);
+    cr_expect_str_eq(temp_read("epochs"), "KV_EPOCH=0\nKV_EPOCH=2\n");
+    kill(supervisor, SIGTERM);
+    cr_expect_eq(exit_code(supervisor), 0);
+}
+
 Test(supervise, pauses_double_for_a_child_that_never_gets_ready)
 {
     use_scripts("test $1 = 1 && exit 3\n" CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);

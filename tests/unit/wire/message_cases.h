@@ -466,6 +466,29 @@ static enum kv_err get_vote(struct kv_slice body, bool compare)
     return KV_OK;
 }
 
+static void put_forget(struct kv_buf *buf)
+{
+    kv_put_forget_begin(buf, 5, UINT64_MAX, 2);
+    kv_pack_uint(buf, 7);
+    kv_pack_uint(buf, UINT64_MAX - 1);
+}
+
+static enum kv_err get_forget(struct kv_slice body, bool compare)
+{
+    uint64_t from_txn_id, below_txn_id, txn_id = 0;
+    struct kv_list open;
+    enum kv_err err = kv_get_forget(body, &from_txn_id, &below_txn_id, &open);
+    if (err != KV_OK)
+        return err;
+    SAME(from_txn_id == 5 && below_txn_id == UINT64_MAX && open.count == 2);
+    for (unsigned i = 0; open.count > 0; i++) {
+        WALK(kv_next_uint(&open, &txn_id));
+        SAME(txn_id == (i == 0 ? 7 : UINT64_MAX - 1));
+    }
+    WALK(!kv_next_uint(&open, &txn_id) && open.encoded.bytes == 0);
+    return KV_OK;
+}
+
 static void put_report(struct kv_buf *buf)
 {
     kv_put_report_begin(buf, 2);
@@ -595,7 +618,7 @@ static const struct message_case cases[] = {
     {KV_MSG_ABORT, put_id, get_id},
     {KV_MSG_RELEASE, put_id, get_id},
     {KV_MSG_DONE, put_done, get_done},
-    {KV_MSG_FORGET, put_id, get_id},
+    {KV_MSG_FORGET, put_forget, get_forget},
     {KV_MSG_RECOVER, kv_put_empty, get_empty},
     {KV_MSG_REPORT, put_report, get_report},
     {KV_MSG_STAGE, put_stage, get_stage},
