@@ -91,6 +91,7 @@ void backend_call_renew(struct backend_call *call)
 
 void backend_call_end(struct backend_call *call)
 {
+    backend_call_unpause(call);
     DL_DELETE(call->backend->list, call);
     call->backend->count--;
     free(call);
@@ -129,6 +130,17 @@ static void on_failures(h2o_timeout_entry_t *entry)
 {
     struct backend *backend = H2O_STRUCT_FROM_MEMBER(struct backend, failures, entry);
     fail_due(backend, 0);
+}
+
+static void on_pause_tick(h2o_timeout_entry_t *entry)
+{
+    backend_resume_due(H2O_STRUCT_FROM_MEMBER(struct backend, pause_entry, entry));
+}
+
+static void arm_pauses(struct backend *backend)
+{
+    if (!h2o_timeout_is_linked(&backend->pause_entry))
+        h2o_timeout_link(backend->context->loop, &backend->pause_tick, &backend->pause_entry);
 }
 
 static void on_tick(h2o_timeout_entry_t *entry)
@@ -185,6 +197,10 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
     h2o_timeout_init(context->loop, &backend->tick, TICK_MS);
     backend->tick_entry.cb = on_tick;
     backend->failures.cb = on_failures;
+    backend->arm_pauses = arm_pauses;
+    backend->chance = kv_txn_id(backend->epoch, thread_index);
+    h2o_timeout_init(context->loop, &backend->pause_tick, BACKEND_PAUSE_TICK_MS);
+    backend->pause_entry.cb = on_pause_tick;
     h2o_timeout_link(context->loop, &backend->tick, &backend->tick_entry);
     return backend;
 }

@@ -1,4 +1,4 @@
-/* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_read.c,
+/* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_pause.c, backend_read.c,
  * backend_write.c, backend_load.c, backend_stage.c, backend_list.c. Nobody else includes it. */
 #ifndef KV_ROUTER_BACKEND_INTERNAL_H
 #define KV_ROUTER_BACKEND_INTERNAL_H
@@ -14,6 +14,10 @@
 #include "txn.h"
 
 #define BACKEND_CREATIONS_FIRST 8 /* a new store is filled first */
+#define BACKEND_PAUSE_MS_MIN                                                                                           \
+    2u /* the longest that the first pause of a call takes; each may take twice as long as the last */
+#define BACKEND_PAUSE_MS_MAX 64u
+#define BACKEND_PAUSE_TICK_MS 1u
 
 /* Asks one shard now and then whether it still answers: a process that hangs keeps its link. */
 struct backend_ping {
@@ -47,6 +51,11 @@ struct backend {
     h2o_timeout_t tick;
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
+    h2o_timeout_t pause_tick;
+    h2o_timeout_entry_t pause_entry;
+    struct backend_call *paused;                 /* utlist, by pause_prev and pause_next */
+    void (*arm_pauses)(struct backend *backend); /* backend_resume_due is to be called in BACKEND_PAUSE_TICK_MS */
+    uint64_t chance;
     struct backend_ping pings[KV_SHARDS_MAX];
     int creations; /* above 0: of late, writes have met no keys that existed (backend_write.c) */
 };
@@ -60,6 +69,10 @@ struct backend_call {
     /* Runs the callback with this error if it is still wanted, then ends the call, now or when its last answer is in. */
     void (*fail)(struct backend_call *call, enum kv_err err);
     struct backend_call *prev, *next;
+    void (*resume)(struct backend_call *call); /* set: it pauses */
+    uint64_t resume_ms;
+    unsigned pauses; /* so far */
+    struct backend_call *pause_prev, *pause_next;
 };
 
 /* Allocates `bytes` (a kind of call, the head first), links it, sets the deadline. */
@@ -70,6 +83,10 @@ void backend_call_end(struct backend_call *call);
 void backend_call_renew(struct backend_call *call);
 /* Lets `fail` run at the end of the turn, for refusals known while the caller still asks. */
 void backend_call_fail_later(struct backend_call *call, enum kv_err err);
+/* Runs `resume` after a short pause, unless the call ends before: when it begins again because of somebody else. */
+void backend_call_pause(struct backend_call *call, void (*resume)(struct backend_call *call));
+void backend_call_unpause(struct backend_call *call);
+void backend_resume_due(struct backend *backend);
 /* The link is up, and the shard was not silent for too long. */
 bool backend_shard_answers(const struct backend *backend, unsigned shard_index);
 unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash);

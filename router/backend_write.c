@@ -1,8 +1,8 @@
 /* router/backend_write.c -- one transaction from the caller's operations to its results:
  *   stage large contents -> lock -> evaluate (plan.h) -> load what reads want -> commit or release -> results.
  * Where most writes create keys, one of PUTs alone tries to do without locks first: stage -> evaluate as if no key existed -> commit.
- * A row that changed because its lock was lost with its shard (KV_CONFLICT) and a content that is gone (KV_STALE) begin again,
- * within the deadline; neither was done. */
+ * A row that changed because its lock was lost with its shard, a reference that is not settled yet (KV_CONFLICT) and a content that
+ * is gone (KV_STALE) begin again after a pause, within the deadline; none was done. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -26,7 +26,8 @@ struct write_call {
     bool guessed;  /* once is enough */
     bool guessing; /* `txn` has no locks */
     struct loader *loader;
-    size_t refused_index; /* the operation whose condition did not hold */
+    size_t refused_index;                   /* the operation whose condition did not hold */
+    void (*step)(struct write_call *write); /* to begin again with, after a pause */
 };
 
 static void stage_next(struct write_call *write);
@@ -78,11 +79,18 @@ static void write_fail(struct backend_call *head, enum kv_err err)
     head->deadline_ms = UINT64_MAX;
 }
 
-/* Begins again from `step`, unless nobody waits for it any more. */
+static void resume(struct backend_call *head)
+{
+    struct write_call *write = (struct write_call *)head;
+    write->step(write);
+}
+
+/* Begins again from `step`, a little later, unless nobody waits for it any more. */
 static void again(struct write_call *write, void (*step)(struct write_call *write))
 {
+    write->step = step;
     if (write->head.wanted)
-        step(write);
+        backend_call_pause(&write->head, resume);
     else
         write_end(write);
 }
@@ -122,12 +130,15 @@ static void stage_again(struct write_call *write)
 static void on_outcome(void *arg, enum kv_err err, const bool *existed)
 {
     struct write_call *write = arg;
+    bool guessed_wrong = write->guessing && err == KV_CONFLICT;
     write->txn = NULL;
     if (write->guessing && (err == KV_OK || err == KV_CONFLICT))
         learn(write->head.backend, err == KV_OK);
     write->guessing = false;
     if (err == KV_OK)
         write_answer(write, KV_OK, 0, plan_results(write->plan, existed));
+    else if (guessed_wrong && write->head.wanted)
+        lock(write); /* at once: nobody is in the way */
     else if (err == KV_CONFLICT)
         again(write, lock);
     else if (err == KV_STALE)

@@ -53,6 +53,7 @@ void backend_call_renew(struct backend_call *call)
 
 void backend_call_end(struct backend_call *call)
 {
+    backend_call_unpause(call);
     DL_DELETE(call->backend->list, call);
     call->backend->count--;
     free(call);
@@ -108,6 +109,22 @@ void backend_call_fail_later(struct backend_call *call, enum kv_err err)
     if (!thread->failures_are_due)
         sim_at(sim_of(thread), 0, &thread->router->process, false, on_failures, thread);
     thread->failures_are_due = true;
+}
+
+static void on_pause_tick(void *arg)
+{
+    struct thread *thread = arg;
+    thread->pauses_are_due = false;
+    backend_resume_due(&thread->backend);
+    flush(thread);
+}
+
+static void arm_pauses(struct backend *backend)
+{
+    struct thread *thread = thread_of(backend);
+    if (!thread->pauses_are_due)
+        sim_at(sim_of(thread), BACKEND_PAUSE_TICK_MS * SIM_MS, &thread->router->process, false, on_pause_tick, thread);
+    thread->pauses_are_due = true;
 }
 
 void backend_cancel(struct backend_call *call)
@@ -261,6 +278,8 @@ static void thread_start(struct router *router, unsigned index)
     backend->wait_ms = config->wait_ms;
     backend->batch_bytes_max = 64u << 20;
     backend->codec = router_codec();
+    backend->arm_pauses = arm_pauses;
+    backend->chance = kv_txn_id(router->epoch, index);
     backend->calls = calls_new(config->shard_count, &(struct calls_world){thread, on_wake});
     backend->ids = &router->ids;
     struct txns_world world = {backend, next_id};

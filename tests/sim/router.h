@@ -14,6 +14,7 @@ struct thread {
     struct link *links[SIM_SHARDS_MAX]; /* NULL while there is a pause */
     bool connect_is_due[SIM_SHARDS_MAX];
     bool failures_are_due;
+    bool pauses_are_due;
 };
 
 struct router {
