@@ -4,6 +4,7 @@
  * Tests:    unit/supervisor/test_supervise.c, system/test_supervisor.c. */
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kv/child.h"
@@ -42,12 +43,21 @@ void supervise_block_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* What nobody will accept any more is refused at once: whoever came during the drain would wait in vain until its end. Only
+ * the supervisor may do this: the socket is shared with every router there will be. (/dev/null for an address that is off.) */
+static void refuse_connections(const struct family_world *world)
+{
+    shutdown(world->plain_fd, SHUT_RD);
+    shutdown(world->tls_fd, SHUT_RD);
+}
+
 static void enter_stage(struct supervision *supervision, enum stage stage)
 {
     struct family *family = &supervision->family;
     supervision->stage = stage;
     if (stage == STAGE_ROUTER) {
         family_stop_router(family, SIGTERM);
+        refuse_connections(&family->world);
         loop_timer_arm(supervision->loop, &supervision->stage_timer, supervision->options.router_wait_ms);
     } else if (stage == STAGE_SHARDS) {
         family_stop_shards(family, SIGTERM);

@@ -1,7 +1,10 @@
 /* Goal: what dies is started again with its descriptors and a higher epoch, stops are ordered, nothing outlives the
  * supervisor. Method: supervise() runs in a forked process with shell scripts as shards and router; they write down
  * what happens to them in files of a temporary directory, which is all that the test looks at. */
+#include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <criterion/criterion.h>
@@ -23,6 +26,7 @@ TestSuite(supervise, .init = temp_setup, .fini = temp_teardown, .timeout = 60);
 #define CHILD_WAIT "trap 'echo term-$name >>events; exit 0' TERM\nwhile :; do sleep 0.05; done\n"
 
 static char shard_program[128], router_program[128];
+static int listener = -1; /* instead of /dev/null */
 
 static void write_script(const char *name, const char *body, char out[128])
 {
@@ -56,7 +60,7 @@ static int run_supervisor(void)
     struct family_world world = {.settings = &settings,
                                  .datadir = &datadir,
                                  .shard_count = SHARDS,
-                                 .plain_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
+                                 .plain_fd = listener >= 0 ? listener : open("/dev/null", O_RDWR | O_CLOEXEC),
                                  .tls_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
                                  .shard_program = shard_program,
                                  .router_program = router_program,
@@ -130,6 +134,32 @@ static bool gone(pid_t pid)
         usleep(10000);
     }
     return false;
+}
+
+static int connect_to(const struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int err = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ? 0 : errno;
+    close(fd);
+    return err;
+}
+
+/* The test holds the socket open throughout, as a router does that drains. */
+Test(supervise, refuses_connections_from_the_stop_on)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof(address);
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(bind(listener, (struct sockaddr *)&address, bytes) == 0 && listen(listener, 8) == 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
+    use_scripts(CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    pid_t pid = start_supervisor();
+    wait_until("log", " ready after ", SHARDS + 1);
+    cr_expect_eq(connect_to(&address), 0);
+    kill(pid, SIGTERM);
+    cr_expect_eq(exit_code(pid), 0, "%s", temp_read("log"));
+    cr_expect_eq(connect_to(&address), ECONNREFUSED);
+    close(listener);
 }
 
 Test(supervise, stops_in_order_router_first)
