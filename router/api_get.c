@@ -25,6 +25,7 @@ struct get {
     struct condition condition;
     struct kv_row row; /* its content type lives in the exchange */
     struct kv_object object;
+    struct backend_hold hold;
     bool holding; /* backend_close is due */
     bool reading; /* `reader` is to be freed */
     bool started; /* headers are out */
@@ -42,7 +43,7 @@ static void go_on(struct get *get);
 static void let_go(struct get *get)
 {
     if (get->holding)
-        backend_close(get->exchange->thread->backend, &get->row.hash, get->object.object_id);
+        backend_close(get->exchange->thread->backend, &get->hold);
     get->holding = false;
     if (get->reading)
         reader_free(&get->reader);
@@ -167,8 +168,7 @@ static void fetch(struct get *get)
         fail(get, KV_CORRUPT);
         return;
     }
-    get->exchange->call = backend_fetch(get->exchange->thread->backend, &get->row.hash, get->object.object_id, offset,
-                                        bytes, on_piece, get);
+    get->exchange->call = backend_fetch(get->exchange->thread->backend, &get->hold, offset, bytes, on_piece, get);
 }
 
 /* Sends the next chunk, or fetches what it needs. */
@@ -274,6 +274,7 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
     get->row.content_type = answer_copy(get->exchange, value->row.content_type);
     get->object = value->object;
     get->object.bytes = kv_slice(NULL, 0);
+    get->hold = value->hold;
     get->holding = value->object.held;
     if (value->object.size != value->row.size || value->object.stored_bytes < codec_index_bytes(value->row.size)) {
         fail(get, KV_CORRUPT);

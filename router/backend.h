@@ -21,10 +21,17 @@ void backend_cancel(struct backend_call *call);
 
 /* ---- reads ---------------------------------------------------------------------------------------------------- */
 
+/* An object that its shard keeps for a reader, for as long as the link lasts that it was opened on. The backend fills it in. */
+struct backend_hold {
+    struct kv_hash hash;
+    uint64_t object_id;
+    uint64_t link_generation;
+};
+
 struct backend_value {
     struct kv_row row;
-    struct kv_object
-        object; /* object.bytes: stored form up to bytes_max; object.held: call backend_close when through */
+    struct kv_object object;  /* object.bytes: stored form up to bytes_max */
+    struct backend_hold hold; /* with object.held: for backend_fetch, and for backend_close when through */
 };
 
 /* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key row whose content changed between the two steps is read again.
@@ -35,11 +42,13 @@ struct backend_call *backend_read(struct backend *backend, struct kv_slice key, 
                                   backend_on_value on_value, void *arg);
 
 typedef void (*backend_on_piece)(void *arg, enum kv_err err, struct kv_slice bytes);
-/* More stored bytes of a held object; `hash` finds its shard. At most KV_PIECE_BYTES_MAX. A shard that restarted has let go
- * of the object: it is opened again by its hash, KV_STALE when it is gone. */
-struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
-                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_fetched, void *arg);
-void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
+/* More stored bytes of a held object. At most KV_PIECE_BYTES_MAX. A shard that restarted has let go of the object: it is opened
+ * again by its hash, which changes `hold`; KV_STALE when it is gone. `hold` stays the caller's, and lives until the callback or
+ * the cancel. */
+struct backend_call *backend_fetch(struct backend *backend, struct backend_hold *hold, uint64_t offset,
+                                   uint64_t bytes_max, backend_on_piece on_fetched, void *arg);
+/* What was held on a link that is gone is not held any more: then nothing is said. */
+void backend_close(struct backend *backend, const struct backend_hold *hold);
 
 /* ---- transactions --------------------------------------------------------------------------------------------- */
 

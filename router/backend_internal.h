@@ -91,22 +91,26 @@ void backend_resume_due(struct backend *backend);
 bool backend_shard_answers(const struct backend *backend, unsigned shard_index);
 unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *hash);
 
+/* Of an object that an answer has just said to be held. */
+struct backend_hold backend_hold_now(const struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
 /* Nobody wants the object of this OPEN any more, which is under way (NULL is accepted): what the shard comes to hold for it is
- * closed, but for `balanced_id`, which the caller closes itself (0: none). */
-void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash, uint64_t balanced_id);
+ * closed. */
+void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash);
 
 /* ---- contents on their way to a shard (backend_stage.c) ------------------------------------------------------- */
 
 struct stager;
 /* `object_id` 0: the shard has the content already. KV_NO_SPACE. */
-typedef void (*stager_on_staged)(void *arg, enum kv_err err, uint64_t object_id);
+typedef void (*stager_on_staged)(void *arg, enum kv_err err, uint64_t object_id, uint64_t link_generation);
 /* `content` is borrowed until the callback or the cancel; `call` is renewed with each piece that became durable. */
 struct stager *stager_new(struct backend_call *call, const struct backend_content *content, stager_on_staged on_staged,
                           void *arg);
 /* Gives up what was staged. NULL is accepted. */
 void stager_cancel(struct stager *stager);
-/* Gives up a content that is through staging; harmless when a transaction has adopted it. `object_id` 0 is accepted. */
-void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id);
+/* Gives up a content that is through staging; harmless when a transaction has adopted it. `object_id` 0 is accepted. The link that
+ * it was staged over has this generation: when it is gone, so is the content, and its id may be another's now. */
+void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
+                        uint64_t link_generation);
 
 /* ---- contents on their way from the shards (backend_load.c) --------------------------------------------------- */
 

@@ -22,6 +22,7 @@ struct loading {
     struct call *call;
     struct backend_call *fetch;
     struct kv_object object;
+    struct backend_hold hold; /* with object.held */
     struct kv_buf stored;
 };
 
@@ -41,10 +42,10 @@ static void release(struct loading *loading)
 {
     struct backend *backend = loading->loader->backend;
     if (loading->call != NULL)
-        backend_abandon_open(backend, loading->call, &loading->content->hash, 0);
+        backend_abandon_open(backend, loading->call, &loading->content->hash);
     backend_cancel(loading->fetch);
     if (loading->content != NULL && loading->object.held)
-        backend_close(backend, &loading->content->hash, loading->object.object_id);
+        backend_close(backend, &loading->hold);
     kv_buf_free(&loading->stored);
     *loading = (struct loading){.loader = loading->loader};
 }
@@ -106,9 +107,8 @@ static void ask_piece(struct loading *loading)
         decode(loading);
         return;
     }
-    loading->fetch =
-        backend_fetch(loading->loader->backend, &loading->content->hash, loading->object.object_id,
-                      loading->stored.bytes, left < KV_PIECE_BYTES_MAX ? left : KV_PIECE_BYTES_MAX, on_piece, loading);
+    loading->fetch = backend_fetch(loading->loader->backend, &loading->hold, loading->stored.bytes,
+                                   left < KV_PIECE_BYTES_MAX ? left : KV_PIECE_BYTES_MAX, on_piece, loading);
 }
 
 static void on_object(void *arg, struct kv_slice body)
@@ -123,6 +123,7 @@ static void on_object(void *arg, struct kv_slice body)
         return;
     }
     loading->object = object.object;
+    loading->hold = backend_hold_now(loading->loader->backend, &loading->content->hash, object.object.object_id);
     kv_buf_append(&loading->stored, object.object.bytes);
     ask_piece(loading);
 }

@@ -29,12 +29,24 @@ static void read_end(struct read_call *read)
     backend_call_end(&read->head);
 }
 
+struct backend_hold backend_hold_now(const struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+{
+    return (struct backend_hold){*hash, object_id,
+                                 calls_link_generation(backend->calls, backend_shard_of(backend, hash))};
+}
+
+static struct backend_value value_of(const struct read_call *read, const struct kv_row *row,
+                                     const struct kv_object *object)
+{
+    return (struct backend_value){*row, *object, backend_hold_now(read->head.backend, &row->hash, object->object_id)};
+}
+
 static void read_answer(struct read_call *read, enum kv_err err, const struct backend_value *value)
 {
     if (read->head.wanted)
         read->on_value(read->arg, err, value);
     else if (value != NULL && value->object.held)
-        backend_close(read->head.backend, &value->row.hash, value->object.object_id);
+        backend_close(read->head.backend, &value->hold);
     read_end(read);
 }
 
@@ -72,7 +84,7 @@ static void on_object(void *arg, struct kv_slice body)
         ask_row(read);
         return;
     }
-    struct backend_value value = {read->row, object.object};
+    struct backend_value value = value_of(read, &read->row, &object.object);
     read_answer(read, object.err, object.err == KV_OK ? &value : NULL);
 }
 
@@ -85,7 +97,7 @@ static void on_row(void *arg, struct kv_slice body)
     enum kv_err err = kv_get_row(body, &row);
     kv_assert(err == KV_OK);
     if (row.err != KV_OK || row.has_object) {
-        struct backend_value value = {row.row, row.object};
+        struct backend_value value = value_of(read, &row.row, &row.object);
         read_answer(read, row.err, row.err == KV_OK ? &value : NULL);
         return;
     }
@@ -131,7 +143,6 @@ struct backend_call *backend_read(struct backend *backend, struct kv_slice key, 
 struct abandoned {
     struct backend *backend;
     struct kv_hash hash;
-    uint64_t balanced_id;
 };
 
 /* Sent again over a new link it wants no bytes, so that nothing is held. */
@@ -147,12 +158,13 @@ static void on_abandoned(void *arg, struct kv_slice body)
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(body, &object);
     kv_assert(err == KV_OK);
-    if (object.err == KV_OK && object.object.held && object.object.object_id != abandoned->balanced_id)
-        backend_close(abandoned->backend, &abandoned->hash, object.object.object_id);
+    struct backend_hold hold = backend_hold_now(abandoned->backend, &abandoned->hash, object.object.object_id);
+    if (object.err == KV_OK && object.object.held)
+        backend_close(abandoned->backend, &hold);
     free(abandoned);
 }
 
-void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash, uint64_t balanced_id)
+void backend_abandon_open(struct backend *backend, struct call *call, const struct kv_hash *hash)
 {
     if (call == NULL)
         return;
@@ -161,7 +173,7 @@ void backend_abandon_open(struct backend *backend, struct call *call, const stru
         return;
     }
     struct abandoned *abandoned = kv_alloc(sizeof *abandoned);
-    *abandoned = (struct abandoned){backend, *hash, balanced_id};
+    *abandoned = (struct abandoned){backend, *hash};
     calls_hand_over(call, write_abandoned, on_abandoned, abandoned);
 }
 
@@ -169,6 +181,7 @@ void backend_abandon_open(struct backend *backend, struct call *call, const stru
 
 struct fetch_call {
     struct backend_call head;
+    struct backend_hold *hold; /* the caller's; not to be touched once it has cancelled */
     struct kv_hash hash;
     struct kv_msg_fetch fetch;
     struct call *call;
@@ -182,7 +195,7 @@ static void fetch_answer(struct fetch_call *fetch, enum kv_err err, struct kv_sl
     if (fetch->head.wanted)
         fetch->on_piece(fetch->arg, err, bytes);
     if (fetch->reopening)
-        backend_abandon_open(fetch->head.backend, fetch->call, &fetch->hash, fetch->fetch.object_id);
+        backend_abandon_open(fetch->head.backend, fetch->call, &fetch->hash);
     else
         calls_cancel(fetch->head.backend->calls, fetch->call);
     backend_call_end(&fetch->head);
@@ -201,7 +214,7 @@ static void write_reopen(void *arg, struct kv_buf *buf)
     kv_put_open(buf, &(struct kv_msg_open){fetch->hash, KV_BLOB_ROW_BYTES});
 }
 
-/* The shard was restarted and let go; the caller's backend_close will balance the new hold. */
+/* The shard was restarted and let go: from now on the caller has the new hold. */
 static void on_reopened(void *arg, struct kv_slice body)
 {
     struct fetch_call *fetch = arg;
@@ -210,12 +223,15 @@ static void on_reopened(void *arg, struct kv_slice body)
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(body, &object);
     kv_assert(err == KV_OK);
-    if (object.err == KV_OK && object.object.object_id == fetch->fetch.object_id && object.object.held) {
+    bool held = object.err == KV_OK && object.object.held;
+    struct backend_hold hold = backend_hold_now(fetch->head.backend, &fetch->hash, object.object.object_id);
+    if (held && fetch->head.wanted && hold.object_id == fetch->fetch.object_id) {
+        *fetch->hold = hold;
         ask_piece(fetch);
         return;
     }
-    if (object.err == KV_OK && object.object.held)
-        backend_close(fetch->head.backend, &fetch->hash, object.object.object_id);
+    if (held)
+        backend_close(fetch->head.backend, &hold);
     fetch_answer(fetch, KV_STALE, kv_slice(NULL, 0));
 }
 
@@ -250,12 +266,13 @@ static void ask_piece(struct fetch_call *fetch)
                              on_piece, fetch);
 }
 
-struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
-                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_fetched, void *arg)
+struct backend_call *backend_fetch(struct backend *backend, struct backend_hold *hold, uint64_t offset,
+                                   uint64_t bytes_max, backend_on_piece on_fetched, void *arg)
 {
     struct fetch_call *fetch = backend_call_new(backend, sizeof *fetch, fetch_fail);
-    fetch->hash = *hash;
-    fetch->fetch = (struct kv_msg_fetch){object_id, offset, bytes_max};
+    fetch->hold = hold;
+    fetch->hash = hold->hash;
+    fetch->fetch = (struct kv_msg_fetch){hold->object_id, offset, bytes_max};
     fetch->on_piece = on_fetched;
     fetch->arg = arg;
     ask_piece(fetch);
@@ -267,7 +284,10 @@ static void write_close(void *arg, struct kv_buf *buf)
     kv_put_id(buf, *(const uint64_t *)arg);
 }
 
-void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+void backend_close(struct backend *backend, const struct backend_hold *hold)
 {
-    calls_tell(backend->calls, backend_shard_of(backend, hash), KV_MSG_CLOSE, write_close, &object_id);
+    unsigned shard_index = backend_shard_of(backend, &hold->hash);
+    uint64_t object_id = hold->object_id;
+    if (hold->link_generation == calls_link_generation(backend->calls, shard_index))
+        calls_tell(backend->calls, shard_index, KV_MSG_CLOSE, write_close, &object_id);
 }

@@ -99,10 +99,12 @@ static void write_id(void *arg, struct kv_buf *buf)
     kv_put_id(buf, *(const uint64_t *)arg);
 }
 
-void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
+                        uint64_t link_generation)
 {
-    if (object_id != 0)
-        calls_tell(backend->calls, backend_shard_of(backend, hash), KV_MSG_STAGE_DROP, write_id, &object_id);
+    unsigned shard_index = backend_shard_of(backend, hash);
+    if (object_id != 0 && link_generation == calls_link_generation(backend->calls, shard_index))
+        calls_tell(backend->calls, shard_index, KV_MSG_STAGE_DROP, write_id, &object_id);
 }
 
 static bool is_current(const struct stager *stager)
@@ -112,8 +114,7 @@ static bool is_current(const struct stager *stager)
 
 static void drop(struct stager *stager)
 {
-    if (is_current(stager))
-        backend_stage_drop(stager->backend, &stager->stage.hash, stager->object_id);
+    backend_stage_drop(stager->backend, &stager->stage.hash, stager->object_id, stager->link_generation);
     stager->object_id = 0;
 }
 
@@ -123,7 +124,7 @@ static void stager_end(struct stager *stager, enum kv_err err)
     cancel_pieces(stager);
     if (err != KV_OK)
         drop(stager);
-    stager->on_staged(stager->arg, err, stager->object_id);
+    stager->on_staged(stager->arg, err, stager->object_id, stager->link_generation);
     free(stager);
     use_room(room);
 }

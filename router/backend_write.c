@@ -39,7 +39,7 @@ static void drop_staged(struct write_call *write)
     size_t count;
     struct plan_content *contents = plan_contents(write->plan, &count);
     for (size_t i = 0; i < count; i++) {
-        backend_stage_drop(write->head.backend, &contents[i].hash, contents[i].object_id);
+        backend_stage_drop(write->head.backend, &contents[i].hash, contents[i].object_id, contents[i].link_generation);
         contents[i].object_id = 0;
     }
 }
@@ -282,7 +282,7 @@ static void lock(struct write_call *write)
 
 /* ---- stage ---------------------------------------------------------------------------------------------------- */
 
-static void on_staged(void *arg, enum kv_err err, uint64_t object_id)
+static void on_staged(void *arg, enum kv_err err, uint64_t object_id, uint64_t link_generation)
 {
     struct write_call *write = arg;
     write->stager = NULL;
@@ -291,7 +291,9 @@ static void on_staged(void *arg, enum kv_err err, uint64_t object_id)
         return;
     }
     size_t count;
-    plan_contents(write->plan, &count)[write->staged++].object_id = object_id;
+    struct plan_content *content = &plan_contents(write->plan, &count)[write->staged++];
+    content->object_id = object_id;
+    content->link_generation = link_generation;
     stage_next(write);
 }
 

@@ -219,8 +219,11 @@ static void start_over(struct plan *plan, const struct txn_row *rows)
     for (size_t i = 0, kept = 0; i < plan->content_count; i++) { /* keep the given ones and where they are staged */
         struct plan_content content = plan->contents[i];
         if (content.given != NULL)
-            plan->contents[kept++] = (struct plan_content){
-                .hash = content.hash, .given = content.given, .object_id = content.object_id, .size = content.size};
+            plan->contents[kept++] = (struct plan_content){.hash = content.hash,
+                                                           .given = content.given,
+                                                           .object_id = content.object_id,
+                                                           .link_generation = content.link_generation,
+                                                           .size = content.size};
     }
     for (size_t i = 0; i < plan->key_count; i++)
         plan->state[i] = (struct plan_key){.before = rows[i], .after = rows[i]};

@@ -16,9 +16,10 @@
 struct plan_content {
     struct kv_hash hash;
     const struct backend_content *given; /* brought by a PUT, or NULL */
-    uint64_t object_id; /* staged under this id; 0: in line or known to be there (the caller sets it) */
-    bool want_refs;     /* a GET or HEAD saw it: the caller sets `refs` */
-    bool want_bytes;    /* a GET saw it: the caller sets `content` */
+    uint64_t object_id;       /* staged under this id; 0: in line or known to be there (the caller sets it) */
+    uint64_t link_generation; /* that the id belongs to (the caller's) */
+    bool want_refs;           /* a GET or HEAD saw it: the caller sets `refs` */
+    bool want_bytes;          /* a GET saw it: the caller sets `content` */
     uint64_t size;
     uint64_t refs;
     struct kv_buf content; /* decoded */

@@ -87,7 +87,7 @@ static void on_looked(void *arg, enum kv_err err, const struct backend_value *va
     struct exchange *exchange = write->exchange;
     exchange->call = NULL;
     if (err == KV_OK && value->object.held)
-        backend_close(exchange->thread->backend, &value->row.hash, value->object.object_id);
+        backend_close(exchange->thread->backend, &value->hold);
     if (err == KV_OK || err == KV_NOT_FOUND)
         err = condition_check_write(&write->condition, err == KV_OK ? &value->row : NULL, &write->op);
     if (err == KV_OK)

@@ -279,7 +279,8 @@ static void answer_read(struct backend_call *call)
         struct fake_object *object = find_object(&row->row.hash);
         uint64_t stored = object->object.stored_bytes;
         uint64_t given = call->bytes_max < stored ? call->bytes_max : stored;
-        value = (struct backend_value){.row = row->row, .object = object->object};
+        value = (struct backend_value){
+            .row = row->row, .object = object->object, .hold = {row->row.hash, object->object.object_id, 1}};
         bytes = read_stored(object, 0, given);
         value.object.bytes = kv_slice(bytes, given);
         value.object.held = given < stored && call->bytes_max > 0;
@@ -590,24 +591,24 @@ struct backend_call *backend_read(struct backend *backend, struct kv_slice key, 
     return call;
 }
 
-struct backend_call *backend_fetch(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
-                                   uint64_t offset, uint64_t bytes_max, backend_on_piece on_piece, void *arg)
+struct backend_call *backend_fetch(struct backend *backend, struct backend_hold *held, uint64_t offset,
+                                   uint64_t bytes_max, backend_on_piece on_piece, void *arg)
 {
     struct backend_call *call = start(backend, CALL_FETCH, arg);
-    kv_assert(bytes_max > 0 && bytes_max <= KV_PIECE_BYTES_MAX && hash != NULL);
-    call->object_id = object_id;
+    kv_assert(bytes_max > 0 && bytes_max <= KV_PIECE_BYTES_MAX);
+    call->object_id = held->object_id;
     call->offset = offset;
     call->bytes_max = bytes_max;
     call->on_piece = on_piece;
     return call;
 }
 
-void backend_close(struct backend *backend, const struct kv_hash *hash, uint64_t object_id)
+void backend_close(struct backend *backend, const struct backend_hold *held)
 {
     (void)backend;
     pthread_mutex_lock(&lock);
-    struct fake_object *object = find_object(hash);
-    kv_assert(object != NULL && object->object.object_id == object_id && object->holds > 0);
+    struct fake_object *object = find_object(&held->hash);
+    kv_assert(object != NULL && object->object.object_id == held->object_id && object->holds > 0);
     object->holds--;
     holds--;
     pthread_mutex_unlock(&lock);

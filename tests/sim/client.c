@@ -131,7 +131,7 @@ static void close_read(struct op *op)
 {
     struct backend *backend = &op->router->threads[op->client % sim_running->config.thread_count].backend;
     if (op->held && op->router->process.up)
-        backend_close(backend, &op->hash, op->object_id);
+        backend_close(backend, &op->hold);
     op->held = false;
 }
 
@@ -146,7 +146,7 @@ static void read_on(struct op *op)
     uint64_t bytes_max = random_between(&sim_running->random, op->stored_bytes / 4 + 1, KV_PIECE_BYTES_MAX);
     if (bytes_max > op->stored_bytes - op->offset)
         bytes_max = op->stored_bytes - op->offset;
-    op->call = backend_fetch(backend, &op->hash, op->object_id, op->offset, bytes_max, on_piece, op);
+    op->call = backend_fetch(backend, &op->hold, op->offset, bytes_max, on_piece, op);
 }
 
 /* A content that is gone ends the reading: what was read until then is right all the same. */
@@ -176,8 +176,7 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
     }
     op->seen[0] = seen_row(&value->row);
     op->seen[0].refs = value->object.refs;
-    op->hash = value->row.hash;
-    op->object_id = value->object.object_id;
+    op->hold = value->hold;
     op->held = value->object.held;
     op->stored_bytes = value->object.stored_bytes;
     op->offset = 0;

@@ -60,8 +60,8 @@ struct op {
     struct bundle *bundle;
     unsigned released;
     bool held; /* READ: the shard keeps the object for us */
-    struct kv_hash hash;
-    uint64_t object_id, stored_bytes;
+    struct backend_hold hold;
+    uint64_t stored_bytes;
     bool early; /* answered by FAULT_EARLY_ACK: the true answer is not listened to */
 };
 

@@ -1,0 +1,270 @@
+/* Goal: what a shard said on a link that is gone means nothing on the next one: an object held then is not let go of now, a content
+ * staged then is not dropped now, since both ids may be another request's by then.
+ * Method: backend_read.c and backend_stage.c on a backend that is nothing but its calls; the test plays the shards (txn_rig.h). */
+#include "txn_rig.h"
+
+#include "backend_internal.h"
+#include "kv/clock.h"
+
+#define OBJECT_ID 77u
+
+struct seen {
+    struct txn_rig rig;
+    struct backend backend;
+    unsigned values, pieces;
+    enum kv_err err;
+    struct backend_hold hold;
+};
+
+static void on_value(void *arg, enum kv_err err, const struct backend_value *value)
+{
+    struct seen *seen = arg;
+    seen->values++;
+    seen->err = err;
+    if (err == KV_OK)
+        seen->hold = value->hold;
+}
+
+static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
+{
+    struct seen *seen = arg;
+    (void)bytes;
+    seen->pieces++;
+    seen->err = err;
+}
+
+static struct seen *begin(void)
+{
+    struct seen *seen = kv_alloc_zero(1, sizeof *seen);
+    txn_rig_open(&seen->rig);
+    seen->backend.calls = seen->rig.calls;
+    seen->backend.shard_count = RIG_SHARDS;
+    seen->backend.wait_ms = 1000000;
+    return seen;
+}
+
+static void end(struct seen *seen)
+{
+    cr_expect_eq(seen->backend.count, 0u);
+    txn_rig_close(&seen->rig);
+    free(seen);
+}
+
+static struct kv_hash hash_of(unsigned shard_index)
+{
+    struct kv_hash hash = {{0}};
+    while (kv_shard_of(kv_hash_slice(&hash), RIG_SHARDS) != shard_index)
+        hash.bytes[0]++;
+    return hash;
+}
+
+static struct kv_object large_object(void)
+{
+    static const uint8_t bytes[64];
+    return (struct kv_object){.size = 1 << 20,
+                              .stored_bytes = 1 << 20,
+                              .object_id = OBJECT_ID,
+                              .refs = 1,
+                              .held = true,
+                              .bytes = kv_slice(bytes, sizeof bytes)};
+}
+
+static void relink(struct seen *seen, unsigned shard_index)
+{
+    calls_link_down(seen->rig.calls, shard_index);
+    calls_link_up(seen->rig.calls, shard_index);
+}
+
+/* Shard 0 has the key and the content. */
+static void read_held(struct seen *seen)
+{
+    uint64_t request_id = 0;
+    struct kv_buf body = {0};
+    backend_read(&seen->backend, kv_slice_text(txn_rig_key(0)), 64, on_value, seen);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_READ);
+    struct kv_msg_row row = {.has_row = true, .has_object = true, .object = large_object()};
+    row.row = (struct kv_row){.hash = hash_of(0), .size = 1 << 20, .txn_id = 1};
+    kv_put_row(&body, &row);
+    txn_rig_answer(&seen->rig, 0, KV_MSG_ROW, request_id, &body);
+    kv_buf_free(&body);
+    cr_assert(seen->values == 1 && seen->err == KV_OK);
+}
+
+static void answer_open(struct seen *seen, uint64_t request_id)
+{
+    struct kv_buf body = {0};
+    kv_put_object(&body, &(struct kv_msg_object){KV_OK, large_object()});
+    txn_rig_answer(&seen->rig, 0, KV_MSG_OBJECT, request_id, &body);
+    kv_buf_free(&body);
+}
+
+static void answer_piece(struct seen *seen, enum kv_err err)
+{
+    uint64_t request_id = 0;
+    struct kv_buf body = {0};
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_FETCH);
+    kv_put_piece(&body, &(struct kv_msg_piece){err, kv_slice_text(err == KV_OK ? "piece" : "")});
+    txn_rig_answer(&seen->rig, 0, KV_MSG_PIECE, request_id, &body);
+    kv_buf_free(&body);
+}
+
+static enum kv_msg next_message(struct seen *seen)
+{
+    uint64_t request_id;
+    return txn_rig_take(&seen->rig, 0, &request_id);
+}
+
+Test(backend_link, a_hold_is_closed_on_its_own_link)
+{
+    struct seen *seen = begin();
+    read_held(seen);
+    cr_expect_eq(next_message(seen), 0);
+    backend_close(&seen->backend, &seen->hold);
+    cr_expect_eq(next_message(seen), KV_MSG_CLOSE);
+    end(seen);
+}
+
+Test(backend_link, a_hold_of_an_older_link_is_not_closed_on_a_newer)
+{
+    struct seen *seen = begin();
+    read_held(seen);
+    relink(seen, 0);
+    backend_close(&seen->backend, &seen->hold);
+    cr_expect_eq(next_message(seen), 0, "the next reader of the same object holds it under the same id");
+    end(seen);
+}
+
+Test(backend_link, an_object_that_is_opened_again_is_closed_where_it_was_opened)
+{
+    struct seen *seen = begin();
+    uint64_t request_id = 0;
+    read_held(seen);
+    relink(seen, 0);
+    backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
+    answer_piece(seen, KV_STALE);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    answer_open(seen, request_id);
+    answer_piece(seen, KV_OK);
+    cr_expect(seen->pieces == 1 && seen->err == KV_OK);
+    backend_close(&seen->backend, &seen->hold);
+    cr_expect_eq(next_message(seen), KV_MSG_CLOSE);
+    relink(seen, 0);
+    backend_close(&seen->backend, &seen->hold);
+    cr_expect_eq(next_message(seen), 0);
+    end(seen);
+}
+
+/* The reader leaves while its object is being opened again: nobody else would let go of it. */
+Test(backend_link, an_object_that_is_opened_again_for_nobody_is_closed)
+{
+    struct seen *seen = begin();
+    uint64_t request_id = 0;
+    read_held(seen);
+    relink(seen, 0);
+    struct backend_call *fetch = backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
+    answer_piece(seen, KV_STALE);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    backend_cancel(fetch);
+    backend_close(&seen->backend, &seen->hold);
+    cr_expect_eq(next_message(seen), 0);
+    answer_open(seen, request_id);
+    cr_expect_eq(next_message(seen), KV_MSG_CLOSE);
+    cr_expect_eq(seen->pieces, 0u);
+    end(seen);
+}
+
+Test(backend_link, an_open_that_nobody_waits_for_is_closed_when_it_is_answered)
+{
+    struct seen *seen = begin();
+    uint64_t request_id = 0;
+    read_held(seen);
+    relink(seen, 0);
+    struct backend_call *fetch = backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
+    answer_piece(seen, KV_STALE);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    backend_cancel(fetch);
+    fetch->fail(fetch, KV_CANCELLED); /* the tick finds it */
+    answer_open(seen, request_id);
+    cr_expect_eq(next_message(seen), KV_MSG_CLOSE);
+    end(seen);
+}
+
+/* ---- staged contents ------------------------------------------------------------------------------------------- */
+
+Test(backend_link, a_staged_content_is_dropped_on_its_own_link)
+{
+    struct seen *seen = begin();
+    struct kv_hash hash = hash_of(0);
+    uint64_t generation = calls_link_generation(seen->rig.calls, 0);
+    backend_stage_drop(&seen->backend, &hash, OBJECT_ID, generation);
+    cr_expect_eq(next_message(seen), KV_MSG_STAGE_DROP);
+    backend_stage_drop(&seen->backend, &hash, 0, generation);
+    cr_expect_eq(next_message(seen), 0, "it was there already");
+    relink(seen, 0);
+    backend_stage_drop(&seen->backend, &hash, OBJECT_ID, generation);
+    cr_expect_eq(next_message(seen), 0, "the id may be another content's");
+    end(seen);
+}
+
+struct staged {
+    struct backend_call head;
+    unsigned count;
+    enum kv_err err;
+    uint64_t object_id, link_generation;
+};
+
+static void on_staged(void *arg, enum kv_err err, uint64_t object_id, uint64_t link_generation)
+{
+    struct staged *staged = arg;
+    staged->count++;
+    staged->err = err;
+    staged->object_id = object_id;
+    staged->link_generation = link_generation;
+}
+
+static void on_fail(struct backend_call *call, enum kv_err err)
+{
+    (void)call;
+    (void)err;
+}
+
+static void answer_stage(struct seen *seen, uint64_t object_id)
+{
+    uint64_t request_id = 0;
+    struct kv_buf body = {0};
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_STAGE);
+    kv_put_staged(&body, &(struct kv_msg_staged){.err = KV_OK, .object_id = object_id});
+    txn_rig_answer(&seen->rig, 0, KV_MSG_STAGED, request_id, &body);
+    kv_buf_free(&body);
+}
+
+static uint64_t take_piece(struct seen *seen, uint64_t *request_id)
+{
+    struct kv_msg_stage_data data;
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, request_id), KV_MSG_STAGE_DATA);
+    cr_assert_eq(kv_get_stage_data(kv_buf_peek(&seen->rig.taken), &data), KV_OK);
+    return data.object_id;
+}
+
+/* The id that the caller gets belongs to the link that the last piece went over, also when it was begun on another. */
+Test(backend_link, a_content_is_staged_again_over_the_next_link)
+{
+    struct seen *seen = begin();
+    uint64_t request_id = 0;
+    static uint8_t bytes[KV_INLINE_BYTES_MAX + 1];
+    struct backend_content content = {
+        .hash = hash_of(0), .size = sizeof bytes, .stored = kv_slice(bytes, sizeof bytes)};
+    struct staged *staged = backend_call_new(&seen->backend, sizeof *staged, on_fail);
+    stager_new(&staged->head, &content, on_staged, staged);
+    answer_stage(seen, OBJECT_ID);
+    relink(seen, 0);
+    cr_expect_eq(take_piece(seen, &request_id), 0u, "no content has this id");
+    txn_rig_done(&seen->rig, 0, request_id, KV_STALE);
+    answer_stage(seen, OBJECT_ID + 1);
+    cr_expect_eq(take_piece(seen, &request_id), OBJECT_ID + 1);
+    txn_rig_done(&seen->rig, 0, request_id, KV_OK);
+    cr_expect(staged->count == 1 && staged->err == KV_OK && staged->object_id == OBJECT_ID + 1);
+    cr_expect_eq(staged->link_generation, calls_link_generation(seen->rig.calls, 0));
+    backend_call_end(&staged->head);
+    end(seen);
+}
