@@ -220,10 +220,9 @@ static void write_limits(struct page *page)
     metrics_single(page->out, "upload_max_bytes", GAUGE, "UPLOAD_BYTES_MAX.", page->view->queues.upload_file_bytes_max);
     metrics_single(page->out, "router_max_fds", GAUGE, "Descriptors that the router may open (ulimit -n).",
                    page->view->queues.fds_max);
-    if (page->view->certificate_expires_s != 0)
-        metrics_single(page->out, "tls_certificate_expires_seconds", GAUGE,
-                       "When the certificate in TLS_CERT ends, Unix time. Renew it before, then SIGHUP.",
-                       page->view->certificate_expires_s);
+    metrics_single(page->out, "tls_certificate_expires_seconds", GAUGE,
+                   "When the certificate in TLS_CERT ends, Unix time; 0: no TLS. Renew it before, then SIGHUP.",
+                   page->view->certificate_expires_s);
 }
 
 static void write_build(struct page *page)
