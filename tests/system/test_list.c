@@ -1,7 +1,7 @@
 /* Goal: GET /keys of the real store gives every key in byte order over all shards, also of keys that share very long prefixes, and a
  * walk by `next` sees each key that stays exactly once, whatever writers do meanwhile.
  * Method: keys made from a seed, some of 470 to 4,096 bytes with common prefixes, compared with a sorted array for random `after`,
- * `prefix`, `offset`, `limit` and `delimiter`; then walks while other threads add and delete keys in between. Odd rounds run after a
+ * `prefix`, `offset`, `limit` and `delimiter`, also of several bytes; then walks while other threads add and delete keys in between. Odd rounds run after a
  * kill -9 of a shard, so that part of the keys comes from the journal. */
 #include <criterion/criterion.h>
 
@@ -39,18 +39,32 @@ static int compare_slices(const void *a, const void *b)
     return kv_slice_compare(*(const struct kv_slice *)a, *(const struct kv_slice *)b);
 }
 
-/* Few letters and slashes, so that prefixes are shared; the first bytes of half of them are one long run. */
+/* Few characters, so that prefixes are shared, also in the middle of one: the last two differ in their last byte only. */
+static const char *const letters[] = {"a", "b", "/", "\xc3\xa9", "\xe6\x97\xa5", "\xe6\x97\xa6"};
+static const char *const delimiters[] = {"", "", "/", "/", "\xc3\xa9", "\xe6\x97\xa5"};
+
+/* The first bytes of half of them are one long run. */
 static struct kv_slice make_key(unsigned i)
 {
-    static const char letters[] = "ab/";
     static const size_t runs[] = {469, 470, 471, 505, 511, 512, 1000, 4000, 4080};
     size_t run = i % 2 == 0 ? 0 : runs[draw(9)];
-    size_t bytes = run + 1 + draw(12);
-    uint8_t *key = kv_alloc(bytes);
-    memset(key, 'x', run);
-    for (size_t at = run; at < bytes; at++)
-        key[at] = (uint8_t)letters[draw(3)];
-    return kv_slice(key, bytes);
+    unsigned tail = 1 + draw(12);
+    struct kv_buf key = {0};
+    memset(kv_buf_reserve(&key, run + 1), 'x', run);
+    key.bytes = run;
+    for (unsigned at = 0; at < tail && key.bytes <= 4092; at++) {
+        const char *letter = letters[draw(6)];
+        kv_buf_append(&key, kv_slice_text(letter));
+    }
+    return kv_buf_peek(&key); /* the buffer is freed as keys are */
+}
+
+/* The first bytes of a key, at most so many, whole characters. */
+static struct kv_slice cut(struct kv_slice key, size_t bytes)
+{
+    while (bytes > 0 && bytes < key.bytes && (key.data[bytes] & 0xc0) == 0x80)
+        bytes--;
+    return kv_slice(key.data, bytes);
 }
 
 static void make_keys(void)
@@ -103,19 +117,20 @@ static struct kv_slice text_of(const json_t *value)
 
 struct query {
     struct kv_slice prefix, after;
-    bool delimiter;
+    const char *delimiter;
     unsigned limit, offset;
 };
 
 static struct query draw_query(size_t count)
 {
-    struct query query = {.limit = 1 + draw(30), .offset = draw(3) == 0 ? draw(50) : 0, .delimiter = draw(2) == 0};
+    struct query query = {
+        .limit = 1 + draw(30), .offset = draw(3) == 0 ? draw(50) : 0, .delimiter = delimiters[draw(6)]};
     struct kv_slice from = keys[draw((unsigned)count)];
     if (draw(2) == 0)
-        query.prefix = kv_slice(from.data, draw((unsigned)from.bytes));
+        query.prefix = cut(from, draw((unsigned)from.bytes));
     if (draw(2) == 0) {
         struct kv_slice after = keys[draw((unsigned)count)];
-        query.after = kv_slice(after.data, 1 + draw((unsigned)after.bytes));
+        query.after = cut(after, 1 + draw((unsigned)after.bytes));
     }
     return query;
 }
@@ -131,8 +146,9 @@ static void append_parameter(char *target, size_t space, const char *name, struc
 static json_t *ask_query(struct client *client, const struct query *query)
 {
     static char target[32768];
-    snprintf(target, sizeof(target), "/keys?limit=%u&offset=%u%s", query->limit, query->offset,
-             query->delimiter ? "&delimiter=/" : "");
+    snprintf(target, sizeof(target), "/keys?limit=%u&offset=%u", query->limit, query->offset);
+    if (*query->delimiter != '\0')
+        append_parameter(target, sizeof(target), "delimiter", kv_slice_text(query->delimiter));
     append_parameter(target, sizeof(target), "prefix", query->prefix);
     append_parameter(target, sizeof(target), "after", query->after);
     return ask(client, target);
@@ -142,8 +158,9 @@ static json_t *ask_query(struct client *client, const struct query *query)
 static struct kv_slice shown_as(const struct query *query, struct kv_slice key)
 {
     const uint8_t *from = key.data + query->prefix.bytes;
-    const uint8_t *mark = query->delimiter ? memchr(from, '/', key.bytes - query->prefix.bytes) : NULL;
-    return mark == NULL ? key : kv_slice(key.data, (size_t)(mark - key.data) + 1);
+    size_t bytes = strlen(query->delimiter);
+    const uint8_t *mark = bytes > 0 ? memmem(from, key.bytes - query->prefix.bytes, query->delimiter, bytes) : NULL;
+    return mark == NULL ? key : kv_slice(key.data, (size_t)(mark - key.data) + bytes);
 }
 
 /* The model: everything that the query shows, without limit and offset. `after` that is a shared prefix itself skips all of it. */
