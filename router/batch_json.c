@@ -1,12 +1,13 @@
 /* router/batch_json.c -- the batch in JSON. See batch.h.
- * Reading:  the array is cut into its operations by a scan that knows only strings, brackets and commas; each operation is then
- *           parsed by jansson on its own. So a tree is never larger than one operation with its members counted, a fault is
+ * Reading:  a flat operation of known members, as nearly all are, is read by json_flat.h. For others the array is cut
+ *           by a scan that knows only strings, brackets and commas, and the operation parsed by jansson on its own. So a tree is never larger than one operation with its members counted, a fault is
  *           always that of one operation, and hostile nesting never reaches a parser. */
 #include <jansson.h>
 #include <stdio.h>
 
 #include "batch.h"
 #include "json.h"
+#include "json_flat.h"
 #include "key.h"
 #include "kv/log.h"
 
@@ -89,8 +90,8 @@ static enum scan_step scan_finish(struct scan *scan)
     return scan->at == scan->end ? SCAN_END : SCAN_MALFORMED;
 }
 
-/* The next operation's text. Stands on the comma or bracket behind the last one, or behind the first bracket. */
-static enum scan_step scan_next(struct scan *scan, struct kv_slice *out)
+/* Moves to the next operation. Stands on the comma or bracket behind the last one, or behind the first bracket. */
+static enum scan_step scan_next(struct scan *scan)
 {
     skip_space(scan);
     if (scan->at == scan->end)
@@ -100,10 +101,7 @@ static enum scan_step scan_next(struct scan *scan, struct kv_slice *out)
     if (!scan->first && *scan->at++ != ',')
         return SCAN_MALFORMED;
     scan->first = false;
-    const uint8_t *from = scan->at;
-    enum scan_step step = skip_element(scan);
-    *out = kv_slice(from, (size_t)(scan->at - from));
-    return step;
+    return SCAN_OPERATION;
 }
 
 /* ---- parsing ------------------------------------------------------------------------------------------------------ */
@@ -171,23 +169,61 @@ static enum kv_err refuse_step(const struct batch *batch, enum scan_step step, s
     return batch_refuse(batch, refusal, "invalid_json", "malformed JSON: the array does not go on or end here.");
 }
 
+/* ---- an operation --------------------------------------------------------------------------------------------------- */
+
+/* False: it is not flat, or has members that are unknown or come twice. */
+static bool read_flat(const struct batch *batch, struct scan *scan, struct json_flat *flat, struct batch_fields *out)
+{
+    struct scan rest = *scan;
+    size_t used;
+    if (!json_flat_read(flat, kv_slice(scan->at, (size_t)(scan->end - scan->at)), &used))
+        return false;
+    rest.at += used;
+    skip_space(&rest);
+    if (rest.at == rest.end || (*rest.at != ',' && *rest.at != ']'))
+        return false;
+    for (size_t i = 0; i < flat->count; i++) {
+        enum batch_member member = batch_member_of(batch, flat->members[i].name);
+        if (member == BATCH_MEMBER_COUNT || out->present[member])
+            return false;
+        out->present[member] = true;
+        out->text[member] = flat->members[i].value;
+    }
+    *scan = rest;
+    return true;
+}
+
+static enum kv_err read_any(struct batch *batch, struct scan *scan, const struct batch_limits *limits,
+                            struct batch_refusal *refusal)
+{
+    const uint8_t *from = scan->at;
+    enum scan_step step = skip_element(scan);
+    if (step != SCAN_OPERATION)
+        return refuse_step(batch, step, refusal);
+    return read_operation(batch, kv_slice(from, (size_t)(scan->at - from)), limits, refusal);
+}
+
 enum kv_err batch_read_json(struct batch *batch, struct kv_slice body, const struct batch_limits *limits,
                             struct batch_refusal *refusal)
 {
     struct scan scan;
-    struct kv_slice text;
+    struct json_flat flat = {0};
     enum scan_step step;
     enum kv_err err = KV_OK;
     if (!scan_begin(&scan, body))
         return batch_refuse_body(refusal, "invalid_json", "The body is not a JSON array of operations.");
-    while (err == KV_OK && (step = scan_next(&scan, &text)) != SCAN_END) {
+    while (err == KV_OK && (step = scan_next(&scan)) != SCAN_END) {
+        struct batch_fields fields = {0};
         if (batch->count == KV_BATCH_OPS_MAX)
             err = batch_refuse_count(refusal);
         else if (step != SCAN_OPERATION)
             err = refuse_step(batch, step, refusal);
+        else if (read_flat(batch, &scan, &flat, &fields))
+            err = batch_add(batch, &fields, limits, refusal);
         else
-            err = read_operation(batch, text, limits, refusal);
+            err = read_any(batch, &scan, limits, refusal);
     }
+    json_flat_free(&flat);
     return err;
 }
 

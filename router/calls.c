@@ -173,6 +173,8 @@ static void write_frame(struct calls *calls, unsigned shard_index, enum kv_msg t
     kv_frame_end(output, begin);
     if (was_empty)
         calls->world.wake(calls->world.ctx, shard_index);
+    if (output->bytes >= CALLS_OUTPUT_BYTES && calls->world.full != NULL)
+        calls->world.full(calls->world.ctx, shard_index);
 }
 
 struct call *calls_send(struct calls *calls, unsigned shard_index, enum kv_msg type, bool force,

@@ -19,6 +19,8 @@
 #define CALLS_WAITING_MAX 65536u /* unanswered requests per shard and thread: beyond it calls_send refuses */
 #endif
 
+#define CALLS_OUTPUT_BYTES 65536u /* frames that make a system call worth while */
+
 struct calls;
 struct call;
 
@@ -30,6 +32,8 @@ struct calls_world {
     void *ctx;
     /* There is output for this shard where there was none: write calls_output soon (at the end of the turn). */
     void (*wake)(void *ctx, unsigned shard_index);
+    /* CALLS_OUTPUT_BYTES or more wait: write them now, so that the shard works while the turn goes on. May be NULL. */
+    void (*full)(void *ctx, unsigned shard_index);
 };
 
 struct calls *calls_new(unsigned shard_count, const struct calls_world *world);

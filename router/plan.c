@@ -1,7 +1,11 @@
-/* router/plan.c -- see plan.h. */
+/* router/plan.c -- see plan.h. A batch is small change per operation: keys are sorted by eight bytes behind what they all share,
+ * contents are found through a table of their hashes, and each is looked up once. */
 #include "plan.h"
 
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <xxhash.h>
 
 #include "kv/log.h"
 #include "kv/placement.h"
@@ -11,11 +15,13 @@
 struct plan_key {
     struct txn_row before;
     struct txn_row after;
-    bool put; /* written, even if with the same content */
+    size_t content; /* index of what `after` holds, if it is present */
+    bool put;       /* written, even if with the same content */
 };
 
 struct step {
     size_t key;          /* index into keys */
+    size_t brings;       /* PUT: index into contents */
     size_t content;      /* what a GET or HEAD saw, or a PUT brought; NOTHING */
     int64_t delta_at;    /* GET, HEAD: references gained until then */
     bool first_of_batch; /* PUT: no earlier operation brought this content */
@@ -28,8 +34,10 @@ struct plan {
     struct kv_slice *keys;
     struct plan_key *state;
     size_t key_count;
-    struct plan_content *contents; /* ascending by hash: first the given ones, see find_content */
-    size_t content_count, content_given, content_capacity;
+    struct plan_content *contents; /* first the given ones */
+    size_t content_count, content_given;
+    uint32_t *slots; /* by hash, open addressing, never more than half full: index into contents plus one, 0 is free */
+    size_t slot_count;
     struct step *steps;
     struct backend_op_result *results;
     struct txn_op *txn_ops;
@@ -38,86 +46,119 @@ struct plan {
 
 /* ---- keys and contents ---------------------------------------------------------------------------------------- */
 
-static int compare_keys(const void *a, const void *b)
+/* An operation on its way to its place in the order of keys. */
+struct sorting {
+    uint64_t prefix;
+    const struct backend_op *op;
+};
+
+static int compare_sorting(const void *a, const void *b)
 {
-    return kv_slice_compare(*(const struct kv_slice *)a, *(const struct kv_slice *)b);
+    const struct sorting *left = a, *right = b;
+    if (left->prefix != right->prefix)
+        return left->prefix < right->prefix ? -1 : 1;
+    return kv_slice_compare(left->op->key, right->op->key);
+}
+
+static size_t shared_bytes(const struct backend_op *ops, size_t count)
+{
+    size_t shared = ops[0].key.bytes;
+    for (size_t i = 1; i < count; i++) {
+        size_t at = 0;
+        while (at < shared && at < ops[i].key.bytes && ops[i].key.data[at] == ops[0].key.data[at])
+            at++;
+        shared = at;
+    }
+    return shared;
+}
+
+/* Eight bytes from `from` on, zeros behind the end: ordered like the keys, but for ties. */
+static uint64_t prefix_of(struct kv_slice key, size_t from)
+{
+    uint8_t bytes[sizeof(uint64_t)] = {0};
+    size_t left = key.bytes - from;
+    memcpy(bytes, key.data + from, left < sizeof bytes ? left : sizeof bytes);
+    uint64_t prefix;
+    memcpy(&prefix, bytes, sizeof prefix);
+    return __builtin_bswap64(prefix);
 }
 
 static void collect_keys(struct plan *plan)
 {
-    plan->keys = kv_alloc(plan->count * sizeof *plan->keys);
+    struct sorting *sorting = kv_alloc(plan->count * sizeof *sorting);
+    size_t shared = shared_bytes(plan->ops, plan->count);
     for (size_t i = 0; i < plan->count; i++)
-        plan->keys[i] = plan->ops[i].key;
-    qsort(plan->keys, plan->count, sizeof *plan->keys, compare_keys);
+        sorting[i] = (struct sorting){prefix_of(plan->ops[i].key, shared), &plan->ops[i]};
+    if (plan->count > 1)
+        qsort(sorting, plan->count, sizeof *sorting, compare_sorting);
+    plan->keys = kv_alloc(plan->count * sizeof *plan->keys);
     for (size_t i = 0; i < plan->count; i++) {
-        if (plan->key_count == 0 || !kv_slice_equal(plan->keys[plan->key_count - 1], plan->keys[i]))
-            plan->keys[plan->key_count++] = plan->keys[i];
+        if (i == 0 || compare_sorting(&sorting[i - 1], &sorting[i]) != 0)
+            plan->keys[plan->key_count++] = sorting[i].op->key;
+        plan->steps[sorting[i].op - plan->ops].key = plan->key_count - 1;
     }
+    free(sorting);
     plan->state = kv_alloc_zero(plan->key_count, sizeof *plan->state);
 }
 
-static size_t find_key(const struct plan *plan, struct kv_slice key)
+static uint64_t seed; /* clients may choose contents, and shall not choose who collides with whom */
+static pthread_once_t seeded = PTHREAD_ONCE_INIT;
+
+static void make_seed(void)
 {
-    const struct kv_slice *found = bsearch(&key, plan->keys, plan->key_count, sizeof key, compare_keys);
-    return (size_t)(found - plan->keys);
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        kv_fatal("the system has no random numbers: %m");
 }
 
-static int compare_contents(const void *a, const void *b)
+/* The slot of this hash, or the free one where it goes. */
+static uint32_t *find_slot(const struct plan *plan, const struct kv_hash *hash)
 {
-    const struct plan_content *left = a, *right = b;
-    return memcmp(left->hash.bytes, right->hash.bytes, KV_HASH_BYTES);
+    size_t mask = plan->slot_count - 1;
+    size_t at = XXH3_64bits_withSeed(hash->bytes, KV_HASH_BYTES, seed) & mask;
+    while (plan->slots[at] != 0 && !kv_hash_equal(&plan->contents[plan->slots[at] - 1].hash, hash))
+        at = (at + 1) & mask;
+    return &plan->slots[at];
 }
 
-/* The contents that PUTs bring, sorted; those met in rows are found or added by get_content. */
+/* Index of the content, which is made when it is not there. */
+static size_t get_content(struct plan *plan, const struct kv_hash *hash, uint64_t size)
+{
+    uint32_t *slot = find_slot(plan, hash);
+    if (*slot == 0) {
+        plan->contents[plan->content_count++] =
+            (struct plan_content){.hash = *hash, .size = size, .add_index = NOTHING};
+        *slot = (uint32_t)plan->content_count;
+    }
+    return *slot - 1;
+}
+
+/* The contents that PUTs bring; those met in rows come behind them when the plan is evaluated. */
 static void collect_contents(struct plan *plan)
 {
-    plan->content_capacity = plan->count + 2 * plan->key_count;
-    plan->contents = kv_alloc_zero(plan->content_capacity, sizeof *plan->contents);
-    size_t given = 0;
+    size_t contents_max = plan->count + plan->key_count;
+    pthread_once(&seeded, make_seed);
+    for (plan->slot_count = 4; plan->slot_count < 2 * contents_max;)
+        plan->slot_count *= 2;
+    plan->slots = kv_alloc_zero(plan->slot_count, sizeof *plan->slots);
+    plan->contents = kv_alloc(contents_max * sizeof *plan->contents);
     for (size_t i = 0; i < plan->count; i++) {
+        const struct backend_content *content = plan->ops[i].content;
         if (plan->ops[i].kind != BACKEND_PUT)
             continue;
-        const struct backend_content *content = plan->ops[i].content;
-        plan->contents[given++] = (struct plan_content){.hash = content->hash, .given = content, .size = content->size};
+        plan->steps[i].brings = get_content(plan, &content->hash, content->size);
+        plan->contents[plan->steps[i].brings].given = content;
     }
-    qsort(plan->contents, given, sizeof *plan->contents, compare_contents);
-    for (size_t i = 0; i < given; i++) {
-        if (plan->content_given == 0 ||
-            compare_contents(&plan->contents[plan->content_given - 1], &plan->contents[i]) != 0)
-            plan->contents[plan->content_given++] = plan->contents[i];
-    }
-    plan->content_count = plan->content_given;
+    plan->content_given = plan->content_count;
 }
 
-/* Contents of the locked rows join the sorted table before the operations run. */
+/* Contents of the locked rows. */
 static void collect_row_contents(struct plan *plan)
 {
-    size_t met = plan->content_given;
     for (size_t i = 0; i < plan->key_count; i++) {
-        if (plan->state[i].before.present)
-            plan->contents[met++] =
-                (struct plan_content){.hash = plan->state[i].before.row.hash, .size = plan->state[i].before.row.size};
+        const struct txn_row *before = &plan->state[i].before;
+        if (before->present)
+            plan->state[i].content = get_content(plan, &before->row.hash, before->row.size);
     }
-    qsort(plan->contents, met, sizeof *plan->contents, compare_contents);
-    plan->content_count = 0;
-    for (size_t i = 0; i < met; i++) {
-        struct plan_content *last = plan->content_count == 0 ? NULL : &plan->contents[plan->content_count - 1];
-        if (last == NULL || compare_contents(last, &plan->contents[i]) != 0)
-            plan->contents[plan->content_count++] = plan->contents[i];
-        else if (last->given == NULL)
-            *last = plan->contents[i];
-    }
-    for (size_t i = 0; i < plan->content_count; i++)
-        plan->contents[i].add_index = NOTHING;
-}
-
-static size_t find_content(const struct plan *plan, const struct kv_hash *hash)
-{
-    struct plan_content wanted = {.hash = *hash};
-    const struct plan_content *found =
-        bsearch(&wanted, plan->contents, plan->content_count, sizeof wanted, compare_contents);
-    kv_assert(found != NULL);
-    return (size_t)(found - plan->contents);
 }
 
 struct plan *plan_new(const struct backend_op *ops, size_t count, unsigned shard_count)
@@ -142,6 +183,7 @@ void plan_free(struct plan **plan)
     free((*plan)->keys);
     free((*plan)->state);
     free((*plan)->contents);
+    free((*plan)->slots);
     free((*plan)->steps);
     free((*plan)->results);
     free((*plan)->txn_ops);
@@ -178,53 +220,65 @@ static bool matches(const struct backend_op *op, const struct txn_row *row)
     return false;
 }
 
-static void change_row(struct plan *plan, struct txn_row *row, const struct txn_row *to)
+/* `content`: index of what the new row holds, NOTHING for no row. */
+static void change_row(struct plan *plan, struct plan_key *key, size_t content)
 {
-    if (row->present)
-        plan->contents[find_content(plan, &row->row.hash)].delta--;
-    if (to->present)
-        plan->contents[find_content(plan, &to->row.hash)].delta++;
-    *row = *to;
+    if (key->after.present)
+        plan->contents[key->content].delta--;
+    if (content != NOTHING)
+        plan->contents[content].delta++;
+    key->content = content;
+    key->after = (struct txn_row){.present = content != NOTHING};
 }
 
 static void put(struct plan *plan, const struct backend_op *op, struct step *step, uint64_t now_s)
 {
     struct plan_key *key = &plan->state[step->key];
-    struct txn_row row = {
-        true,
-        {.hash = op->content->hash, .size = op->content->size, .created_s = now_s, .content_type = op->content_type}};
-    step->content = find_content(plan, &op->content->hash);
-    step->first_of_batch = !plan->contents[step->content].put_before;
-    plan->contents[step->content].put_before = true;
-    change_row(plan, &key->after, &row);
+    struct plan_content *content = &plan->contents[step->brings];
+    step->content = step->brings;
+    step->first_of_batch = !content->put_before;
+    content->put_before = true;
+    change_row(plan, key, step->brings);
+    key->after.row = (struct kv_row){
+        .hash = content->hash, .size = content->size, .created_s = now_s, .content_type = op->content_type};
     key->put = true;
 }
 
 static void look(struct plan *plan, const struct backend_op *op, struct step *step)
 {
-    const struct txn_row *row = &plan->state[step->key].after;
-    if (!row->present)
+    const struct plan_key *key = &plan->state[step->key];
+    if (!key->after.present)
         return;
-    step->content = find_content(plan, &row->row.hash);
+    step->content = key->content;
     struct plan_content *content = &plan->contents[step->content];
     content->want_refs = true;
     content->want_bytes = content->want_bytes || op->kind == BACKEND_GET;
     step->delta_at = content->delta;
 }
 
+/* The given contents stay, and where they are staged. They came first, so no search for them passes the slots of others. */
+static void drop_row_contents(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->slot_count && plan->content_count > plan->content_given; i++) {
+        if (plan->slots[i] > plan->content_given)
+            plan->slots[i] = 0;
+    }
+    for (size_t i = 0; i < plan->content_count; i++) {
+        struct plan_content *content = &plan->contents[i];
+        kv_buf_free(&content->content);
+        *content = (struct plan_content){.hash = content->hash,
+                                         .given = content->given,
+                                         .object_id = content->object_id,
+                                         .link_generation = content->link_generation,
+                                         .size = content->size,
+                                         .add_index = NOTHING};
+    }
+    plan->content_count = plan->content_given;
+}
+
 static void start_over(struct plan *plan, const struct txn_row *rows)
 {
-    for (size_t i = 0; i < plan->content_count; i++)
-        kv_buf_free(&plan->contents[i].content);
-    for (size_t i = 0, kept = 0; i < plan->content_count; i++) { /* keep the given ones and where they are staged */
-        struct plan_content content = plan->contents[i];
-        if (content.given != NULL)
-            plan->contents[kept++] = (struct plan_content){.hash = content.hash,
-                                                           .given = content.given,
-                                                           .object_id = content.object_id,
-                                                           .link_generation = content.link_generation,
-                                                           .size = content.size};
-    }
+    drop_row_contents(plan);
     for (size_t i = 0; i < plan->key_count; i++)
         plan->state[i] = (struct plan_key){.before = rows[i], .after = rows[i]};
     collect_row_contents(plan);
@@ -236,7 +290,7 @@ enum kv_err plan_evaluate(struct plan *plan, const struct txn_row *rows, uint64_
     for (size_t i = 0; i < plan->count; i++) {
         const struct backend_op *op = &plan->ops[i];
         struct step *step = &plan->steps[i];
-        *step = (struct step){.key = find_key(plan, op->key), .content = NOTHING};
+        *step = (struct step){.key = step->key, .brings = step->brings, .content = NOTHING};
         struct plan_key *key = &plan->state[step->key];
         if (!matches(op, &key->after)) {
             *index = i;
@@ -246,7 +300,7 @@ enum kv_err plan_evaluate(struct plan *plan, const struct txn_row *rows, uint64_
         if (op->kind == BACKEND_PUT)
             put(plan, op, step, now_s);
         else if (op->kind == BACKEND_DELETE)
-            change_row(plan, &key->after, &(struct txn_row){0});
+            change_row(plan, key, NOTHING);
         else
             look(plan, op, step);
         if (op->kind == BACKEND_PUT)

@@ -1,7 +1,8 @@
 /* router/shard_link.c -- see shard_link.h.
  * Does:     per shard: connect, greet, then move frames between an h2o socket and calls.h. Frames gather in calls_output until
- *           the end of the loop's turn (a timer of zero milliseconds); then that buffer and `writing` change places,
- *           so that a write under way owns its bytes and both buffers are used again.
+ *           they are worth a system call or the loop's turn ends (a timer of zero milliseconds): a shard that waited for the end of
+ *           a long turn would idle during it, and the router after it. What the socket has no room for changes places with
+ *           `writing`, so that a write under way owns its bytes and both buffers are used again.
  * Promises: one h2o_socket_write at a time; nothing but the HELLO leaves before the shard's HELLO was checked.
  * Surprise: the supervisor holds the shard's listening socket, so connecting to a dead shard succeeds and the HELLO
  *           waits in the backlog until the shard is back: that wait costs nothing and needs no retry. */
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -123,11 +125,24 @@ static void link_write(struct shard_link *link)
     h2o_socket_write(link->socket, &bytes, 1, on_written);
 }
 
+/* Takes off the front of `output` what the socket has room for. An error shows again in the write that follows. */
+static void send_now(struct shard_link *link, struct kv_buf *output)
+{
+    ssize_t sent = send(h2o_socket_get_fd(link->socket), output->data, output->bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent <= 0)
+        return;
+    kv_buf_consume(output, (size_t)sent);
+    if (output->bytes == 0 && output->capacity > BUFFER_KEEP_BYTES)
+        kv_buf_free(output);
+}
+
 static void link_flush(struct shard_link *link)
 {
     if (link->phase != LINK_UP || h2o_socket_is_writing(link->socket))
         return; /* on_written comes back here */
     struct kv_buf *output = calls_output(link->links->calls, link->shard_index);
+    if (output->bytes > 0)
+        send_now(link, output);
     if (output->bytes == 0)
         return;
     struct kv_buf full = *output;
@@ -147,6 +162,12 @@ static void on_calls_wake(void *ctx, unsigned shard_index)
     struct shard_link *link = &links->link[shard_index];
     if (!h2o_timeout_is_linked(&link->flush))
         h2o_timeout_link(links->options.context->loop, &links->options.context->zero_timeout, &link->flush);
+}
+
+static void on_calls_full(void *ctx, unsigned shard_index)
+{
+    struct shard_links *links = ctx;
+    link_flush(&links->link[shard_index]);
 }
 
 /* ---- greeting ------------------------------------------------------------------------------------------------- */
@@ -288,7 +309,7 @@ struct shard_links *shard_links_new(const struct shard_links_options *options, s
 {
     struct shard_links *links = kv_alloc_zero(1, sizeof(*links));
     links->options = *options;
-    links->calls = calls_new(options->shard_count, &(struct calls_world){links, on_calls_wake});
+    links->calls = calls_new(options->shard_count, &(struct calls_world){links, on_calls_wake, on_calls_full});
     h2o_timeout_init(options->context->loop, &links->tick, PAUSE_TICK_MS);
     for (unsigned i = 0; i < options->shard_count; i++) {
         struct shard_link *link = &links->link[i];

@@ -280,7 +280,7 @@ static void thread_start(struct router *router, unsigned index)
     backend->codec = router_codec();
     backend->arm_pauses = arm_pauses;
     backend->chance = kv_txn_id(router->epoch, index);
-    backend->calls = calls_new(config->shard_count, &(struct calls_world){thread, on_wake});
+    backend->calls = calls_new(config->shard_count, &(struct calls_world){.ctx = thread, .wake = on_wake});
     backend->ids = &router->ids;
     struct txns_world world = {backend, next_id};
     backend->txns = txns_new(backend->calls, config->shard_count, &world);

@@ -11,6 +11,7 @@
 struct seen {
     struct calls *calls;
     unsigned wakes[KV_SHARDS_MAX];
+    unsigned fulls; /* what waits is taken then */
     unsigned answers;
     uint64_t last; /* number in the last answer */
     /* what on_answer does besides counting */
@@ -23,10 +24,20 @@ static void on_wake(void *ctx, unsigned shard_index)
     ((struct seen *)ctx)->wakes[shard_index]++;
 }
 
+static void on_full(void *ctx, unsigned shard_index)
+{
+    struct seen *seen = ctx;
+    struct kv_buf *output = calls_output(seen->calls, shard_index);
+    cr_expect_eq(shard_index, 1);
+    cr_expect_geq(output->bytes, CALLS_OUTPUT_BYTES);
+    seen->fulls++;
+    kv_buf_consume(output, output->bytes);
+}
+
 static struct seen *seen_new(unsigned shard_count)
 {
     struct seen *seen = kv_alloc_zero(1, sizeof(*seen));
-    seen->calls = calls_new(shard_count, &(struct calls_world){seen, on_wake});
+    seen->calls = calls_new(shard_count, &(struct calls_world){.ctx = seen, .wake = on_wake});
     return seen;
 }
 
@@ -369,5 +380,25 @@ Test(calls, every_link_has_a_generation_of_its_own)
     calls_link_up(seen->calls, 0);
     cr_expect_neq(calls_link_generation(seen->calls, 0), generation);
     cr_expect_eq(calls_link_generation(seen->calls, 1), 0u);
+    seen_free(seen);
+}
+
+static void write_much(void *arg, struct kv_buf *buf)
+{
+    (void)arg;
+    memset(kv_buf_reserve(buf, 1000), 0, 1000);
+    buf->bytes += 1000;
+}
+
+/* A long turn does not keep a shard waiting for its end. */
+Test(calls, much_output_is_written_before_the_turn_ends)
+{
+    struct seen *seen = kv_alloc_zero(1, sizeof(*seen));
+    seen->calls = calls_new(2, &(struct calls_world){.ctx = seen, .wake = on_wake, .full = on_full});
+    calls_link_up(seen->calls, 1);
+    for (unsigned i = 0; i < 2 * CALLS_OUTPUT_BYTES / 1000; i++)
+        calls_tell(seen->calls, 1, KV_MSG_CLOSE, write_much, NULL);
+    cr_expect_eq(seen->fulls, 2);
+    cr_expect_eq(seen->wakes[1], 3, "when it was empty at first, and behind each full one");
     seen_free(seen);
 }

@@ -27,7 +27,7 @@ static inline void txn_rig_wake(void *ctx, unsigned shard_index)
 
 static inline void txn_rig_open(struct txn_rig *rig)
 {
-    *rig = (struct txn_rig){.calls = calls_new(RIG_SHARDS, &(struct calls_world){rig, txn_rig_wake})};
+    *rig = (struct txn_rig){.calls = calls_new(RIG_SHARDS, &(struct calls_world){.ctx = rig, .wake = txn_rig_wake})};
     for (unsigned i = 0; i < RIG_SHARDS; i++)
         calls_link_up(rig->calls, i);
 }
