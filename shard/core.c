@@ -339,6 +339,15 @@ static bool answer_repeated(struct core *core, const struct request *request, ui
     return intent != NULL || done != NULL;
 }
 
+/* First come, first served: else small ones would keep a large one out for ever. What only takes away goes first, since it is what a
+ * full disk waits for; but on a disk with room it does not fill generation after generation in front of the same large one. */
+static bool waits_its_turn(const struct core *core, const struct proposal *proposal)
+{
+    if (core->stalled == NULL)
+        return false;
+    return !proposal->frees || (core->stalled->passed_by && core->world.room(core->world.ctx, 0, false));
+}
+
 static enum kv_err on_prepare(struct core *core, const struct request *request)
 {
     struct proposal proposal;
@@ -358,9 +367,7 @@ static enum kv_err on_prepare(struct core *core, const struct request *request)
         answer_vote(core, request, err, NULL, 0);
         return KV_OK;
     }
-    /* First come, first served: else small ones would keep a large one out for ever. */
-    bool waits_its_turn = core->stalled != NULL && !proposal.frees;
-    if (waits_its_turn || !overlay_has_room(core, &proposal, request->body.bytes)) {
+    if (waits_its_turn(core, &proposal) || !overlay_has_room(core, &proposal, request->body.bytes)) {
         stall(core, request);
         return KV_OK;
     }
@@ -617,14 +624,17 @@ static void run_stalled(struct core *core)
     struct parked *list = core->stalled, *parked, *after;
     core->stalled = NULL;
     core->stalled_count = 0;
+    bool is_first = true;
     DL_FOREACH_SAFE(list, parked, after)
     {
-        uint64_t since_ms = parked->since_ms;
         struct request request = {parked->session, parked->type, parked->request_id, kv_buf_peek(&parked->body), 0};
-        const struct parked *last = core->stalled == NULL ? NULL : core->stalled->prev;
+        struct parked *last = core->stalled == NULL ? NULL : core->stalled->prev;
         core_dispatch(core, &request);
-        if (core->stalled != NULL && core->stalled->prev != last)
-            core->stalled->prev->since_ms = since_ms; /* it stalled again: its wait began before */
+        if (core->stalled != NULL && core->stalled->prev != last) { /* it stalled again */
+            core->stalled->prev->since_ms = parked->since_ms;
+            core->stalled->prev->passed_by = is_first;
+        }
+        is_first = false;
         DL_DELETE(list, parked);
         parked_free(&parked);
     }

@@ -25,6 +25,7 @@ struct parked {
     enum kv_msg type;
     uint64_t sequence_max; /* it waits only for intents that were there when it came */
     uint64_t since_ms;
+    bool passed_by; /* a whole generation was applied, and there was still no room for it */
     struct kv_buf body;
     struct parked *prev, *next;
 };

@@ -215,6 +215,39 @@ Test(core, small_writes_do_not_pass_a_large_one_by)
     core_rig_free(rig);
 }
 
+/* A batch that needs the memory for itself, and deletes that put a row into every generation: it was refused after its wait. */
+Test(core, deletes_do_not_pass_a_large_write_by_for_ever)
+{
+    struct core_rig *rig = core_rig_new();
+    char large[KV_KEY_BYTES_MAX], key[2] = "a";
+    memset(large, 'l', sizeof large);
+    large[sizeof large - 1] = '\0';
+    for (uint64_t id = 5; id < 10; id++, key[0]++)
+        RIG_PROPOSE(rig, APPLY, id, rig_set(key, 0, 'A'), rig_add('A'));
+    rig_apply(rig, rig_freeze(rig));
+    rig->overlay_bytes_max = 3000;
+    rig_crash(rig, rig->count);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 20, rig_clear("a", 5), rig_drop('A')), KV_OK);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 21, rig_set(large, 0, 'B'), rig_add('B')), KV_ERR_COUNT);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 22, rig_clear("b", 6), rig_drop('A')), KV_OK, "deletes go first");
+    struct core_generation *generation = rig_freeze(rig);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 23, rig_clear("c", 7), rig_drop('A')), KV_OK);
+    rig_apply(rig, generation);
+    cr_expect_eq(rig_stats(rig).stalled, 1u, "the generation behind has a row, too");
+    rig->full = true;
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 24, rig_clear("d", 8), rig_drop('A')), KV_OK, "a full disk needs it");
+    rig->full = false;
+    generation = rig_freeze(rig);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 25, rig_clear("e", 9), rig_drop('A')), KV_ERR_COUNT, "its turn is over");
+    rig_apply(rig, generation);
+    cr_expect_eq(rig_read(rig, large, NULL), 21u);
+    if (rig_stats(rig).stalled > 0)
+        rig_apply(rig, rig_freeze(rig));
+    cr_expect_eq(rig_read(rig, "e", NULL), 0u);
+    cr_expect_eq(rig_stats(rig).stalled, 0u);
+    core_rig_free(rig);
+}
+
 /* Frozen after each of the records in turn, crashed at the end: always the same shard. */
 Test(core, a_replay_makes_the_same_shard)
 {

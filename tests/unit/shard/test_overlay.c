@@ -148,6 +148,53 @@ Test(overlay, agrees_with_a_sorted_array)
     }
 }
 
+/* What the applier writes: every row of the table, tombstones too, in the order of the whole keys and not of their first 8 bytes. */
+static void compare_sorted(const struct overlay *overlay, struct model *model, uint64_t at_step)
+{
+    size_t count = 0;
+    const struct overlay_row **rows = overlay_sorted(overlay, OVERLAY_KEYS, &count);
+    cr_assert_eq(count, model->count, "step %zu", (size_t)at_step);
+    for (size_t at = 0; at < count; at++)
+        cr_assert(same(rows[at], &model->rows[at]), "step %zu, row %zu", (size_t)at_step, at);
+    free(rows);
+}
+
+Test(overlay, sorted_rows_are_the_sorted_array)
+{
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        uint64_t state = seed * 0xd1342543de82ef95u;
+        struct overlay *overlay = overlay_new();
+        struct model model = {calloc(MODEL_ROWS_MAX, sizeof(struct model_row)), 0};
+        compare_sorted(overlay, &model, 0);
+        for (uint64_t position = 1; position <= 600; position++) {
+            step(overlay, &model, &state, position);
+            if (position % 20 == 0)
+                compare_sorted(overlay, &model, position);
+        }
+        cr_assert_gt(model.count, 20, "the test means something");
+        free(model.rows);
+        overlay_free(&overlay);
+    }
+}
+
+Test(overlay, sorting_leaves_the_other_tables_out)
+{
+    struct overlay *overlay = overlay_new();
+    size_t count = 99;
+    overlay_put(overlay, OVERLAY_OBJECTS, kv_slice_text("b"), kv_slice_text("2"), 3);
+    overlay_tombstone(overlay, OVERLAY_OBJECTS, kv_slice_text("a"), 4);
+    overlay_put(overlay, OVERLAY_BLOBS, kv_slice_text("12345678"), kv_slice_text("3"), 0);
+    const struct overlay_row **rows = overlay_sorted(overlay, OVERLAY_OBJECTS, &count);
+    cr_assert_eq(count, 2u);
+    cr_expect(kv_slice_equal(rows[0]->key, kv_slice_text("a")) && rows[0]->tombstone && rows[0]->position == 4);
+    cr_expect(kv_slice_equal(rows[1]->key, kv_slice_text("b")) && !rows[1]->tombstone);
+    free(rows);
+    rows = overlay_sorted(overlay, OVERLAY_KEYS, &count);
+    cr_expect_eq(count, 0u);
+    free(rows);
+    overlay_free(&overlay);
+}
+
 Test(overlay, tables_are_apart)
 {
     struct overlay *overlay = overlay_new();
