@@ -237,7 +237,7 @@ static void *work(void *arg)
 static void start_worker(struct worker *worker, struct txn_ids *ids, unsigned index)
 {
     *worker = (struct worker){.ids = ids, .thread_index = index};
-    worker->calls = calls_new(RIG_SHARDS, &(struct calls_world){NULL, on_wake});
+    worker->calls = calls_new(RIG_SHARDS, &(struct calls_world){.wake = on_wake});
     worker->txns = txns_new(worker->calls, RIG_SHARDS, &(struct txns_world){worker, worker_id});
 }
 
