@@ -11,6 +11,7 @@
  * Tests:    http/test_http_batch.c, system/test_batch.c. */
 #include <stdlib.h>
 
+#include "admit.h"
 #include "answer.h"
 #include "api.h"
 #include "batch.h"
@@ -170,6 +171,26 @@ static void on_released(void *arg)
     drop(arg);
 }
 
+/* Each operation needs its right and a key inside of the token's prefix, else nothing is done. */
+static bool is_allowed(const struct post *post)
+{
+    static const unsigned rights[] = {
+        [BACKEND_PUT] = TOKEN_WRITE,
+        [BACKEND_GET] = TOKEN_READ,
+        [BACKEND_HEAD] = TOKEN_READ,
+        [BACKEND_DELETE] = TOKEN_DELETE,
+    };
+    for (size_t i = 0; i < post->batch.count; i++) {
+        const struct backend_op *op = &post->batch.ops[i];
+        const char *why = grant_refuses(&post->exchange->grant, rights[op->kind], op->key);
+        if (why == NULL)
+            continue;
+        admit_forbid(post->exchange, "Operation %zu: %s; nothing was done.", i, why);
+        return false;
+    }
+    return true;
+}
+
 static void transact(struct post *post)
 {
     if (post->read_err != KV_OK) {
@@ -177,7 +198,7 @@ static void transact(struct post *post)
     } else if (post->batch.count == 0) {
         batch_write(&post->batch, NULL, &post->answer);
         answer(post);
-    } else {
+    } else if (is_allowed(post)) {
         post->holders++;
         post->exchange->call = backend_transact(post->exchange->thread->backend, post->batch.ops, post->batch.count,
                                                 on_released, post, on_transacted, post);

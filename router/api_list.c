@@ -4,6 +4,7 @@
  *           good as none; an empty piece between two `&` is passed over; an unknown or repeated parameter is 400. Keys and
  *           shared prefixes count alike for `limit` and `offset`. `next` is the greatest of what the page holds.
  * Tests:    http/test_http_list.c, system/test_list.c. */
+#include "admit.h"
 #include "answer.h"
 #include "api.h"
 #include "json.h"
@@ -137,14 +138,14 @@ static bool take_parameter(struct listing *listing, struct kv_slice encoded, boo
 static bool take_parameters(struct listing *listing)
 {
     bool seen[PARAMETER_COUNT] = {false};
-    const uint8_t *at = listing->exchange->query.data;
-    const uint8_t *end = at + listing->exchange->query.bytes;
-    while (at < end) {
-        const uint8_t *mark = memchr(at, '&', (size_t)(end - at));
-        const uint8_t *piece_end = mark == NULL ? end : mark;
-        if (piece_end > at && !take_parameter(listing, kv_slice(at, (size_t)(piece_end - at)), seen))
+    struct kv_slice rest = listing->exchange->query;
+    while (rest.bytes > 0) {
+        const uint8_t *mark = memchr(rest.data, '&', rest.bytes);
+        size_t piece_bytes = mark == NULL ? rest.bytes : (size_t)(mark - rest.data);
+        if (piece_bytes > 0 && !take_parameter(listing, kv_slice(rest.data, piece_bytes), seen))
             return false;
-        at = mark == NULL ? end : mark + 1;
+        size_t passed = mark == NULL ? piece_bytes : piece_bytes + 1;
+        rest = kv_slice(rest.data + passed, rest.bytes - passed);
     }
     return true;
 }
@@ -218,10 +219,22 @@ static void on_list(void *arg, enum kv_err err, const struct backend_list_entry 
     kv_buf_free(&out);
 }
 
+/* A token for a part of the keys lists that part, and asks for it: a page that silently left the others out would say that
+ * there are none. */
+static bool is_within_prefix(const struct listing *listing)
+{
+    struct exchange *exchange = listing->exchange;
+    bool within = kv_slice_starts_with(listing->asked.prefix, exchange->grant.prefix);
+    if (!within)
+        admit_forbid(exchange,
+                     "This token lists keys with its own prefix only: the parameter prefix must begin with it.");
+    return within;
+}
+
 void api_list(struct exchange *exchange)
 {
     struct listing *listing = http_alloc(exchange, sizeof(*listing));
     *listing = (struct listing){.exchange = exchange, .asked = {.limit = LIMIT_DEFAULT}};
-    if (take_parameters(listing))
+    if (take_parameters(listing) && is_within_prefix(listing))
         exchange->call = backend_list(exchange->thread->backend, &listing->asked, on_list, listing);
 }

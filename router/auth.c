@@ -1,15 +1,7 @@
 /* router/auth.c -- see auth.h. */
 #include "auth.h"
 
-#include <openssl/crypto.h>
 #include <strings.h>
-
-#include "digest.h"
-
-struct auth auth_of(struct kv_slice token)
-{
-    return (struct auth){.token_hash = digest_of(token)};
-}
 
 enum kv_err auth_bearer(struct kv_slice value, struct kv_slice *out)
 {
@@ -29,11 +21,13 @@ enum kv_err auth_bearer(struct kv_slice value, struct kv_slice *out)
     return KV_OK;
 }
 
-bool auth_allows(const struct auth *auth, struct kv_slice value)
+enum auth_outcome auth_check(const struct tokens *tokens, struct kv_slice value, const struct grant **grant)
 {
     struct kv_slice token;
+    if (value.bytes == 0)
+        return AUTH_MISSING;
     if (auth_bearer(value, &token) != KV_OK)
-        return false;
-    struct kv_hash hash = digest_of(token);
-    return CRYPTO_memcmp(hash.bytes, auth->token_hash.bytes, KV_HASH_BYTES) == 0;
+        return AUTH_SCHEME;
+    *grant = tokens_find(tokens, token);
+    return *grant == NULL ? AUTH_UNKNOWN : AUTH_GRANTED;
 }

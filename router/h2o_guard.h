@@ -17,11 +17,11 @@
 #include "kv/err.h"
 #include "metrics.h"
 
-#define H2O_GUARD_VERSION "2.2.5"     /* what every line of the guard was checked against */
-#define H2O_GUARD_FIELDS_MAX 256u     /* of one HTTP/2 header block; HTTP_HEADERS_MAX already gets a 431 */
-#define H2O_GUARD_CANCELS_WINDOW_S 10 /* CANCELS_MAX are for so long */
-#define H2O_GUARD_ADDRESS_CANCELS 10  /* times CANCELS_MAX, for all connections of an address together */
-#define H2O_GUARD_SMALL_BYTES 16384u  /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
+#define H2O_GUARD_VERSION "2.2.5"    /* what every line of the guard was checked against */
+#define H2O_GUARD_FIELDS_MAX 256u    /* of one HTTP/2 header block; HTTP_HEADERS_MAX already gets a 431 */
+#define H2O_GUARD_WINDOW_S 10        /* CANCELS_MAX and AUTH_FAILURES_MAX are for so long */
+#define H2O_GUARD_ADDRESS_CANCELS 10 /* times CANCELS_MAX, for all connections of an address together */
+#define H2O_GUARD_SMALL_BYTES 16384u /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
 
 struct router_thread;
 struct kv_settings;
@@ -73,6 +73,8 @@ void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
 bool h2o_guard_begin(h2o_req_t *req);
 /* h2o disposes of it. Charges the budgets when an HTTP/2 stream died before its answer was complete. */
 void h2o_guard_end(h2o_req_t *req);
+/* A request without a valid token: is its address still within AUTH_FAILURES_MAX? */
+bool h2o_guard_may_fail(h2o_req_t *req);
 /* Names and values of a request's headers exceed HEADER_BYTES_MAX. */
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max);
 

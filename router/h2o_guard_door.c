@@ -26,6 +26,8 @@ struct guard_address {
     size_t connections;
     double cancels_left;
     uint64_t cancels_at_ms;
+    double failures_left; /* requests without a valid token that are answered at once */
+    uint64_t failures_at_ms;
     UT_hash_handle hh;
 };
 
@@ -34,7 +36,8 @@ struct guard_door {
     struct guard_address *addresses; /* uthash */
     size_t away;
     size_t connections_max;
-    double cancels_max; /* of a connection */
+    double cancels_max;  /* of a connection */
+    double failures_max; /* of an address */
 };
 
 struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
@@ -43,15 +46,16 @@ struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
     pthread_mutex_init(&door->lock, NULL);
     door->connections_max = settings->connections_per_address_max;
     door->cancels_max = (double)settings->cancels_max;
+    door->failures_max = (double)settings->auth_failures_max;
     return door;
 }
 
 /* ---- buckets ------------------------------------------------------------------------------------------------------ */
 
-/* Fills up within H2O_GUARD_CANCELS_WINDOW_S. */
+/* Fills up within H2O_GUARD_WINDOW_S. */
 static double refill(double left, double max, uint64_t *at_ms, uint64_t now_ms)
 {
-    left += max * (double)(now_ms - *at_ms) / (H2O_GUARD_CANCELS_WINDOW_S * 1000.0);
+    left += max * (double)(now_ms - *at_ms) / (H2O_GUARD_WINDOW_S * 1000.0);
     *at_ms = now_ms;
     return left < max ? left : max;
 }
@@ -113,7 +117,8 @@ static struct guard_address *find_or_add(struct guard_door *door, const uint8_t 
     address = kv_alloc_zero(1, sizeof(*address));
     memcpy(address->bytes, bytes, ADDRESS_BYTES);
     address->cancels_left = H2O_GUARD_ADDRESS_CANCELS * door->cancels_max;
-    address->cancels_at_ms = kv_clock_ms();
+    address->failures_left = door->failures_max;
+    address->cancels_at_ms = address->failures_at_ms = kv_clock_ms();
     HASH_ADD(hh, door->addresses, bytes, ADDRESS_BYTES, address);
     return address;
 }
@@ -133,8 +138,10 @@ static void address_leave(struct guard_door *door, struct guard_address *address
     double max = H2O_GUARD_ADDRESS_CANCELS * door->cancels_max;
     pthread_mutex_lock(&door->lock);
     if (--address->connections == 0) {
-        address->cancels_left = refill(address->cancels_left, max, &address->cancels_at_ms, kv_clock_ms());
-        if (address->cancels_left >= max)
+        uint64_t now_ms = kv_clock_ms();
+        address->cancels_left = refill(address->cancels_left, max, &address->cancels_at_ms, now_ms);
+        address->failures_left = refill(address->failures_left, door->failures_max, &address->failures_at_ms, now_ms);
+        if (address->cancels_left >= max && address->failures_left >= door->failures_max)
             forget(door, address);
         else if (++door->away > ADDRESSES_AWAY_MAX)
             forget_away(door);
@@ -146,6 +153,14 @@ static bool address_may_cancel(struct guard_door *door, struct guard_address *ad
 {
     pthread_mutex_lock(&door->lock);
     bool may = take_one(&address->cancels_left, H2O_GUARD_ADDRESS_CANCELS * door->cancels_max, &address->cancels_at_ms);
+    pthread_mutex_unlock(&door->lock);
+    return may;
+}
+
+static bool address_may_fail(struct guard_door *door, struct guard_address *address)
+{
+    pthread_mutex_lock(&door->lock);
+    bool may = take_one(&address->failures_left, door->failures_max, &address->failures_at_ms);
     pthread_mutex_unlock(&door->lock);
     return may;
 }
@@ -236,6 +251,15 @@ void h2o_guard_end(h2o_req_t *req)
     if (!take_one(&guarded->cancels_left, door->cancels_max, &guarded->cancels_at_ms) ||
         !address_may_cancel(door, guarded->address))
         h2o_guard_cut(guarded, METRICS_CUT_CANCELS);
+}
+
+bool h2o_guard_may_fail(h2o_req_t *req)
+{
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded == NULL)
+        return true;
+    struct guard_door *door = guarded->thread->server->door;
+    return door->failures_max < 1 || address_may_fail(door, guarded->address);
 }
 
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max)

@@ -3,8 +3,8 @@
 
 #include <sys/socket.h>
 
+#include "admit.h"
 #include "answer.h"
-#include "auth.h"
 #include "body.h"
 #include "h2o_guard.h"
 #include "key.h"
@@ -149,6 +149,7 @@ static void on_disposed(void *memory)
     struct exchange *exchange = memory;
     struct router_thread *thread = exchange->thread;
     http_unwatch(exchange);
+    admit_forget(exchange);
     h2o_guard_end(exchange->req);
     backend_cancel(exchange->call);
     if (exchange->on_gone != NULL)
@@ -208,14 +209,6 @@ static struct exchange *exchange_new(h2o_req_t *req)
 
 /* ---- the checks, in their order ----------------------------------------------------------------------------------- */
 
-static bool is_authorised(struct exchange *exchange, const struct route *route)
-{
-    if (route->is_public && (route->methods & exchange->method) != 0)
-        return true;
-    struct kv_slice value = http_header(exchange, H2O_TOKEN_AUTHORIZATION, NULL);
-    return auth_allows(&exchange->thread->server->auth, value);
-}
-
 static void refuse_method(struct exchange *exchange, const struct route *route)
 {
     answer_header(exchange, "allow", kv_slice_text(route->allow));
@@ -261,6 +254,9 @@ static void refuse_body(struct exchange *exchange, enum kv_err state)
         answer_error(exchange, 413, "too_large", "The body has %zu bytes, %s allows %lu.", http_body(exchange).bytes,
                      exchange->method == HTTP_POST ? "MAX_BATCH_BYTES" : "MAX_VALUE_BYTES",
                      exchange->method == HTTP_POST ? settings->batch_bytes_max : settings->value_bytes_max);
+    else if (state == KV_CANCELLED)
+        answer_error(exchange, 503, "unavailable",
+                     "The token was not yet valid when the body began, so that it was not kept: send it again.");
     else if (state == KV_NO_SPACE)
         answer_error(exchange, 507, "insufficient_storage",
                      "The disk for uploads under way ($TMPDIR or /tmp) is full; nothing was stored.");
@@ -270,13 +266,13 @@ static void refuse_body(struct exchange *exchange, enum kv_err state)
                      settings->upload_bytes_max);
 }
 
-/* Of KV_CANCELLED only what http_may_send refused can get here, and no handler looks at the body of such a request. */
+/* KV_CANCELLED: http_may_send refused. No handler looks at the body of GET, HEAD and DELETE. */
 static enum kv_err body_err(struct exchange *exchange)
 {
     enum kv_err state = http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX ? body_state(exchange->req) : KV_OK;
     if (state != KV_OK)
         exchange->req->http1_is_persistent = 0; /* bytes behind such a body may have been forgotten with it */
-    return state == KV_CANCELLED ? KV_OK : state;
+    return state == KV_CANCELLED && (exchange->method & (HTTP_PUT | HTTP_POST)) == 0 ? KV_OK : state;
 }
 
 static void check_and_handle(struct exchange *exchange)
@@ -294,9 +290,9 @@ static void check_and_handle(struct exchange *exchange)
     }
     const struct route *route = routes_find(key);
     enum kv_err body_state_err = body_err(exchange);
-    if (!is_authorised(exchange, route))
-        answer_error(exchange, 401, "unauthorized", "A valid token is needed: Authorization: Bearer <token>.");
-    else if (has_too_many_headers(exchange))
+    if (!admit_authenticate(exchange, route))
+        return; /* answered, or soon */
+    if (has_too_many_headers(exchange))
         refuse_headers(exchange);
     else if (target_err != KV_OK)
         answer_error(exchange, 400, "invalid_request", "The request target is neither a path nor an absolute URL.");
@@ -308,6 +304,8 @@ static void check_and_handle(struct exchange *exchange)
         refuse_key(exchange, key_err, why);
     else if (route->handle == NULL)
         answer_error(exchange, 404, "not_found", "There is nothing at this path of the server's own.");
+    else if (!admit_right(exchange, route, key))
+        return;
     else if (body_state_err != KV_OK)
         refuse_body(exchange, body_state_err);
     else {
@@ -332,12 +330,10 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
 bool http_may_send(h2o_req_t *req)
 {
     const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
-    ssize_t at = h2o_find_header(&req->headers, H2O_TOKEN_AUTHORIZATION, -1);
     struct kv_slice method = kv_slice(req->input.method.base, req->input.method.len);
-    if (at < 0 || (!kv_slice_equal(method, kv_slice_text("PUT")) && !kv_slice_equal(method, kv_slice_text("POST"))))
-        return false;
-    h2o_iovec_t value = req->headers.entries[at].value;
-    return auth_allows(&thread->server->auth, kv_slice(value.base, value.len));
+    if (kv_slice_equal(method, kv_slice_text("PUT")))
+        return admit_may_send(thread, req, TOKEN_WRITE);
+    return kv_slice_equal(method, kv_slice_text("POST")) && admit_may_send(thread, req, TOKEN_KEYS);
 }
 
 void http_register(h2o_pathconf_t *pathconf)

@@ -17,6 +17,7 @@
 #include "http_method.h"
 #include "kv/slice.h"
 #include "metrics.h"
+#include "tokens.h"
 
 #define HTTP_HEADERS_MAX 100u        /* 431 invalid_request */
 #define HTTP_INLINE_BYTES_MAX 65536u /* contents above it are hashed and encoded by the worker thread */
@@ -37,6 +38,8 @@ struct exchange {
     struct backend_call *call;    /* cancelled when the request dies */
     void (*on_gone)(void *state); /* the handler's clean-up; NULL until it sets one */
     void *state;
+    struct grant grant;          /* of its token; its prefix lives in the exchange */
+    h2o_timeout_entry_t delayed; /* linked while a 401 waits (admit.h) */
     h2o_timeout_entry_t stalled; /* linked while the client has bytes to take */
 };
 

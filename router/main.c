@@ -1,12 +1,15 @@
 /* router/main.c -- kv-router: "I face strangers; I keep nothing on disk."
- * Does:     settings, what all threads share, the loops, READY; then waits for signals: SIGHUP loads the TLS files again, SIGTERM
- *           drains and ends.
+ * Does:     settings and files from the supervisor, what all threads share, confinement, the loops, READY; then waits for signals:
+ *           SIGHUP takes tokens and TLS files that the supervisor has read again, SIGTERM drains and ends.
  * Promises: SIGTERM answers what is under way, at most DRAIN_WAIT_MS, then exits 0 whatever hangs (a client can make a loop of
  *           libh2o spin: the deadline belongs to this thread, not to a loop).
- * Fails:    a wrong TLS pair: one line, KV_EXIT_CONFIG.
+ * Fails:    a wrong TLS pair or TOKENS_FILE: one line, KV_EXIT_CONFIG; on SIGHUP: one line, what was there before stays.
  * Tests:    system/, http/test_http_drain.c (server.c). */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "body_file.h"
@@ -26,16 +29,30 @@ static void block_signals(sigset_t *waited)
     pthread_sigmask(SIG_BLOCK, waited, NULL);
 }
 
-static void reload_tls(struct server *server)
+/* What the supervisor has read; without anything new all stays. */
+static enum kv_err reload(struct server *server, char *why, size_t why_bytes)
+{
+    struct kv_files files = {0};
+    enum kv_err err = kv_files_receive(KV_FD_ROUTER_FILES, &files);
+    if (err == KV_INVALID)
+        snprintf(why, why_bytes, "the files came damaged");
+    if (err == KV_OK)
+        err = server_reload(server, &files, why, why_bytes);
+    kv_files_free(&files);
+    return err;
+}
+
+static void on_reload(struct server *server)
 {
     char why[512];
-    enum kv_err err = server_reload_tls(server, why, sizeof(why));
+    enum kv_err err = reload(server, why, sizeof(why));
+    if (err == KV_NOT_FOUND)
+        return; /* a SIGHUP that the supervisor did not send */
     if (err == KV_OK)
-        kv_info("SIGHUP: certificate and key were loaded again");
-    else if (err == KV_NOT_FOUND)
-        kv_info("SIGHUP: TLS is off, there is nothing to load again");
+        kv_info("tokens%s were loaded again", server->tls == NULL ? "" : ", certificate and key");
     else
-        kv_error("SIGHUP: the old certificate stays: %s", why);
+        kv_error("what was loaded before stays: %s", why);
+    kv_child_reloaded(err == KV_OK);
 }
 
 static void wait_for_stop(const sigset_t *waited, struct server *server)
@@ -43,7 +60,7 @@ static void wait_for_stop(const sigset_t *waited, struct server *server)
     int number = 0;
     while (number != SIGTERM)
         if (sigwait(waited, &number) == 0 && number == SIGHUP)
-            reload_tls(server);
+            on_reload(server);
 }
 
 /* All that must be opened is open; no thread runs yet, and no stranger's byte was read. */
@@ -56,24 +73,37 @@ static void confine(void)
     confine_router(folder, named);
 }
 
-int main(void)
+static struct server *make_server(struct kv_settings *settings)
 {
-    static struct kv_settings settings; /* read by every thread until _exit */
+    struct kv_files files = {0};
     struct server *server;
-    sigset_t waited;
-    char why[512];
-    block_signals(&waited);
-    confine_hide(); /* before there is a token in memory */
-    kv_child_start("router", -1, &settings);
-    struct server_options options = {.settings = &settings,
+    char why[512] = "the supervisor has sent no files";
+    enum kv_err err = kv_files_receive(KV_FD_ROUTER_FILES, &files);
+    struct server_options options = {.settings = settings,
+                                     .files = &files,
                                      .plain_fd = KV_FD_ROUTER_PLAIN,
                                      .tls_fd = KV_FD_ROUTER_TLS,
                                      .sockets_fd = KV_FD_ROUTER_SOCKETS,
                                      .counters = kv_counters_page_open(KV_FD_COUNTERS)};
-    if (server_new(&options, &server, why, sizeof(why)) != KV_OK) {
+    if (err == KV_OK)
+        err = server_new(&options, &server, why, sizeof(why));
+    if (err != KV_OK) {
         kv_error("%s", why);
-        return KV_EXIT_CONFIG;
+        exit(KV_EXIT_CONFIG);
     }
+    kv_files_free(&files);
+    explicit_bzero(settings->token, strlen(settings->token)); /* its hash is enough */
+    return server;
+}
+
+int main(void)
+{
+    static struct kv_settings settings; /* read by every thread until _exit */
+    sigset_t waited;
+    block_signals(&waited);
+    confine_hide(); /* before there is a token in memory */
+    kv_child_start("router", -1, &settings);
+    struct server *server = make_server(&settings);
     confine();
     server_start(server);
     kv_child_ready();

@@ -79,3 +79,8 @@ void metrics_transaction(struct metrics_thread *slot, enum kv_err err)
 {
     kv_counter_add(&slot->transactions[err < KV_ERR_COUNT ? err : KV_IO], 1);
 }
+
+void metrics_auth_failure(struct metrics_thread *slot, enum metrics_auth_failure reason)
+{
+    kv_counter_add(&slot->auth_failures[reason], 1);
+}

@@ -50,6 +50,9 @@ enum metrics_operation {
     X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \
     X(CUT_BODIES, "connections_cut_bodies_total", "Connections cut while they sent: BODY_RATE_MIN, CLIENT_WAIT_MS.")   \
     X(CUT_ANSWERS, "connections_cut_answers_total", "Connections cut that did not read answers: CLIENT_WAIT_MS.")      \
+    X(CUT_TOKENS, "connections_cut_tokens_total", "Connections cut: too many refusals for want of a token wait.")      \
+    X(REFUSALS_DELAYED, "auth_refusals_delayed_total",                                                                 \
+      "Refusals for want of a valid token delayed: AUTH_FAILURES_MAX.")                                                \
     X(CUT_IDLE, "connections_cut_idle_total", "HTTP/1 connections without a request closed: CLIENT_WAIT_MS.")          \
     X(HEADERS_REFUSED, "headers_refused_total", "Requests answered with 431.")                                         \
     X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
@@ -63,6 +66,20 @@ enum metrics_counter {
     METRICS_COUNTERS(X)
 #undef X
         METRICS_COUNTER_COUNT,
+};
+
+/* Requests refused for their token. */
+#define METRICS_AUTH_FAILURES(X)                                                                                       \
+    X(MISSING, "missing")     /* no Authorization */                                                                   \
+    X(SCHEME, "scheme")       /* not Bearer, or malformed */                                                           \
+    X(UNKNOWN, "unknown")     /* no such token */                                                                      \
+    X(FORBIDDEN, "forbidden") /* 403: a good token without the right */
+
+enum metrics_auth_failure {
+#define X(name, text) METRICS_AUTH_##name,
+    METRICS_AUTH_FAILURES(X)
+#undef X
+        METRICS_AUTH_FAILURE_COUNT,
 };
 
 /* What is now; zero when a router starts. The last three are sampled by gauges.c. */
@@ -99,6 +116,7 @@ void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint
 void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t value);
 /* What this thread has asked a shard and not been answered; `answers`: the shard is there. */
 void metrics_set_calls(struct metrics_thread *slot, unsigned shard_index, uint64_t calls, bool answers);
+void metrics_auth_failure(struct metrics_thread *slot, enum metrics_auth_failure reason);
 /* How a write or a batch ended. */
 void metrics_transaction(struct metrics_thread *slot, enum kv_err err);
 

@@ -45,6 +45,7 @@ struct metrics_thread {
     kv_counter latency[METRICS_OPERATION_COUNT][KV_HISTOGRAM_WORDS]; /* kv_histogram_times; the last word is the sum */
     kv_counter transactions[KV_ERR_COUNT];
     kv_counter counters[METRICS_COUNTER_COUNT];
+    kv_counter auth_failures[METRICS_AUTH_FAILURE_COUNT];
     kv_counter gauges[METRICS_GAUGE_COUNT];
     kv_counter calls_sent[KV_SHARDS_MAX];
     kv_counter calls_waiting[KV_SHARDS_MAX];

@@ -130,6 +130,22 @@ static void write_transactions(struct page *page)
     metrics_sample(page->out, "transactions_total", "outcome=\"failed\"", failed, 0);
 }
 
+static void write_auth_failures(struct page *page)
+{
+    static const char *const labels[] = {
+#define X(name, text) "reason=\"" text "\"",
+        METRICS_AUTH_FAILURES(X)
+#undef X
+    };
+    metrics_family(page->out, "auth_failures_total", COUNTER, "Requests answered with 401 or 403, by what was wrong.");
+    for (unsigned reason = 0; reason < METRICS_AUTH_FAILURE_COUNT; reason++) {
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
+            sum += kv_counter_get(&page->view->metrics->threads[i].auth_failures[reason]);
+        metrics_sample(page->out, "auth_failures_total", labels[reason], sum, 0);
+    }
+}
+
 static void write_counters(struct page *page)
 {
 #define X(name, metric, help)                                                                                          \
@@ -252,6 +268,7 @@ void metrics_write(const struct metrics_view *view, struct kv_buf *out)
     write_latency(&page);
     write_transactions(&page);
     write_counters(&page);
+    write_auth_failures(&page);
     write_gauges(&page);
     write_queues(&page);
     write_restarts(&page);

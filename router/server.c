@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "body.h"
+#include "digest.h"
 #include "h2o_guard.h"
 #include "http.h"
 #include "kv/clock.h"
@@ -88,8 +89,13 @@ static unsigned count_threads(const struct kv_settings *settings)
 
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes)
 {
+    static const struct kv_files no_files;
     const struct kv_settings *settings = options->settings;
+    const struct kv_files *files = options->files != NULL ? options->files : &no_files;
     SSL_CTX *tls = NULL;
+    struct tokens *tokens;
+    struct kv_hash token_hash = digest_of(kv_slice_text(settings->token));
+    bool has_token = *settings->token != '\0';
     bool with_tls = is_listening(options->tls_fd);
     bool with_plain = is_listening(options->plain_fd);
     if (h2o_guard_check(why, why_bytes) != KV_OK)
@@ -99,9 +105,13 @@ enum kv_err server_new(const struct server_options *options, struct server **out
         return KV_INVALID;
     }
     if (with_tls) {
-        enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, settings->tls_client_ca, &tls, why, why_bytes);
+        enum kv_err err = tls_new(files, &tls, why, why_bytes);
         if (err != KV_OK)
             return err;
+    }
+    if (tokens_new(has_token ? &token_hash : NULL, files, &tokens, why, why_bytes) != KV_OK) {
+        SSL_CTX_free(tls);
+        return KV_INVALID;
     }
     if (body_init(settings) != KV_OK) {
         snprintf(why, why_bytes,
@@ -114,7 +124,9 @@ enum kv_err server_new(const struct server_options *options, struct server **out
                               .tls_fd = with_tls ? options->tls_fd : -1,
                               .sockets_fd = options->sockets_fd,
                               .tls = tls,
-                              .auth = auth_of(kv_slice_text(settings->token)),
+                              .token_hash = token_hash,
+                              .has_token = has_token,
+                              .tokens = tokens,
                               .thread_count = count_threads(settings),
                               .started_s = kv_clock_unix_s()};
     server->certificate_expires_s = tls == NULL ? 0 : tls_expires_s(tls);
@@ -141,21 +153,31 @@ void server_start(struct server *server)
         thread_wait_serving(&server->threads[i]);
 }
 
-enum kv_err server_reload_tls(struct server *server, char *why, size_t why_bytes)
+static void use(struct server *server, struct tokens *tokens, SSL_CTX *tls)
 {
-    const struct kv_settings *settings = server->settings;
-    SSL_CTX *tls = NULL;
-    if (server->tls == NULL)
-        return KV_NOT_FOUND;
-    enum kv_err err = tls_new(settings->tls_cert, settings->tls_key, settings->tls_client_ca, &tls, why, why_bytes);
-    if (err != KV_OK)
-        return err;
     for (unsigned i = 0; i < server->thread_count; i++)
-        thread_use_tls(&server->threads[i], tls);
-    SSL_CTX_free(server->tls); /* listeners and connections have references of their own */
+        thread_use(&server->threads[i], tokens, tls);
+    tokens_release(&server->tokens); /* threads, listeners and connections have references of their own */
+    server->tokens = tokens;
+    if (tls == NULL)
+        return;
+    SSL_CTX_free(server->tls);
     server->tls = tls;
     server->certificate_expires_s = tls_expires_s(tls);
-    return KV_OK;
+}
+
+enum kv_err server_reload(struct server *server, const struct kv_files *files, char *why, size_t why_bytes)
+{
+    SSL_CTX *tls = NULL;
+    struct tokens *tokens = NULL;
+    enum kv_err err = tokens_new(server->has_token ? &server->token_hash : NULL, files, &tokens, why, why_bytes);
+    if (err == KV_OK && server->tls != NULL)
+        err = tls_new(files, &tls, why, why_bytes);
+    if (err == KV_OK)
+        use(server, tokens, tls);
+    else
+        tokens_release(&tokens);
+    return err;
 }
 
 bool server_drain(struct server *server, uint64_t wait_ms)

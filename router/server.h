@@ -9,8 +9,9 @@
 
 #include <h2o.h>
 
-#include "auth.h"
+#include "kv/files.h"
 #include "kv/settings.h"
+#include "tokens.h"
 
 struct router_thread;
 struct work;
@@ -27,7 +28,9 @@ struct server {
     h2o_globalconf_t config;
     SSL_CTX *tls;                           /* NULL: no TLS */
     _Atomic uint64_t certificate_expires_s; /* 0: no TLS */
-    struct auth auth;
+    struct kv_hash token_hash;              /* of TOKEN */
+    bool has_token;
+    struct tokens *tokens; /* threads have references of their own */
     struct work *work;
     struct tasks *tasks;
     struct guard_door *door; /* budgets of addresses */
@@ -41,7 +44,8 @@ struct server {
 };
 
 struct server_options {
-    const struct kv_settings *settings; /* must outlive the server */
+    const struct kv_settings *settings; /* must outlive the server, but for its token, which is not looked at again */
+    const struct kv_files *files;       /* NULL: none. Not looked at again */
     int plain_fd;                       /* a descriptor that does not listen means off */
     int tls_fd;
     int sockets_fd;
@@ -51,9 +55,9 @@ struct server_options {
 /* KV_INVALID: `why` is one sentence. */
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes);
 void server_start(struct server *server);
-/* Reads TLS_CERT, TLS_KEY and TLS_CLIENT_CA again, for connections to come. KV_INVALID: `why` is one sentence, all stays as it was.
- * KV_NOT_FOUND: TLS is off. From one thread only. */
-enum kv_err server_reload_tls(struct server *server, char *why, size_t why_bytes);
+/* Takes tokens and, when TLS is on, its certificates from these files, for requests and connections to come. KV_INVALID: `why` is
+ * one sentence, all stays as it was. From one thread only. */
+enum kv_err server_reload(struct server *server, const struct kv_files *files, char *why, size_t why_bytes);
 /* Whether everything was answered within `wait_ms`. The process ends afterwards: threads and memory stay as they are. */
 bool server_drain(struct server *server, uint64_t wait_ms);
 

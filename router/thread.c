@@ -16,10 +16,11 @@
 #include "task.h"
 #include "work.h"
 
-/* What another thread wants of this one: a drain, or with `tls` another certificate. */
+/* What another thread wants of this one: a drain, or with `tokens` other tokens and another certificate. */
 struct control_message {
     h2o_multithread_message_t message;
-    SSL_CTX *tls; /* a reference of its own */
+    struct tokens *tokens; /* references of its own */
+    SSL_CTX *tls;
     uint64_t wait_ms;
 };
 
@@ -30,14 +31,22 @@ static void on_tick(h2o_timeout_entry_t *entry)
     (void)entry; /* the loop turned: that is all that was wanted */
 }
 
+static void use(struct router_thread *thread, struct control_message *control)
+{
+    tokens_release(&thread->tokens);
+    thread->tokens = control->tokens;
+    if (control->tls != NULL)
+        listeners_use_tls(&thread->listeners, control->tls);
+}
+
 static void on_control(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
 {
     struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, control, receiver);
     while (!h2o_linklist_is_empty(messages)) {
         struct control_message *control = H2O_STRUCT_FROM_MEMBER(struct control_message, message.link, messages->next);
         h2o_linklist_unlink(&control->message.link);
-        if (control->tls != NULL) {
-            listeners_use_tls(&thread->listeners, control->tls);
+        if (control->tokens != NULL) {
+            use(thread, control);
         } else {
             thread->drain.asked = true;
             thread->drain.announce_by_ms = kv_clock_ms() + control->wait_ms / 2;
@@ -131,6 +140,7 @@ void thread_start(struct router_thread *thread, struct server *server, unsigned 
 {
     thread->server = server;
     thread->index = index;
+    thread->tokens = tokens_hold(server->tokens);
     sem_init(&thread->serving, 0, 0);
     sem_init(&thread->drained, 0, 0);
     int failure = pthread_create(&thread->id, NULL, thread_main, thread);
@@ -151,11 +161,13 @@ void thread_drain(struct router_thread *thread, uint64_t wait_ms)
     h2o_multithread_send_message(&thread->control, &message->message);
 }
 
-void thread_use_tls(struct router_thread *thread, SSL_CTX *tls)
+void thread_use(struct router_thread *thread, struct tokens *tokens, SSL_CTX *tls)
 {
     struct control_message *message = kv_alloc_zero(1, sizeof(*message));
-    SSL_CTX_up_ref(tls);
+    if (tls != NULL)
+        SSL_CTX_up_ref(tls);
     message->tls = tls;
+    message->tokens = tokens_hold(tokens);
     h2o_multithread_send_message(&thread->control, &message->message);
 }
 

@@ -27,6 +27,7 @@ struct router_thread {
     struct backend *backend;
     struct codec *codec;
     struct listeners listeners;
+    struct tokens *tokens;              /* a reference of its own */
     struct metrics_thread *metrics;     /* its slot */
     h2o_multithread_receiver_t tasked;  /* results of task.h */
     h2o_multithread_receiver_t worked;  /* results of work.h */
@@ -34,6 +35,7 @@ struct router_thread {
     h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */
     _Atomic size_t exchanges;           /* requests that a handler has */
     size_t exchanges_h2;
+    size_t refusals_delayed;         /* admit.h */
     size_t unread;                   /* of them, whose client has bytes to take (http_watch) */
     h2o_timeout_entry_t gauges;      /* gauges.h */
     uint64_t random;                 /* state of the request ids */
@@ -54,8 +56,8 @@ void thread_start(struct router_thread *thread, struct server *server, unsigned 
 void thread_wait_serving(struct router_thread *thread);
 /* From any thread. */
 void thread_drain(struct router_thread *thread, uint64_t wait_ms);
-/* From any thread: connections from now on are greeted with this one, which stays the caller's. */
-void thread_use_tls(struct router_thread *thread, SSL_CTX *tls);
+/* From any thread: what holds for requests and, unless NULL, for connections from now on. Both stay the caller's. */
+void thread_use(struct router_thread *thread, struct tokens *tokens, SSL_CTX *tls);
 /* False: the deadline (kv_clock_ms) passed first. */
 bool thread_wait_drained(struct router_thread *thread, uint64_t deadline_ms);
 

@@ -1,4 +1,4 @@
-/* router/tls.h -- the TLS side of the router: one OpenSSL context for all threads.
+/* router/tls.h -- the TLS side of the router: one OpenSSL context for all threads. No file is opened here (kv/files.h).
  * Does:     loads chain and key, TLS 1.2 and later, ALPN h2 and http/1.1; with TLS_CLIENT_CA asks every client for a certificate.
  * Fails:    with one sentence that names TLS_CERT, TLS_KEY or TLS_CLIENT_CA; the start is wrong, nothing is served.
  * Tests:    http/test_http_tls.c. */
@@ -9,11 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kv/err.h"
+#include "kv/files.h"
 
-/* `client_ca_path` empty: clients need no certificate. KV_INVALID: `why` says what is wrong with which variable. */
-enum kv_err tls_new(const char *cert_path, const char *key_path, const char *client_ca_path, SSL_CTX **out, char *why,
-                    size_t why_bytes);
+/* Of the bytes of three files; no tls_client_ca: clients need no certificate. KV_INVALID: `why` says what is wrong with which
+ * variable. */
+enum kv_err tls_new(const struct kv_files *files, SSL_CTX **out, char *why, size_t why_bytes);
 
 /* When the certificate that is shown to clients ends, Unix seconds; 0: it does not say. */
 uint64_t tls_expires_s(const SSL_CTX *context);

@@ -179,22 +179,24 @@ static enum kv_err check_token_bytes(const char *token, const char *name, struct
     return KV_OK;
 }
 
-static enum kv_err check_token(struct kv_settings *settings, struct why *why)
+/* TOKEN_FILE is looked at, not kept: its bytes go to the router as they are (kv/files.h). */
+static enum kv_err check_token_file(const char *path, struct why *why)
 {
-    bool has_token = *settings->token != '\0', has_file = *settings->token_file != '\0';
-    if (has_token && has_file)
-        return why_not(why, "TOKEN: set TOKEN or TOKEN_FILE, not both");
-    if (!has_token && !has_file)
-        return why_not(why, "TOKEN: required (or TOKEN_FILE): the bearer token that clients must send");
-    if (has_token)
-        return check_token_bytes(settings->token, "TOKEN", why);
     char token[TOKEN_BYTES_MAX + 2];
-    enum kv_err err = read_token_file(settings->token_file, token, why);
+    enum kv_err err = read_token_file(path, token, why);
     if (err == KV_OK)
         err = check_token_bytes(token, "TOKEN_FILE", why);
-    if (err == KV_OK)
-        err = kv_settings_set(settings, "TOKEN", token, why->text, sizeof(why->text));
     explicit_bzero(token, sizeof(token));
+    return err;
+}
+
+static enum kv_err check_tokens(const struct kv_settings *settings, struct why *why)
+{
+    if (*settings->token == '\0' && *settings->token_file == '\0' && *settings->tokens_file == '\0')
+        return why_not(why, "TOKEN: required (or TOKEN_FILE, or TOKENS_FILE): the bearer token that clients must send");
+    enum kv_err err = *settings->token == '\0' ? KV_OK : check_token_bytes(settings->token, "TOKEN", why);
+    if (err == KV_OK && *settings->token_file != '\0')
+        err = check_token_file(settings->token_file, why);
     return err;
 }
 
@@ -240,7 +242,7 @@ unsigned config_cores(void)
 
 static enum kv_err check(struct kv_settings *settings, struct why *why)
 {
-    enum kv_err err = check_token(settings, why);
+    enum kv_err err = check_tokens(settings, why);
     if (err == KV_OK)
         err = check_listeners(settings, why);
     if (err == KV_OK && settings->upload_bytes_max < settings->value_bytes_max)
@@ -286,9 +288,9 @@ static void wipe_argument(char *argument)
 
 void config_wipe_token(int argc, char **argv)
 {
-    char *value = getenv("TOKEN");
-    if (value != NULL)
-        explicit_bzero(value, strlen(value));
+    for (char **at = environ; *at != NULL; at++) /* the same name may come twice */
+        if (strncmp(*at, "TOKEN=", 6) == 0)
+            explicit_bzero(*at + 6, strlen(*at + 6));
     unsetenv("TOKEN");
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--token=", 8) == 0)

@@ -19,6 +19,7 @@
 #include "datadir.h"
 #include "kv/limits.h"
 #include "kv/log.h"
+#include "privilege.h"
 
 #define BACKLOG 128 /* router threads, each with one connection */
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -170,7 +171,7 @@ static enum kv_err make_directory(struct datadir *datadir, struct why *why)
 {
     if (datadir->fd >= 0)
         return KV_OK;
-    datadir->made = mkdir(datadir->path, 0700) == 0;
+    datadir->made = privilege_mkdir(datadir->path, 0700) == 0;
     if (!datadir->made && errno != EEXIST)
         return why_not(why, "DB_PATH: %s cannot be made: %s", datadir->path, strerror(errno));
     datadir->fd = open(datadir->path, DIRECTORY_FLAGS);
@@ -291,7 +292,7 @@ void datadir_undo(struct datadir *datadir)
 {
     if (!datadir->fresh || datadir->lock_fd < 0) { /* an older store, or another start holds the lock */
         if (datadir->made)
-            rmdir(datadir->path); /* only succeeds when it is empty */
+            privilege_rmdir(datadir->path); /* only succeeds when it is empty */
         return;
     }
     unlinkat(datadir->fd, "store", 0); /* first: from here on it is no store */
@@ -304,7 +305,7 @@ void datadir_undo(struct datadir *datadir)
     unlinkat(datadir->fd, "epoch", 0);
     unlinkat(datadir->fd, "lock", 0);
     if (datadir->made)
-        rmdir(datadir->path);
+        privilege_rmdir(datadir->path);
     datadir->fresh = false;
 }
 

@@ -50,6 +50,7 @@ void family_init(struct family *family, struct loop *loop, const struct family_w
     for (unsigned i = 0; i < shard_count; i++)
         child_init(&family->shards[i], family, (int)i);
     child_init(&family->router, family, -1);
+    handover_init(&family->handover, world->files_fd);
 }
 
 /* ---- birth ---------------------------------------------------------------------------------------------------- */
@@ -122,14 +123,22 @@ static enum kv_err start_router(struct child *child, struct why *why)
     if (err != KV_OK)
         return err;
     struct kv_settings settings = settings_for(family, family->world.datadir->epoch);
+    int files_end = -1;
+    err = handover_open(&family->handover, &files_end, why);
+    if (err != KV_OK)
+        return err;
     struct spawn spawn = {
         .program = family->world.router_program,
         .name = "kv-router",
         .fds = {-1, -1, family->world.datadir->sockets_fd, family->world.plain_fd, family->world.tls_fd,
-                family->world.counters_fd},
-        .fd_count = 6,
+                family->world.counters_fd, files_end},
+        .fd_count = 7,
     };
-    return start_with_settings(child, &spawn, &settings, why);
+    err = start_with_settings(child, &spawn, &settings, why);
+    close_fd(&files_end);
+    if (err != KV_OK)
+        handover_close(&family->handover);
+    return err;
 }
 
 static void maybe_all_ready(struct family *family)
@@ -149,18 +158,36 @@ static void stop_listening(struct child *child)
     close_fd(&child->status_fd);
 }
 
+static void hand_over(struct family *family)
+{
+    const struct child *router = &family->router;
+    if (router->pid > 0 && router->ready_ms != 0 && handover_send(&family->handover) && kill(router->pid, SIGHUP) != 0)
+        kv_warn("%s, pid %d, cannot be signalled: %m", router->name, (int)router->pid);
+}
+
+static void on_ready(struct child *child)
+{
+    struct family *family = child->family;
+    child->ready_ms = kv_clock_ms();
+    kv_info("%s ready after %llu ms, pid %d", child->name, (unsigned long long)(child->ready_ms - child->started_ms),
+            (int)child->pid);
+    if (child->shard_index < 0) {
+        family->router_was_ready = true;
+        hand_over(family); /* what came while there was none */
+    }
+    maybe_all_ready(family);
+}
+
 static void on_status(void *arg, uint32_t events)
 {
     struct child *child = arg;
     char byte;
     ssize_t got = read(child->status_fd, &byte, 1);
     if (got == 1 && byte == KV_CHILD_READY && child->ready_ms == 0) {
-        child->ready_ms = kv_clock_ms();
-        kv_info("%s ready after %llu ms, pid %d", child->name,
-                (unsigned long long)(child->ready_ms - child->started_ms), (int)child->pid);
-        if (child->shard_index < 0)
-            child->family->router_was_ready = true;
-        maybe_all_ready(child->family);
+        on_ready(child);
+    } else if (got == 1 && child->shard_index < 0 && (byte == KV_CHILD_RELOADED || byte == KV_CHILD_REFUSED)) {
+        handover_answer(&child->family->handover, byte == KV_CHILD_RELOADED);
+        hand_over(child->family); /* another SIGHUP may have come meanwhile */
     } else if (got == 0 || (events & (EPOLLHUP | EPOLLERR)) != 0) {
         stop_listening(child); /* closed: it is dying, or needs the pipe no more */
     }
@@ -237,6 +264,8 @@ static void child_ended(struct child *child, int status)
     count_descriptors(child->family);
     child->pid = 0;
     child->ready_ms = 0;
+    if (child->shard_index < 0)
+        handover_close(&child->family->handover);
     start_again_later(child, &ending, line);
     child->family->events.on_end(child->family->events.arg);
 }
@@ -287,11 +316,10 @@ void family_stop_shards(struct family *family, int signal_number)
         child_stop(&family->shards[i], signal_number);
 }
 
-void family_reload_router(struct family *family)
+void family_reload_router(struct family *family, int files_fd)
 {
-    const struct child *router = &family->router;
-    if (router->pid > 0 && router->ready_ms != 0 && kill(router->pid, SIGHUP) != 0)
-        kv_warn("%s, pid %d, cannot be signalled: %m", router->name, (int)router->pid);
+    handover_offer(&family->handover, files_fd);
+    hand_over(family);
 }
 
 bool family_router_runs(const struct family *family)
@@ -318,4 +346,5 @@ void family_close(struct family *family)
     for (unsigned i = 0; i < family->world.shard_count; i++)
         child_close(&family->shards[i]);
     child_close(&family->router);
+    handover_free(&family->handover);
 }

@@ -4,6 +4,7 @@
 #define KV_FAMILY_H
 
 #include "datadir.h"
+#include "handover.h"
 #include "kv/counters_page.h"
 #include "loop.h"
 #include "restart.h"
@@ -19,6 +20,7 @@ struct family_world {
     int tls_fd;
     int counters_fd; /* kv/counters_page.h */
     struct kv_counters_page *counters;
+    int files_fd;              /* memfd of kv/files.h: what the first router starts with; the family takes it over */
     const char *shard_program; /* absolute paths */
     const char *router_program;
 };
@@ -50,6 +52,7 @@ struct family {
     struct family_events events;
     struct child shards[KV_SHARDS_MAX];
     struct child router;
+    struct handover handover; /* of files, to the router */
     bool all_were_ready;
     bool router_was_ready; /* ever: only then can a client have written something */
 };
@@ -64,8 +67,8 @@ void family_reap(struct family *family);
 /* Sends the signal to the router, or to every shard; a child that gets one here is not started again. */
 void family_stop_router(struct family *family, int signal_number);
 void family_stop_shards(struct family *family, int signal_number);
-/* SIGHUP to a router that is ready: it loads its TLS files again. One that is not yet will load them anyway. */
-void family_reload_router(struct family *family);
+/* New files for the router (kv/files.h), a memfd that is taken over: at once, or when it is ready. */
+void family_reload_router(struct family *family, int files_fd);
 bool family_router_runs(const struct family *family);
 unsigned family_shards_running(const struct family *family);
 /* Disarms timers and closes what the family opened. Children must have ended. */

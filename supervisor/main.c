@@ -18,7 +18,9 @@
 #include "confine.h"
 #include "health.h"
 #include "kv/child.h"
+#include "kv/files.h"
 #include "kv/log.h"
+#include "privilege.h"
 #include "supervise.h"
 
 #define DRAIN_SLACK_MS 2000u /* the router ends its drain by itself; only a stuck one is killed */
@@ -37,7 +39,7 @@ static void world_init(struct world *world)
 {
     memset(world, 0, sizeof(*world));
     world->datadir = (struct datadir){.fd = -1, .lock_fd = -1, .sockets_fd = -1};
-    world->family.plain_fd = world->family.tls_fd = world->family.counters_fd = -1;
+    world->family.plain_fd = world->family.tls_fd = world->family.counters_fd = world->family.files_fd = -1;
     for (unsigned i = 0; i < KV_SHARDS_MAX; i++)
         world->family.shard_fds[i] = -1;
 }
@@ -70,11 +72,13 @@ static enum kv_err open_listener(const char *variable, const char *text, bool wa
 static enum kv_err open_listeners(struct world *world, struct why *why)
 {
     const struct kv_settings *settings = &world->settings;
+    privilege_raise();
     enum kv_err err =
         open_listener("BIND_ADDR", settings->bind_addr, true, &world->family.plain_fd, &world->plain, why);
     if (err == KV_OK)
         err = open_listener("TLS_BIND_ADDR", settings->tls_bind_addr, *settings->tls_cert != '\0',
                             &world->family.tls_fd, &world->tls, why);
+    privilege_lower();
     return err;
 }
 
@@ -106,11 +110,29 @@ static enum kv_err open_counters(struct world *world, struct why *why)
     return KV_OK;
 }
 
-/* Order: first all that only looks, then ports, then the directory. Nothing is left when a step refuses. */
+static enum kv_err read_files(struct world *world, struct why *why)
+{
+    struct kv_files files = {0};
+    enum kv_err err = kv_files_load(&world->settings, &files, why->text, sizeof(why->text));
+    if (err != KV_OK)
+        return err;
+    world->family.files_fd = kv_files_seal(&files);
+    kv_files_free(&files);
+    if (world->family.files_fd < 0)
+        return why_not(why, "no memory can be shared for tokens and certificates: %s", strerror(errno));
+    return KV_OK;
+}
+
+/* Order: first all that only looks, then ports, then the directory. Nothing is left when a step refuses. Files that only root may
+ * read are read, and ports that only root may have are opened, before root is given up. */
 static enum kv_err world_open(struct world *world, struct why *why)
 {
     const struct kv_settings *settings = &world->settings;
-    enum kv_err err = spawn_find("kv-shard", world->shard_program, why);
+    enum kv_err err = read_files(world, why);
+    if (err == KV_OK)
+        err = privilege_begin(settings->run_as, why);
+    if (err == KV_OK)
+        err = spawn_find("kv-shard", world->shard_program, why);
     if (err == KV_OK)
         err = spawn_find("kv-router", world->router_program, why);
     if (err == KV_OK)
@@ -123,6 +145,8 @@ static enum kv_err world_open(struct world *world, struct why *why)
         err = datadir_prepare(&world->datadir, shards_of_new_store(settings), why);
     if (err == KV_OK)
         err = open_shard_sockets(world, why);
+    if (err == KV_OK)
+        err = privilege_drop(why);
     world->family.settings = &world->settings;
     world->family.datadir = &world->datadir;
     world->family.shard_program = world->shard_program;
@@ -192,7 +216,6 @@ static int run(struct world *world)
         .process = "supervisor",
         .shard_index = -1,
     });
-    tell_confinement();
     umask(077);
     supervise_block_signals();
     raise_descriptor_limit();
@@ -200,6 +223,7 @@ static int run(struct world *world)
         fprintf(stderr, "kv-storage: %s\n", why.text);
         return KV_EXIT_CONFIG;
     }
+    tell_confinement();
     struct supervise_options options = {
         .router_wait_ms = world->settings.drain_wait_ms + DRAIN_SLACK_MS,
         .shard_wait_ms = SHARD_WAIT_MS,

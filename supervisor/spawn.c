@@ -123,7 +123,7 @@ enum kv_err spawn_find(const char *name, char out[SPAWN_PATH_BYTES], struct why 
         *slash = '\0';
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         snprintf(out, SPAWN_PATH_BYTES, "%s/%s%s", folder, places[i], name);
-        if (access(out, X_OK) == 0)
+        if (faccessat(AT_FDCWD, out, X_OK, AT_EACCESS) == 0)
             return KV_OK;
     }
     return why_not(why, "%s is neither in %s nor in %s/../libexec/kv-storage", name, folder, folder);

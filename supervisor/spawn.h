@@ -7,7 +7,7 @@
 #include "kv/settings.h"
 #include "why.h"
 
-#define SPAWN_FDS_MAX 6 /* kv/child.h: 3 to 8 */
+#define SPAWN_FDS_MAX 7 /* kv/child.h: 3 to 9 */
 #define SPAWN_EXIT_NOT_EXECUTED 127
 #define SPAWN_PATH_BYTES 4352
 

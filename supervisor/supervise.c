@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "kv/child.h"
+#include "kv/files.h"
 #include "kv/log.h"
 #include "notify.h"
 #include "supervise.h"
@@ -132,13 +133,31 @@ static void on_all_ready(void *arg)
     supervision->options.on_all_ready(supervision->options.arg);
 }
 
+/* The router opens no files: it gets their bytes. */
+static void reload_files(struct family *family)
+{
+    struct kv_files files = {0};
+    char why[512];
+    if (kv_files_load(family->world.settings, &files, why, sizeof(why)) != KV_OK) {
+        kv_error("SIGHUP: what was loaded before stays: %s", why);
+        return;
+    }
+    int fd = kv_files_seal(&files);
+    kv_files_free(&files);
+    if (fd < 0) {
+        kv_error("SIGHUP: what was loaded before stays: %m");
+        return;
+    }
+    kv_info("SIGHUP: tokens and TLS files are read, the router decides");
+    family_reload_router(family, fd);
+}
+
 static void take_signal(struct supervision *supervision, const struct signalfd_siginfo *info)
 {
     if (info->ssi_signo == SIGCHLD) {
         family_reap(&supervision->family);
     } else if (info->ssi_signo == SIGHUP) {
-        kv_info("SIGHUP: handed on to the router");
-        family_reload_router(&supervision->family);
+        reload_files(&supervision->family);
     } else if (supervision->stage == STAGE_RUN) {
         kv_info("stopping: signal %u from pid %u", info->ssi_signo, info->ssi_pid);
         begin_stop(supervision, KV_EXIT_OK);

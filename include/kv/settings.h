@@ -22,8 +22,13 @@
 /* TEXT(member, NAME, default, help)  NUMBER(member, NAME, default, min, max, help)  SIZE(same)
  * CHOICE(member, NAME, words, default_index, help) */
 #define KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)                                                                  \
-    TEXT(token, TOKEN, "", "bearer token with all rights; this or TOKEN_FILE is required")                             \
-    TEXT(token_file, TOKEN_FILE, "", "file whose first line is the token")                                             \
+    TEXT(token, TOKEN, "", "bearer token with all rights; this, TOKEN_FILE or TOKENS_FILE is required")                \
+    TEXT(token_file, TOKEN_FILE, "", "file whose first line is another one; SIGHUP loads it again")                    \
+    TEXT(tokens_file, TOKENS_FILE, "",                                                                                 \
+         "file of tokens with less rights, name:rights:prefix:sha256-of-token; SIGHUP loads it again")                 \
+    NUMBER(auth_failures_max, AUTH_FAILURES_MAX, 20, 0, 1000000,                                                       \
+           "requests without a valid token that an address may send within 10 s; more wait a second; 0: any number")   \
+    TEXT(run_as, RUN_AS, "", "user[:group] that a supervisor started as root becomes once its ports are open")         \
     TEXT(db_path, DB_PATH, "./kv_db", "directory of the store's files")                                                \
     TEXT(bind_addr, BIND_ADDR, "0.0.0.0:3000", "plaintext address (host:port, [v6]:port), or off")                     \
     TEXT(tls_bind_addr, TLS_BIND_ADDR, "0.0.0.0:3443", "TLS address, open when TLS_CERT and TLS_KEY are set")          \

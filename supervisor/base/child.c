@@ -62,10 +62,19 @@ void kv_child_start(const char *process, int shard_index, struct kv_settings *ou
     *out = settings;
 }
 
-void kv_child_ready(void)
+static void tell(char byte)
 {
-    static const char ready = KV_CHILD_READY;
-    while (write(KV_FD_STATUS, &ready, 1) < 0)
+    while (write(KV_FD_STATUS, &byte, 1) < 0)
         if (errno != EINTR) /* EPIPE: the supervisor is gone, and so are we in a moment */
             return;
+}
+
+void kv_child_ready(void)
+{
+    tell(KV_CHILD_READY);
+}
+
+void kv_child_reloaded(bool accepted)
+{
+    tell(accepted ? KV_CHILD_RELOADED : KV_CHILD_REFUSED);
 }

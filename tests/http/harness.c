@@ -40,10 +40,26 @@ static int listen_on_any_port(unsigned short *port)
 static void start(int tls_fd)
 {
     char why[512] = "";
-    struct server_options options = {
-        .settings = &http_settings, .plain_fd = listen_on_any_port(&http_port), .tls_fd = tls_fd, .sockets_fd = -1};
+    struct kv_files files = {0};
+    struct server_options options = {.settings = &http_settings,
+                                     .files = &files,
+                                     .plain_fd = listen_on_any_port(&http_port),
+                                     .tls_fd = tls_fd,
+                                     .sockets_fd = -1};
+    cr_assert_eq(kv_files_load(&http_settings, &files, why, sizeof(why)), KV_OK, "%s", why);
     cr_assert_eq(server_new(&options, &http_server, why, sizeof(why)), KV_OK, "%s", why);
+    kv_files_free(&files);
     server_start(http_server);
+}
+
+enum kv_err http_reload(char *why, size_t why_bytes)
+{
+    struct kv_files files = {0};
+    enum kv_err err = kv_files_load(&http_settings, &files, why, why_bytes);
+    if (err == KV_OK)
+        err = server_reload(http_server, &files, why, why_bytes);
+    kv_files_free(&files);
+    return err;
 }
 
 void http_start(void)

@@ -21,6 +21,8 @@ void http_defaults(void);
 void http_start(void);
 /* With TLS too: the settings name cert and key. */
 void http_start_tls(void);
+/* What SIGHUP does: the files of the settings again. */
+enum kv_err http_reload(char *why, size_t why_bytes);
 /* Drains, and expects no holds, no unreleased transaction, no connection. */
 void http_stop(void);
 

@@ -85,6 +85,14 @@ struct server *server_new(struct server_opts opts)
     return server;
 }
 
+static bool is_set(const struct server *server, const char *name)
+{
+    for (size_t i = 0; i < SETTINGS_MAX && server->opts.settings[i] != NULL; i++)
+        if (strncmp(server->opts.settings[i], name, strlen(name)) == 0)
+            return true;
+    return false;
+}
+
 static _Noreturn void exec_server(const struct server *server, pid_t parent)
 {
     char db_path[128], bind_addr[64], shards[32], tmpdir[80];
@@ -94,7 +102,8 @@ static _Noreturn void exec_server(const struct server *server, pid_t parent)
     snprintf(bind_addr, sizeof bind_addr, "BIND_ADDR=127.0.0.1:%u", server->port);
     snprintf(shards, sizeof shards, "SHARDS=%u", server->opts.shards);
     snprintf(tmpdir, sizeof tmpdir, "TMPDIR=%s", server->folder);
-    settings[count++] = "TOKEN=" TOKEN;
+    if (!is_set(server, "TOKEN="))
+        settings[count++] = "TOKEN=" TOKEN;
     settings[count++] = db_path;
     settings[count++] = bind_addr;
     settings[count++] = tmpdir;

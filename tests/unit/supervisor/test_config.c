@@ -83,7 +83,7 @@ struct bad {
 static const struct bad bad_cases[] = {
     {{NULL}, {NULL}, "TOKEN: required"},
     {{"TOKEN="}, {NULL}, "TOKEN: required"},
-    {{"TOKEN=secret-a", "TOKEN_FILE=/f"}, {NULL}, "TOKEN: set TOKEN or TOKEN_FILE, not both"},
+    {{"TOKEN=secret-a", "TOKEN_FILE=/nonexistent/f"}, {NULL}, "TOKEN_FILE: /nonexistent/f cannot be opened"},
     {{"TOKEN=secret b"}, {NULL}, "TOKEN: the token holds a byte"},
     {{"TOKEN=secret\n"}, {NULL}, "TOKEN: the token holds a byte"},
     {{"TOKEN=secret\xc3\xa4"}, {NULL}, "TOKEN: the token holds a byte"},
@@ -126,12 +126,12 @@ static enum kv_err with_token_file(const char *text)
     return read_config(ENV(variable), ARGS(NULL));
 }
 
-Test(config, token_file_gives_its_first_line)
+Test(config, first_line_of_token_file_is_a_token)
 {
     static const char *const good[] = {"abc", "abc\n", "abc\nsecond line\n", "abc\n\n"};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         cr_assert_eq(with_token_file(good[i]), KV_OK, "case %zu: %s", i, why.text);
-        cr_expect_str_eq(settings.token, "abc");
+        cr_expect_str_eq(settings.token, "", "the router reads it");
         kv_settings_free(&settings);
     }
     static const char *const bad[] = {"", "\n", "\nabc\n", "a b\n", "abc\r\n"};
@@ -141,13 +141,23 @@ Test(config, token_file_gives_its_first_line)
     }
 }
 
+Test(config, each_source_of_tokens_is_enough)
+{
+    char variable[128];
+    snprintf(variable, sizeof(variable), "TOKEN_FILE=%s", temp_file("token", "abc\n", 0600));
+    cr_expect_eq(read_config(ENV("TOKENS_FILE=/any"), ARGS(NULL)), KV_OK, "%s", why.text);
+    cr_expect_str_eq(settings.tokens_file, "/any");
+    kv_settings_free(&settings);
+    cr_expect_eq(read_config(ENV("TOKEN=t", "TOKENS_FILE=/any", variable), ARGS(NULL)), KV_OK, "%s", why.text);
+    kv_settings_free(&settings);
+}
+
 Test(config, token_has_a_limit)
 {
     static char text[4200];
     memset(text, 'x', 4096);
     text[4096] = '\n';
     cr_expect_eq(with_token_file(text), KV_OK, "%s", why.text);
-    cr_expect_eq(strlen(settings.token), 4096u);
     kv_settings_free(&settings);
     text[4096] = 'x';
     cr_expect_eq(with_token_file(text), KV_INVALID);
@@ -161,6 +171,14 @@ Test(config, wipe_leaves_no_token_behind)
     char *argv[] = {(char *)"kv-storage", flag, word, value, other, NULL};
     config_wipe_token(5, argv);
     cr_expect_null(getenv("TOKEN"));
+    char first[] = "TOKEN=first", second[] = "TOKEN=second", rest[] = "TOKENS=x";
+    char *twice[] = {first, rest, second, NULL}, **before = environ;
+    environ = twice;
+    config_wipe_token(0, argv);
+    cr_expect(first[6] == '\0' && second[6] == '\0' && strcmp(rest, "TOKENS=x") == 0);
+    cr_expect_str_eq(environ[0], rest);
+    cr_expect_null(environ[1]);
+    environ = before;
     cr_expect_str_eq(flag, "--token=*********");
     cr_expect_str_eq(value, "*********");
     cr_expect_str_eq(other, "--shards=1");
