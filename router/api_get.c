@@ -25,6 +25,7 @@ struct get {
     struct condition condition;
     struct kv_row row; /* its content type lives in the exchange */
     struct kv_object object;
+    struct guard_share share; /* of the memory that answers may take */
     struct backend_hold hold;
     bool holding; /* backend_close is due */
     bool reading; /* `reader` is to be freed */
@@ -38,6 +39,7 @@ struct get {
 };
 
 static void read_value(struct get *get);
+static void on_room(struct guard_share *share);
 static void go_on(struct get *get);
 
 static void let_go(struct get *get)
@@ -55,6 +57,7 @@ static void on_gone(void *state)
     struct get *get = state;
     let_go(get);
     kv_buf_free(&get->chunk);
+    h2o_guard_share_end(&get->share);
 }
 
 /* ---- headers ------------------------------------------------------------------------------------------------------ */
@@ -262,6 +265,23 @@ static bool answer_without_content(struct get *get)
     return true;
 }
 
+/* Small contents are in memory as a whole until they are taken; of large ones a chunk, and what it is made from. */
+static size_t memory_needed(const struct get *get)
+{
+    const size_t max = 2 * KV_CONTENT_FRAME_BYTES;
+    return get->range_kind != RANGE_UNSATISFIABLE && get->range.bytes < max ? (size_t)get->range.bytes : max;
+}
+
+/* False: what came is forgotten, and read again when there is room for as much as it turned out to be. */
+static bool has_room(struct get *get)
+{
+    size_t bytes = get->exchange->method == HTTP_HEAD ? 0 : memory_needed(get);
+    if (h2o_guard_share_change(&get->share, bytes, on_room))
+        return true;
+    let_go(get);
+    return false;
+}
+
 static void on_value(void *arg, enum kv_err err, const struct backend_value *value)
 {
     struct get *get = arg;
@@ -281,12 +301,19 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
         return;
     }
     choose_representation(get);
+    if (!has_room(get))
+        return;
     if (answer_without_content(get))
         return;
     reader_begin(&get->reader, &get->object, get->range, get->compressed);
     reader_start(&get->reader, value->object.bytes);
     get->reading = true;
     go_on(get);
+}
+
+static void on_room(struct guard_share *share)
+{
+    read_value(H2O_STRUCT_FROM_MEMBER(struct get, share, share));
 }
 
 static void read_value(struct get *get)
@@ -307,5 +334,5 @@ void api_get(struct exchange *exchange)
     }
     exchange->state = get;
     exchange->on_gone = on_gone;
-    read_value(get);
+    h2o_guard_share_take(&get->share, exchange->req, exchange->method == HTTP_HEAD ? 0 : KV_INLINE_BYTES_MAX, on_room);
 }

@@ -74,7 +74,9 @@ static enum scan_step skip_element(struct scan *scan)
 
 static bool scan_begin(struct scan *scan, struct kv_slice body)
 {
-    *scan = (struct scan){body.data, body.data + body.bytes, true};
+    static const uint8_t nothing; /* no body has no address, and nothing may be added to that */
+    const uint8_t *at = body.bytes == 0 ? &nothing : body.data;
+    *scan = (struct scan){at, at + body.bytes, true};
     skip_space(scan);
     if (scan->at == scan->end || *scan->at != '[')
         return false;

@@ -24,6 +24,9 @@ enum {
 static struct {
     void (*send_pending_data)(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream);
     void (*reset)(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream);
+    h2o_http2_stream_t *(*open)(h2o_http2_conn_t *conn, uint32_t stream_id, h2o_req_t *src_req,
+                                const h2o_http2_priority_t *received_priority);
+    void (*close)(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream);
     int (*parse_headers)(h2o_req_t *req, h2o_hpack_header_table_t *table, const uint8_t *src, size_t len, int *exists,
                          size_t *content_length, h2o_cache_digests_t **digests, const char **err_desc);
     ssize_t (*decode_frame)(h2o_http2_frame_t *frame, const uint8_t *src, size_t len,
@@ -79,6 +82,34 @@ void h2o_http2_stream_reset(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream)
     if (h2o_guard_is_on())
         never_open(stream);
     library.reset(conn, stream);
+}
+
+/* ---- streams ------------------------------------------------------------------------------------------------------ */
+
+/* NULL: a test without the guard's door, or a connection that is just changing from HTTP/1. */
+static struct guarded *guarded_of(const h2o_http2_conn_t *conn)
+{
+    return own.thread == NULL || conn->sock == NULL ? NULL : conn->sock->on_close.data;
+}
+
+h2o_http2_stream_t *h2o_http2_stream_open(h2o_http2_conn_t *conn, uint32_t stream_id, h2o_req_t *src_req,
+                                          const h2o_http2_priority_t *received_priority)
+{
+    struct guarded *guarded = guarded_of(conn);
+    if (guarded != NULL)
+        h2o_guard_stream_opened(guarded);
+    return library.open(conn, stream_id, src_req, received_priority);
+}
+
+/* A request that is taken back while it is still arriving never reaches a handler, where the others are charged. */
+void h2o_http2_stream_close(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream)
+{
+    struct guarded *guarded = guarded_of(conn);
+    bool unfinished =
+        stream->state == H2O_HTTP2_STREAM_STATE_RECV_HEADERS || stream->state == H2O_HTTP2_STREAM_STATE_RECV_BODY;
+    if (guarded != NULL)
+        h2o_guard_stream_closed(guarded, unfinished && conn->state < H2O_HTTP2_CONN_STATE_IS_CLOSING);
+    library.close(conn, stream);
 }
 
 /* ---- header blocks ------------------------------------------------------------------------------------------------ */
@@ -142,6 +173,11 @@ int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_tab
     if (!h2o_guard_is_on())
         return library.parse_headers(req, header_table, src, len, pseudo_header_exists_map, content_length, digests,
                                      err_desc);
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded != NULL && guarded->cut) { /* a burst that came before its end was seen: none of it is begun */
+        *err_desc = "a budget is used up";
+        return H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM;
+    }
     if (own.thread != NULL && (len > own.thread->server->settings->header_bytes_max || has_too_many_fields(src, len))) {
         count(METRICS_HEADER_BLOCKS_REFUSED);
         *err_desc = "header block too large";
@@ -205,6 +241,8 @@ static const struct hook {
     }
     HOOK(h2o_http2_stream_send_pending_data, send_pending_data),
     HOOK(h2o_http2_stream_reset, reset),
+    HOOK(h2o_http2_stream_open, open),
+    HOOK(h2o_http2_stream_close, close),
     HOOK(h2o_hpack_parse_headers, parse_headers),
     HOOK(h2o_http2_decode_frame, decode_frame),
 #undef HOOK
@@ -294,5 +332,6 @@ enum kv_err h2o_guard_check(char *why, size_t why_bytes)
 void h2o_guard_thread_init(struct router_thread *thread)
 {
     own.thread = thread;
+    h2o_guard_room_start(thread);
     h2o_guard_sweep_start(thread);
 }

@@ -1,7 +1,9 @@
 /* router/h2o_guard.h -- stands between strangers and the known holes of libh2o 2.2.5 (guides/libh2o-2.2.5.md, section 8).
- * Does:     h2o_guard.c        takes the place of five functions of the library, so that no sequence of frames aborts the process,
+ * Does:     h2o_guard.c        takes the place of some functions of the library, so that no sequence of frames aborts the process,
  *                              makes a loop spin, floods standard error or turns a small header block into much memory;
- *           h2o_guard_door.c   budgets: connections of an address, cancelled requests of a connection and of an address;
+ *           h2o_guard_door.c   budgets: connections and open requests of an address, cancelled requests of a connection and of an
+ *                              address;
+ *           h2o_guard_room.c   budget: contents in memory that clients of an address have not taken yet; more requests wait;
  *           h2o_guard_sweep.c  every SWEEP_MS looks at all requests of a loop and cuts the connections of those that take
  *                              too long to send headers or a body, or to read a small answer (larger ones: http_watch).
  * Promises: a connection is never closed under the library's feet: its descriptor is shut down, the library sees the end and
@@ -12,6 +14,7 @@
 #define KV_ROUTER_H2O_GUARD_H
 
 #include <h2o.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "kv/err.h"
@@ -44,7 +47,9 @@ struct guarded {
     struct router_thread *thread;
     h2o_socket_t *socket;
     struct guard_address *address;
-    size_t in_flight; /* requests that a handler has */
+    atomic_size_t *held; /* bytes of all shares of the address */
+    size_t in_flight;    /* requests that a handler has */
+    size_t streams;      /* HTTP/2 requests from their first byte to their last; a request that upgraded is left out */
     bool cut;
     double cancels_left; /* a bucket that fills up again */
     uint64_t cancels_at_ms;
@@ -54,6 +59,8 @@ struct guarded {
     h2o_socket_cb h1_read;     /* libh2o's, while a 408 is on its way */
     uint64_t since_ms;         /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
     struct guarded *prev, *next;
+    struct guard_share *waiting; /* utlist */
+    struct guarded *crowded_prev, *crowded_next;
 };
 
 struct guard_door; /* what all threads know of addresses */
@@ -73,10 +80,38 @@ void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
 bool h2o_guard_begin(h2o_req_t *req);
 /* h2o disposes of it. Charges the budgets when an HTTP/2 stream died before its answer was complete. */
 void h2o_guard_end(h2o_req_t *req);
+<<<<<<< ours
 /* A request without a valid token: is its address still within AUTH_FAILURES_MAX? */
 bool h2o_guard_may_fail(h2o_req_t *req);
+=======
+/* From the library's own functions: an HTTP/2 request begins or ends. `cancelled`: it never reached a handler. */
+void h2o_guard_stream_opened(struct guarded *guarded);
+void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled);
+>>>>>>> theirs
 /* Names and values of a request's headers exceed HEADER_BYTES_MAX. */
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max);
+
+/* ---- room for answers --------------------------------------------------------------------------------------------- */
+
+/* What a request may take of memory for its answer. Zero-initialised: nothing. */
+struct guard_share {
+    struct guarded *guarded; /* NULL: nothing is held, nobody waits */
+    size_t bytes;
+    void (*on_room)(struct guard_share *share); /* while it waits */
+    struct guard_share *prev, *next;
+};
+
+/* Calls on_room when there is room for `bytes`: at once, or later from the loop. */
+void h2o_guard_share_take(struct guard_share *share, h2o_req_t *req, size_t bytes,
+                          void (*on_room)(struct guard_share *share));
+/* It turned out to be less, or more. False: there is no room for that, all of the share is given back, and on_room is called when
+ * there is; it waits in front of those that came later. */
+bool h2o_guard_share_change(struct guard_share *share, size_t bytes, void (*on_room)(struct guard_share *share));
+/* Held, waiting or neither. */
+void h2o_guard_share_end(struct guard_share *share);
+/* Every now and then: room may have come from another thread. */
+void h2o_guard_share_look(struct router_thread *thread);
+void h2o_guard_room_start(struct router_thread *thread);
 
 void h2o_guard_sweep_start(struct router_thread *thread);
 

@@ -7,6 +7,7 @@
 #include <h2o/http2.h>
 #include <h2o/http2_internal.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <uthash.h>
@@ -14,6 +15,7 @@
 
 #include "kv/buf.h"
 #include "kv/clock.h"
+#include "kv/log.h"
 #include "thread.h"
 
 enum {
@@ -24,6 +26,8 @@ enum {
 struct guard_address {
     uint8_t bytes[ADDRESS_BYTES];
     size_t connections;
+    atomic_size_t streams; /* of all its connections; both are changed without the lock */
+    atomic_size_t held;
     double cancels_left;
     uint64_t cancels_at_ms;
     double failures_left; /* requests without a valid token that are answered at once */
@@ -36,8 +40,13 @@ struct guard_door {
     struct guard_address *addresses; /* uthash */
     size_t away;
     size_t connections_max;
+<<<<<<< ours
     double cancels_max;  /* of a connection */
     double failures_max; /* of an address */
+=======
+    size_t streams_max;
+    double cancels_max; /* of a connection */
+>>>>>>> theirs
 };
 
 struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
@@ -45,6 +54,7 @@ struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
     struct guard_door *door = kv_alloc_zero(1, sizeof(*door));
     pthread_mutex_init(&door->lock, NULL);
     door->connections_max = settings->connections_per_address_max;
+    door->streams_max = settings->requests_per_address_max;
     door->cancels_max = (double)settings->cancels_max;
     door->failures_max = (double)settings->auth_failures_max;
     return door;
@@ -181,6 +191,7 @@ struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *sock
     guarded->thread = thread;
     guarded->socket = socket;
     guarded->address = address;
+    guarded->held = &address->held;
     guarded->cancels_left = door->cancels_max;
     guarded->cancels_at_ms = kv_clock_ms();
     socket->on_close.data = guarded;
@@ -193,6 +204,7 @@ void h2o_guard_leave(struct guarded **guarded)
     struct guarded *old = *guarded;
     *guarded = NULL;
     DL_DELETE(old->thread->guard.connections, old);
+    kv_assert(old->streams == 0 && old->waiting == NULL);
     address_leave(old->thread->server->door, old->address);
     free(old);
 }
@@ -238,14 +250,10 @@ static bool is_cancelled(const h2o_req_t *req)
     return has_body && req->bytes_sent < req->res.content_length;
 }
 
-void h2o_guard_end(h2o_req_t *req)
+static void charge_cancel(struct guarded *guarded)
 {
-    struct guarded *guarded = h2o_guard_of(req);
-    if (guarded == NULL)
-        return;
-    guarded->in_flight--;
     struct guard_door *door = guarded->thread->server->door;
-    if (door->cancels_max < 1 || guarded->cut || !is_cancelled(req))
+    if (door->cancels_max < 1 || guarded->cut)
         return;
     metrics_add(guarded->thread->metrics, METRICS_REQUESTS_CANCELLED, 1);
     if (!take_one(&guarded->cancels_left, door->cancels_max, &guarded->cancels_at_ms) ||
@@ -253,6 +261,7 @@ void h2o_guard_end(h2o_req_t *req)
         h2o_guard_cut(guarded, METRICS_CUT_CANCELS);
 }
 
+<<<<<<< ours
 bool h2o_guard_may_fail(h2o_req_t *req)
 {
     struct guarded *guarded = h2o_guard_of(req);
@@ -260,6 +269,35 @@ bool h2o_guard_may_fail(h2o_req_t *req)
         return true;
     struct guard_door *door = guarded->thread->server->door;
     return door->failures_max < 1 || address_may_fail(door, guarded->address);
+=======
+void h2o_guard_end(h2o_req_t *req)
+{
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded == NULL)
+        return;
+    guarded->in_flight--;
+    if (is_cancelled(req))
+        charge_cancel(guarded);
+}
+
+void h2o_guard_stream_opened(struct guarded *guarded)
+{
+    size_t streams = atomic_fetch_add_explicit(&guarded->address->streams, 1, memory_order_relaxed) + 1;
+    guarded->streams++;
+    if (streams > guarded->thread->server->door->streams_max)
+        h2o_guard_cut(guarded, METRICS_CUT_REQUESTS);
+}
+
+/* A request that upgraded to HTTP/2 was opened before its connection was known here: it was never counted. */
+void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled)
+{
+    if (guarded->streams > 0) {
+        atomic_fetch_sub_explicit(&guarded->address->streams, 1, memory_order_relaxed);
+        guarded->streams--;
+    }
+    if (cancelled)
+        charge_cancel(guarded);
+>>>>>>> theirs
 }
 
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max)

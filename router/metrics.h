@@ -47,6 +47,7 @@ enum metrics_operation {
     X(REQUESTS_CANCELLED, "requests_cancelled_total",                                                                  \
       "HTTP/2 requests that the client reset before they were answered.")                                              \
     X(CUT_CANCELS, "connections_cut_cancels_total", "Connections cut: CANCELS_MAX.")                                   \
+    X(CUT_REQUESTS, "connections_cut_requests_total", "Connections cut: REQUESTS_PER_ADDRESS_MAX.")                    \
     X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \
     X(CUT_BODIES, "connections_cut_bodies_total", "Connections cut while they sent: BODY_RATE_MIN, CLIENT_WAIT_MS.")   \
     X(CUT_ANSWERS, "connections_cut_answers_total", "Connections cut that did not read answers: CLIENT_WAIT_MS.")      \
@@ -54,6 +55,7 @@ enum metrics_operation {
     X(REFUSALS_DELAYED, "auth_refusals_delayed_total",                                                                 \
       "Refusals for want of a valid token delayed: AUTH_FAILURES_MAX.")                                                \
     X(CUT_IDLE, "connections_cut_idle_total", "HTTP/1 connections without a request closed: CLIENT_WAIT_MS.")          \
+    X(ANSWERS_DELAYED, "answers_delayed_total", "GETs that waited: ANSWER_BYTES_PER_ADDRESS_MAX.")                     \
     X(HEADERS_REFUSED, "headers_refused_total", "Requests answered with 431.")                                         \
     X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
     X(FRAMES_IGNORED, "http2_frames_ignored_total", "HTTP/2 frames of unknown types.")                                 \

@@ -42,6 +42,8 @@ struct router_thread {
     _Atomic uint64_t frames_corrupt; /* stored frames that failed their checksum */
     struct {
         struct guarded *connections; /* utlist: all that are open */
+        struct guarded *crowded;     /* of these, those with requests that wait for room */
+        h2o_timeout_entry_t room;
         h2o_timeout_entry_t tick;
     } guard;
     struct {

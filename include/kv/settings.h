@@ -58,6 +58,10 @@
            "of these, from one address (IPv6: one /64)")                                                               \
     NUMBER(requests_per_connection_max, REQUESTS_PER_CONNECTION_MAX, 100, 1, 100,                                      \
            "HTTP/2 requests of a connection that are worked on at once; others wait")                                  \
+    NUMBER(requests_per_address_max, REQUESTS_PER_ADDRESS_MAX, 20000, 100, 1000000,                                    \
+           "HTTP/2 requests of an address that are open at once; who opens more is cut")                               \
+    SIZE(answer_bytes_per_address_max, ANSWER_BYTES_PER_ADDRESS_MAX, 128 * KV_MIB, KV_MIB, KV_TIB,                     \
+         "contents in memory for answers to GETs of an address; more GETs wait until some were taken")                 \
     NUMBER(cancels_max, CANCELS_MAX, 200, 0, 1000000,                                                                  \
            "HTTP/2 requests that a connection may cancel within 10 s, an address ten times as many; 0: any number")    \
     SIZE(header_bytes_max, HEADER_BYTES_MAX, 32 * KV_KIB, 4 * KV_KIB, 256 * KV_KIB, "headers of a request, together")  \
