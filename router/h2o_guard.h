@@ -80,14 +80,11 @@ void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
 bool h2o_guard_begin(h2o_req_t *req);
 /* h2o disposes of it. Charges the budgets when an HTTP/2 stream died before its answer was complete. */
 void h2o_guard_end(h2o_req_t *req);
-<<<<<<< ours
 /* A request without a valid token: is its address still within AUTH_FAILURES_MAX? */
 bool h2o_guard_may_fail(h2o_req_t *req);
-=======
 /* From the library's own functions: an HTTP/2 request begins or ends. `cancelled`: it never reached a handler. */
 void h2o_guard_stream_opened(struct guarded *guarded);
 void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled);
->>>>>>> theirs
 /* Names and values of a request's headers exceed HEADER_BYTES_MAX. */
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max);
 

@@ -40,13 +40,9 @@ struct guard_door {
     struct guard_address *addresses; /* uthash */
     size_t away;
     size_t connections_max;
-<<<<<<< ours
+    size_t streams_max;
     double cancels_max;  /* of a connection */
     double failures_max; /* of an address */
-=======
-    size_t streams_max;
-    double cancels_max; /* of a connection */
->>>>>>> theirs
 };
 
 struct guard_door *h2o_guard_door_new(const struct kv_settings *settings)
@@ -261,7 +257,6 @@ static void charge_cancel(struct guarded *guarded)
         h2o_guard_cut(guarded, METRICS_CUT_CANCELS);
 }
 
-<<<<<<< ours
 bool h2o_guard_may_fail(h2o_req_t *req)
 {
     struct guarded *guarded = h2o_guard_of(req);
@@ -269,7 +264,8 @@ bool h2o_guard_may_fail(h2o_req_t *req)
         return true;
     struct guard_door *door = guarded->thread->server->door;
     return door->failures_max < 1 || address_may_fail(door, guarded->address);
-=======
+}
+
 void h2o_guard_end(h2o_req_t *req)
 {
     struct guarded *guarded = h2o_guard_of(req);
@@ -297,7 +293,6 @@ void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled)
     }
     if (cancelled)
         charge_cancel(guarded);
->>>>>>> theirs
 }
 
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max)
