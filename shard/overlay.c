@@ -251,7 +251,7 @@ const struct overlay_row *overlay_next(const struct overlay *overlay, enum overl
 }
 
 struct sorted {
-    uint64_t prefix;
+    uint64_t prefix; /* eight bytes behind what all keys share */
     const struct overlay_row *row;
 };
 
@@ -263,15 +263,35 @@ static int compare_sorted(const void *a, const void *b)
     return kv_slice_compare(left->row->key, right->row->key);
 }
 
+/* Bytes that every key of the table begins with: what the first and the last one share. Contents and ids share nothing. */
+static size_t shared_bytes(const struct overlay *overlay, enum overlay_table table)
+{
+    struct tree *tree = &((struct overlay *)(uintptr_t)overlay)->trees[table]; /* RB_MIN only looks */
+    if (table != OVERLAY_KEYS || overlay->counts[table] == 0)
+        return 0;
+    struct kv_slice first = RB_MIN(tree, tree)->row.key, last = RB_MAX(tree, tree)->row.key;
+    size_t shared = 0;
+    while (shared < first.bytes && shared < last.bytes && first.data[shared] == last.data[shared])
+        shared++;
+    return shared;
+}
+
+static struct sorted sorted_of(const struct node *node, size_t shared)
+{
+    struct kv_slice key = node->row.key;
+    uint64_t prefix = shared == 0 ? node->prefix : probe_of(kv_slice(key.data + shared, key.bytes - shared)).prefix;
+    return (struct sorted){prefix, &node->row};
+}
+
 /* Through the index, which holds every row, ordered or not. */
 const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count)
 {
     struct sorted *sorted = kv_alloc(overlay->counts[table] * sizeof *sorted + 1);
-    size_t found = 0;
+    size_t found = 0, shared = shared_bytes(overlay, table);
     for (size_t i = 0; i < overlay->index.slot_count; i++) {
-        const struct node *node = overlay->index.slots[i].entry;
+        const struct node *node = overlay->index.tags[i] != 0 ? overlay->index.slots[i].entry : NULL;
         if (node != NULL && node->table == table)
-            sorted[found++] = (struct sorted){node->prefix, &node->row};
+            sorted[found++] = sorted_of(node, shared);
     }
     kv_assert(found == overlay->counts[table]);
     qsort(sorted, found, sizeof *sorted, compare_sorted);

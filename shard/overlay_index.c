@@ -27,6 +27,12 @@ uint64_t overlay_index_hash(unsigned table, struct kv_slice key)
     return XXH3_64bits_withSeed(key.data, key.bytes, seed + table);
 }
 
+/* The upper bits: the lower ones pick the home. */
+static uint8_t tag_of(uint64_t hash)
+{
+    return (uint8_t)(hash >> 57 | 0x80);
+}
+
 static size_t home_of(const struct overlay_index *index, uint64_t hash)
 {
     return hash & (index->slot_count - 1);
@@ -42,9 +48,11 @@ void *overlay_index_get(const struct overlay_index *index, uint64_t hash,
 {
     if (index->count == 0)
         return NULL;
-    for (size_t at = home_of(index, hash); index->slots[at].entry != NULL; at = next_of(index, at)) {
-        if (index->slots[at].hash == hash && is_wanted(wanted, index->slots[at].entry))
-            return index->slots[at].entry;
+    uint8_t tag = tag_of(hash);
+    for (size_t at = home_of(index, hash); index->tags[at] != 0; at = next_of(index, at)) {
+        const struct overlay_slot *slot = &index->slots[at];
+        if (index->tags[at] == tag && slot->hash == hash && is_wanted(wanted, slot->entry))
+            return slot->entry;
     }
     return NULL;
 }
@@ -52,8 +60,9 @@ void *overlay_index_get(const struct overlay_index *index, uint64_t hash,
 static void place(struct overlay_index *index, struct overlay_slot slot)
 {
     size_t at = home_of(index, slot.hash);
-    while (index->slots[at].entry != NULL)
+    while (index->tags[at] != 0)
         at = next_of(index, at);
+    index->tags[at] = tag_of(slot.hash);
     index->slots[at] = slot;
 }
 
@@ -61,12 +70,13 @@ static void grow(struct overlay_index *index)
 {
     struct overlay_index larger = {.slot_count = index->slot_count == 0 ? SLOTS_MIN : index->slot_count * 2,
                                    .count = index->count};
-    larger.slots = kv_alloc_zero(larger.slot_count, sizeof *larger.slots);
+    larger.tags = kv_alloc_zero(larger.slot_count, sizeof *larger.tags);
+    larger.slots = kv_alloc(larger.slot_count * sizeof *larger.slots);
     for (size_t i = 0; i < index->slot_count; i++) {
-        if (index->slots[i].entry != NULL)
+        if (index->tags[i] != 0)
             place(&larger, index->slots[i]);
     }
-    free(index->slots);
+    overlay_index_free(index);
     *index = larger;
 }
 
@@ -89,22 +99,25 @@ void overlay_index_remove(struct overlay_index *index, uint64_t hash, const void
 {
     kv_assert(index->count > 0);
     size_t gap = home_of(index, hash);
+    kv_assert(index->tags[gap] != 0);
     while (index->slots[gap].entry != entry) {
-        kv_assert(index->slots[gap].entry != NULL);
         gap = next_of(index, gap);
+        kv_assert(index->tags[gap] != 0);
     }
-    for (size_t at = next_of(index, gap); index->slots[at].entry != NULL; at = next_of(index, at)) {
+    for (size_t at = next_of(index, gap); index->tags[at] != 0; at = next_of(index, at)) {
         if (!may_move(index, gap, at))
             continue;
+        index->tags[gap] = index->tags[at];
         index->slots[gap] = index->slots[at];
         gap = at;
     }
-    index->slots[gap].entry = NULL;
+    index->tags[gap] = 0;
     index->count--;
 }
 
 void overlay_index_free(struct overlay_index *index)
 {
+    free(index->tags);
     free(index->slots);
     *index = (struct overlay_index){0};
 }

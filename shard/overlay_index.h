@@ -1,4 +1,6 @@
 /* shard/overlay_index.h -- where a row is, by the hash of its table and key: open addressing, one probe is one cache line.
+ * Does:     keeps a byte of each hash in an array of its own, a sixteenth of the slots: nearly all that is looked for is not there
+ *           (a new key, a new content, the generation before), and the bytes say so from a cache that the slots do not fit in.
  * Owns:     the slots; what they point to is the caller's.
  * Promises: at most half of the slots are taken, hashes are seeded by the process (clients choose keys, and shall not choose
  *           who collides with whom). Looking changes nothing.
@@ -11,13 +13,14 @@
 
 struct overlay_slot {
     uint64_t hash;
-    void *entry; /* NULL: free */
+    void *entry;
 };
 
 /* Zero-initialised is empty. */
 struct overlay_index {
-    struct overlay_slot *slots;
-    size_t slot_count; /* a power of two, or 0 */
+    uint8_t *tags;              /* 0: free */
+    struct overlay_slot *slots; /* not written where they are free */
+    size_t slot_count;          /* a power of two, or 0 */
     size_t count;
 };
 
@@ -31,7 +34,7 @@ void overlay_index_add(struct overlay_index *index, uint64_t hash, void *entry);
 void overlay_index_remove(struct overlay_index *index, uint64_t hash, const void *entry);
 static inline size_t overlay_index_bytes(const struct overlay_index *index)
 {
-    return index->slot_count * sizeof(struct overlay_slot);
+    return index->slot_count * (sizeof(struct overlay_slot) + 1);
 }
 void overlay_index_free(struct overlay_index *index);
 

@@ -23,7 +23,17 @@ struct kv_buf {
 
 /* Makes room for `more` bytes behind the end and returns where they go; does not change `bytes`. */
 uint8_t *kv_buf_reserve(struct kv_buf *buf, size_t more);
-void kv_buf_append(struct kv_buf *buf, struct kv_slice slice);
+
+static inline void kv_buf_append(struct kv_buf *buf, struct kv_slice slice)
+{
+    if (slice.bytes == 0)
+        return;
+    if (slice.bytes > buf->capacity - buf->bytes)
+        kv_buf_reserve(buf, slice.bytes);
+    memcpy(buf->data + buf->bytes, slice.data, slice.bytes);
+    buf->bytes += slice.bytes;
+}
+
 /* Drops `bytes` from the front (moves the rest down). */
 void kv_buf_consume(struct kv_buf *buf, size_t bytes);
 /* Moves the contents out; `buf` is empty afterwards. */

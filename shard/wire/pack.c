@@ -178,7 +178,7 @@ static size_t take_count(struct kv_unpack *in, enum kv_unpack_type type, size_t 
     return (size_t)count;
 }
 
-size_t kv_unpack_array(struct kv_unpack *in, size_t max)
+size_t kv_unpack_long_array(struct kv_unpack *in, size_t max)
 {
     return take_count(in, KV_UNPACK_ARRAY, max, 1);
 }
@@ -194,7 +194,7 @@ void kv_unpack_array_of(struct kv_unpack *in, size_t count)
         turn_bad(in);
 }
 
-uint64_t kv_unpack_uint(struct kv_unpack *in, uint64_t max)
+uint64_t kv_unpack_long_uint(struct kv_unpack *in, uint64_t max)
 {
     if (kv_unpack_peek(in) != KV_UNPACK_UINT) {
         turn_bad(in);
@@ -239,7 +239,7 @@ static struct kv_slice take_bytes(struct kv_unpack *in, uint64_t bytes, size_t b
     return out;
 }
 
-struct kv_slice kv_unpack_bin(struct kv_unpack *in, size_t bytes_max)
+struct kv_slice kv_unpack_long_bin(struct kv_unpack *in, size_t bytes_max)
 {
     if (kv_unpack_peek(in) != KV_UNPACK_BIN) {
         turn_bad(in);

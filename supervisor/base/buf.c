@@ -65,14 +65,6 @@ uint8_t *kv_buf_reserve(struct kv_buf *buf, size_t more)
     return buf->data + buf->bytes;
 }
 
-void kv_buf_append(struct kv_buf *buf, struct kv_slice slice)
-{
-    if (slice.bytes == 0)
-        return;
-    memcpy(kv_buf_reserve(buf, slice.bytes), slice.data, slice.bytes);
-    buf->bytes += slice.bytes;
-}
-
 void kv_buf_consume(struct kv_buf *buf, size_t bytes)
 {
     kv_assert(bytes <= buf->bytes);
