@@ -149,7 +149,6 @@ Test(overlay, agrees_with_a_sorted_array)
     }
 }
 
-<<<<<<< ours
 /* What the applier writes: every row of the table, tombstones too, in the order of the whole keys and not of their first 8 bytes. */
 static void compare_sorted(const struct overlay *overlay, struct model *model, uint64_t at_step)
 {
@@ -194,7 +193,9 @@ Test(overlay, sorting_leaves_the_other_tables_out)
     rows = overlay_sorted(overlay, OVERLAY_KEYS, &count);
     cr_expect_eq(count, 0u);
     free(rows);
-=======
+    overlay_free(&overlay);
+}
+
 /* Keys of one application begin alike: what they share is left out of the comparison, the one that is no longer included. */
 Test(overlay, keys_that_share_their_beginning_are_sorted)
 {
@@ -212,7 +213,6 @@ Test(overlay, keys_that_share_their_beginning_are_sorted)
     for (size_t i = 1; i < count; i++)
         cr_expect(kv_slice_compare(rows[i - 1]->key, rows[i]->key) < 0, "row %zu", i);
     free((void *)rows);
->>>>>>> theirs
     overlay_free(&overlay);
 }
 
