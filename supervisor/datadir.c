@@ -161,9 +161,11 @@ static enum kv_err flush_parent(const char *path, struct why *why)
 {
     char parent[4200];
     snprintf(parent, sizeof(parent), "%s/..", path);
+    privilege_raise(); /* it may be a folder that RUN_AS cannot read */
     int fd = open(parent, DIRECTORY_FLAGS);
     bool done = fd >= 0 && fsync(fd) == 0;
     close_fd(&fd);
+    privilege_lower();
     return done ? KV_OK : why_not(why, "DB_PATH: the directory above %s cannot be flushed: %s", path, strerror(errno));
 }
 
