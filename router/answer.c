@@ -90,6 +90,7 @@ static void set_status(struct exchange *exchange, int status)
         REASON(414, "URI Too Long");
         REASON(415, "Unsupported Media Type");
         REASON(416, "Range Not Satisfiable");
+        REASON(417, "Expectation Failed");
         REASON(429, "Too Many Requests");
         REASON(431, "Request Header Fields Too Large");
         REASON(500, "Internal Server Error");

@@ -10,6 +10,7 @@
 #include <link.h>
 #include <stdatomic.h>
 
+#include "h2o_guard_internal.h"
 #include "kv/log.h"
 #include "thread.h"
 
@@ -53,6 +54,11 @@ void h2o_guard_disable(void)
     is_off = true;
 }
 #endif
+
+struct router_thread *guard_own_thread(void)
+{
+    return own.thread;
+}
 
 static void count(enum metrics_counter counter)
 {
@@ -237,14 +243,16 @@ static const struct hook {
 } hooks[] = {
 #define HOOK(symbol, member)                                                                                           \
     {                                                                                                                  \
-#symbol, (const void *)(symbol), (void **)&library.member                                                      \
+#symbol, (const void *)(symbol), (void **)&member                                                              \
     }
-    HOOK(h2o_http2_stream_send_pending_data, send_pending_data),
-    HOOK(h2o_http2_stream_reset, reset),
-    HOOK(h2o_http2_stream_open, open),
-    HOOK(h2o_http2_stream_close, close),
-    HOOK(h2o_hpack_parse_headers, parse_headers),
-    HOOK(h2o_http2_decode_frame, decode_frame),
+    HOOK(h2o_http2_stream_send_pending_data, library.send_pending_data),
+    HOOK(h2o_http2_stream_reset, library.reset),
+    HOOK(h2o_http2_stream_open, library.open),
+    HOOK(h2o_http2_stream_close, library.close),
+    HOOK(h2o_hpack_parse_headers, library.parse_headers),
+    HOOK(h2o_http2_decode_frame, library.decode_frame),
+    HOOK(phr_parse_request, guard_head_library.parse_request),
+    HOOK(h2o_send_error_generic, guard_head_library.send_error),
 #undef HOOK
 };
 enum { HOOK_COUNT = sizeof(hooks) / sizeof(hooks[0]) };

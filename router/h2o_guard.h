@@ -1,6 +1,8 @@
 /* router/h2o_guard.h -- stands between strangers and the known holes of libh2o 2.2.5 (guides/libh2o-2.2.5.md, section 8).
  * Does:     h2o_guard.c        takes the place of some functions of the library, so that no sequence of frames aborts the process,
  *                              makes a loop spin, floods standard error or turns a small header block into much memory;
+ *           h2o_guard_head.c   looks at each HTTP/1 head before the library does: what is ambiguous, or would be refused in the
+ *                              library's words, becomes a request without a body that carries its refusal;
  *           h2o_guard_door.c   budgets: connections and open requests of an address, cancelled requests of a connection and of an
  *                              address;
  *           h2o_guard_room.c   budget: contents in memory that clients of an address have not taken yet; more requests wait;
@@ -109,6 +111,16 @@ void h2o_guard_share_end(struct guard_share *share);
 /* Every now and then: room may have come from another thread. */
 void h2o_guard_share_look(struct router_thread *thread);
 void h2o_guard_room_start(struct router_thread *thread);
+
+/* Why a request must not be served, found in its head. */
+struct guard_refusal {
+    int status; /* 0: nothing but that its body will not come */
+    const char *code;
+    const char *sentence;
+    bool unread; /* there is no request behind it, and no token */
+};
+/* Of the request that a handler is being called for, or NULL. Once per request; its HTTP/1 connection must end with it. */
+const struct guard_refusal *h2o_guard_refusal(void);
 
 void h2o_guard_sweep_start(struct router_thread *thread);
 

@@ -1,10 +1,9 @@
 /* router/http.c -- see http.h. */
 #include "http.h"
 
-#include <sys/socket.h>
-
 #include "admit.h"
 #include "answer.h"
+#include "api.h"
 #include "body.h"
 #include "h2o_guard.h"
 #include "key.h"
@@ -91,10 +90,9 @@ static void disconnect_stalled(h2o_timeout_entry_t *entry)
 {
     struct exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct exchange, stalled, entry);
     exchange->thread->unread--; /* h2o has unlinked the entry */
-    h2o_conn_t *conn = exchange->req->conn;
-    /* h2o sees the end of the connection and disposes of its requests by itself; closing it here would pull it out from
-     * under h2o's feet */
-    shutdown(h2o_socket_get_fd(conn->callbacks->get_socket(conn)), SHUT_RDWR);
+    struct guarded *guarded = h2o_guard_of(exchange->req);
+    if (guarded != NULL)
+        h2o_guard_cut(guarded, METRICS_CUT_ANSWERS);
 }
 
 void http_unwatch(struct exchange *exchange)
@@ -187,6 +185,21 @@ static struct kv_slice request_id(struct exchange *exchange)
     return good ? given : make_request_id(exchange);
 }
 
+/* Requests that began before a drain are served: those who ask now shall ask the next router. */
+static const struct guard_refusal *refusal_of(h2o_req_t *req)
+{
+    static const struct guard_refusal draining = {503, "unavailable", "The server is stopping; nothing was done.",
+                                                  false};
+    const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
+    const struct guard_refusal *refusal = h2o_guard_refusal();
+    if (refusal == NULL && thread->drain.asked &&
+        timercmp(&req->timestamps.request_begin_at, &thread->drain.asked_at, >))
+        refusal = &draining;
+    if (refusal != NULL)
+        req->http1_is_persistent = 0;
+    return refusal;
+}
+
 static struct exchange *exchange_new(h2o_req_t *req)
 {
     struct exchange *exchange = h2o_mem_alloc_shared(&req->pool, sizeof(*exchange), on_disposed);
@@ -196,6 +209,7 @@ static struct exchange *exchange_new(h2o_req_t *req)
         .method = method_of(req),
         .path = kv_slice(req->path.base, req->path.len),
         .begin_ns = kv_clock_ns(),
+        .refusal = refusal_of(req),
         .operation = METRICS_OTHER,
         .stalled = {.cb = disconnect_stalled},
     };
@@ -241,6 +255,9 @@ static void refuse_headers(struct exchange *exchange)
     metrics_add(exchange->thread->metrics, METRICS_HEADERS_REFUSED, 1);
     if (exchange->req->headers.size > HTTP_HEADERS_MAX)
         answer_error(exchange, 431, "invalid_request", "The request has more than %u headers.", HTTP_HEADERS_MAX);
+    else if (exchange->req->path.len > exchange->thread->server->settings->header_bytes_max)
+        answer_error(exchange, 414, "key_too_long", "The request target has more than HEADER_BYTES_MAX (%lu) bytes.",
+                     exchange->thread->server->settings->header_bytes_max);
     else
         answer_error(exchange, 431, "invalid_request", "The headers have more than HEADER_BYTES_MAX (%lu) bytes.",
                      exchange->thread->server->settings->header_bytes_max);
@@ -275,6 +292,13 @@ static enum kv_err body_err(struct exchange *exchange)
     return state == KV_CANCELLED && (exchange->method & (HTTP_PUT | HTTP_POST)) == 0 ? KV_OK : state;
 }
 
+/* A stopping server is healthy as long as it runs. */
+static bool is_refused(const struct exchange *exchange, const struct route *route)
+{
+    const struct guard_refusal *refusal = exchange->refusal;
+    return refusal != NULL && refusal->status != 0 && !(refusal->status == 503 && route->handle == api_healthy);
+}
+
 static void check_and_handle(struct exchange *exchange)
 {
     struct key_target target = {0};
@@ -294,6 +318,8 @@ static void check_and_handle(struct exchange *exchange)
         return; /* answered, or soon */
     if (has_too_many_headers(exchange))
         refuse_headers(exchange);
+    else if (is_refused(exchange, route))
+        answer_error(exchange, exchange->refusal->status, exchange->refusal->code, "%s", exchange->refusal->sentence);
     else if (target_err != KV_OK)
         answer_error(exchange, 400, "invalid_request", "The request target is neither a path nor an absolute URL.");
     else if (key_err == KV_NOT_FOUND)
@@ -320,7 +346,9 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     (void)self;
     bool welcome = h2o_guard_begin(req);
     struct exchange *exchange = exchange_new(req);
-    if (welcome)
+    if (welcome && exchange->refusal != NULL && exchange->refusal->unread)
+        answer_error(exchange, exchange->refusal->status, exchange->refusal->code, "%s", exchange->refusal->sentence);
+    else if (welcome)
         check_and_handle(exchange);
     else
         answer_error(exchange, 503, "unavailable", "This connection has used up a budget and is being closed.");

@@ -33,7 +33,8 @@ struct exchange {
     struct kv_slice query; /* as the client wrote it */
     struct kv_slice key;   /* decoded; for reserved names the name */
     struct kv_slice request_id;
-    enum metrics_operation operation; /* METRICS_OTHER until a handler has it */
+    const struct guard_refusal *refusal; /* what its head or the server's state has against it; NULL: nothing */
+    enum metrics_operation operation;    /* METRICS_OTHER until a handler has it */
     uint64_t begin_ns;
     struct backend_call *call;    /* cancelled when the request dies */
     void (*on_gone)(void *state); /* the handler's clean-up; NULL until it sets one */

@@ -49,6 +49,7 @@ static void on_control(h2o_multithread_receiver_t *receiver, h2o_linklist_t *mes
             use(thread, control);
         } else {
             thread->drain.asked = true;
+            thread->drain.asked_at = *h2o_get_timestamp(&thread->context, NULL, NULL);
             thread->drain.announce_by_ms = kv_clock_ms() + control->wait_ms / 2;
         }
         free(control);

@@ -48,7 +48,8 @@ struct router_thread {
     } guard;
     struct {
         bool asked;
-        bool announced; /* GOAWAY and Connection: close */
+        struct timeval asked_at; /* the loop's clock: requests that begin later get 503 */
+        bool announced;          /* GOAWAY and Connection: close */
         uint64_t announce_by_ms;
         h2o_timeout_entry_t tick;
     } drain;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "../attack/frames.h"
 #include "kv/clock.h"
 
 struct parallel {
@@ -107,4 +108,81 @@ Test(drain, new_connections_are_refused)
     kv_buf_free(&answer);
     close(late);
     close(fd);
+}
+
+/* An HTTP/2 connection with an upload that has begun: a PING behind it was answered. */
+static int begin_upload(void)
+{
+    struct kv_buf out = {0};
+    int fd = http_connect();
+    hello(&out);
+    request(&out, "PUT", "/up", END_HEADERS, 1);
+    frame(&out, PING, 0, 0, raw("12345678", 8));
+    cr_assert_eq(write(fd, out.data, out.bytes), (ssize_t)out.bytes);
+    kv_buf_free(&out);
+    bool answered = false;
+    for (unsigned i = 0; i < 100 && !answered; i++) {
+        struct kv_buf in = http_receive(fd, 100);
+        answered = memmem(in.data, in.bytes, "12345678", 8) != NULL;
+        kv_buf_free(&in);
+    }
+    cr_assert(answered);
+    return fd;
+}
+
+static void end_upload(int fd)
+{
+    struct kv_buf out = {0};
+    frame(&out, DATA, END_STREAM, 1, kv_slice_text("abc"));
+    cr_assert_eq(write(fd, out.data, out.bytes), (ssize_t)out.bytes);
+    kv_buf_free(&out);
+}
+
+static void *drain(void *arg)
+{
+    *(bool *)arg = server_drain(http_server, 20000);
+    return NULL;
+}
+
+/* `status` is the whole status line behind the version. */
+static void expect_on(int fd, const char *request, const char *status, const char *header)
+{
+    http_send(fd, request);
+    struct kv_buf answer = http_receive(fd, 1000);
+    cr_expect(strstr((char *)answer.data, status) != NULL && strcasestr((char *)answer.data, header) != NULL,
+              "%s -> %s", request, (char *)answer.data);
+    kv_buf_free(&answer);
+}
+
+#define HEALTHY "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+
+/* While an HTTP/2 upload holds a loop's drain up, its kept connections stay open: what they ask now is refused, so that nobody thinks that
+ * it was done. */
+static void setup_one_loop(void)
+{
+    http_defaults();
+    http_settings.router_threads = 1;
+    http_start();
+}
+
+Test(drain_later, requests_are_sent_away, .init = setup_one_loop)
+{
+    pthread_t drainer;
+    bool drained = false;
+    int kept[2] = {http_connect(), http_connect()};
+    expect_on(kept[0], HEALTHY, " 200 OK\r\n", "content-length: 3\r\n");
+    expect_on(kept[1], HEALTHY, " 200 OK\r\n", "content-length: 3\r\n");
+    int upload = begin_upload();
+    pthread_create(&drainer, NULL, drain, &drained);
+    http_nap(200);
+    expect_on(kept[0], "GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN "\r\n\r\n",
+              " 503 Service Unavailable\r\n", "retry-after: 1\r\n");
+    expect_on(kept[1], HEALTHY, " 200 OK\r\n", "content-length: 3\r\n");
+    end_upload(upload);
+    pthread_join(drainer, NULL);
+    cr_expect(drained);
+    cr_expect_eq(fake_keys(), 1, "the upload was stored");
+    close(upload);
+    close(kept[0]);
+    close(kept[1]);
 }

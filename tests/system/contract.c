@@ -221,7 +221,10 @@ static bool holds(const struct asked *asked, const char *line)
 static unsigned judge(const struct transport *transport, const struct row *row, const struct place *place,
                       const struct asked *asked)
 {
-    unsigned faults = asked->code != CURLE_OK || asked->status != row->status || asked->version != transport->version;
+    /* who asks for an upgrade and is refused beforehand stays where he is */
+    bool stays = transport->asked == CURL_HTTP_VERSION_2_0 && row->expects_100 && row->status >= 400;
+    unsigned faults = asked->code != CURLE_OK || asked->status != row->status ||
+                      asked->version != (stays ? (long)CURL_HTTP_VERSION_1_1 : transport->version);
     for (size_t i = 0; i < CONTRACT_LINES_MAX && row->came[i] != NULL; i++) {
         char *line = fill_in(row->came[i], place);
         if (strcmp(row->method, "HEAD") == 0 && line[0] == '~')
