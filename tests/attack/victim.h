@@ -11,8 +11,8 @@
 #include <sys/types.h>
 
 #define TOKEN "attack-token"
-#define HONEST_CLIENTS 4
-#define HONEST_EVERY_MS 5
+#define HONEST_CLIENTS 8
+#define HONEST_EVERY_MS 20
 
 struct victim {
     unsigned short port;
