@@ -16,7 +16,7 @@
 #include "kv/clock.h"
 
 #define SHARDS 3u
-#define RULES 16u
+#define RULES 17u
 
 static pid_t prometheus; /* 0: none runs */
 
