@@ -184,6 +184,10 @@ int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_tab
         *err_desc = "a budget is used up";
         return H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM;
     }
+    if (guarded != NULL && len > H2O_GUARD_BLOCK_BYTES_FREE && !h2o_guard_headers_taken(guarded, req, len)) {
+        *err_desc = "too many large header blocks";
+        return H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM;
+    }
     if (own.thread != NULL && (len > own.thread->server->settings->header_bytes_max || has_too_many_fields(src, len))) {
         count(METRICS_HEADER_BLOCKS_REFUSED);
         *err_desc = "header block too large";

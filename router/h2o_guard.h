@@ -22,11 +22,12 @@
 #include "kv/err.h"
 #include "metrics.h"
 
-#define H2O_GUARD_VERSION "2.2.5"    /* what every line of the guard was checked against */
-#define H2O_GUARD_FIELDS_MAX 256u    /* of one HTTP/2 header block; HTTP_HEADERS_MAX already gets a 431 */
-#define H2O_GUARD_WINDOW_S 10        /* CANCELS_MAX and AUTH_FAILURES_MAX are for so long */
-#define H2O_GUARD_ADDRESS_CANCELS 10 /* times CANCELS_MAX, for all connections of an address together */
-#define H2O_GUARD_SMALL_BYTES 16384u /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
+#define H2O_GUARD_VERSION "2.2.5"        /* what every line of the guard was checked against */
+#define H2O_GUARD_FIELDS_MAX 256u        /* of one HTTP/2 header block; HTTP_HEADERS_MAX already gets a 431 */
+#define H2O_GUARD_WINDOW_S 10            /* CANCELS_MAX and AUTH_FAILURES_MAX are for so long */
+#define H2O_GUARD_ADDRESS_CANCELS 10     /* times CANCELS_MAX, for all connections of an address together */
+#define H2O_GUARD_BLOCK_BYTES_FREE 4096u /* header blocks up to this are not counted for their address */
+#define H2O_GUARD_SMALL_BYTES 16384u     /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
 
 struct router_thread;
 struct kv_settings;
@@ -87,6 +88,8 @@ bool h2o_guard_may_fail(h2o_req_t *req);
 /* From the library's own functions: an HTTP/2 request begins or ends. `cancelled`: it never reached a handler. */
 void h2o_guard_stream_opened(struct guarded *guarded);
 void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled);
+/* Charges a large header block to its address until the request ends. False: HEADER_BYTES_PER_ADDRESS_MAX, the connection is cut. */
+bool h2o_guard_headers_taken(struct guarded *guarded, h2o_req_t *req, size_t bytes);
 /* Names and values of a request's headers exceed HEADER_BYTES_MAX. */
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max);
 

@@ -28,6 +28,7 @@ struct guard_address {
     size_t connections;
     atomic_size_t streams; /* of all its connections; both are changed without the lock */
     atomic_size_t held;
+    atomic_size_t header_bytes; /* of large blocks */
     double cancels_left;
     uint64_t cancels_at_ms;
     double failures_left; /* requests without a valid token that are answered at once */
@@ -293,6 +294,32 @@ void h2o_guard_stream_closed(struct guarded *guarded, bool cancelled)
     }
     if (cancelled)
         charge_cancel(guarded);
+}
+
+/* Dies with the request's memory, in which the decoded headers are. */
+struct header_charge {
+    struct guard_address *address;
+    size_t bytes;
+};
+
+static void on_headers_gone(void *memory)
+{
+    const struct header_charge *charge = memory;
+    atomic_fetch_sub_explicit(&charge->address->header_bytes, charge->bytes, memory_order_relaxed);
+}
+
+bool h2o_guard_headers_taken(struct guarded *guarded, h2o_req_t *req, size_t bytes)
+{
+    struct guard_address *address = guarded->address;
+    size_t max = guarded->thread->server->settings->header_bytes_per_address_max;
+    if (atomic_fetch_add_explicit(&address->header_bytes, bytes, memory_order_relaxed) + bytes > max) {
+        atomic_fetch_sub_explicit(&address->header_bytes, bytes, memory_order_relaxed);
+        h2o_guard_cut(guarded, METRICS_CUT_HEADER_BYTES);
+        return false;
+    }
+    struct header_charge *charge = h2o_mem_alloc_shared(&req->pool, sizeof(*charge), on_headers_gone);
+    *charge = (struct header_charge){address, bytes};
+    return true;
 }
 
 bool h2o_guard_headers_too_large(const h2o_req_t *req, uint64_t bytes_max)

@@ -1,7 +1,7 @@
 /* router/h2o_guard_sweep.c -- see h2o_guard.h. This file: time. libh2o has no deadline for most of what a client can drag out
  * (guide, section 0), and its single one for HTTP/1 covers a whole upload of any size: it is set to a day, and what follows takes
  * its place. A round walks all requests of the loop (libh2o's foreach_request), then judges their connections:
- *   headers begun, not complete       HEADER_WAIT_MS
+ *   headers begun, not complete       HEADER_WAIT_MS; and no more of them than HEADER_BYTES_MAX (HTTP/1: twice, then 431 comes first)
  *   HTTP/1 keep-alive, nothing begun  CLIENT_WAIT_MS (HTTP/2 has libh2o's idle_timeout)
  *   bodies                            BODY_RATE_MIN bytes a second, over each CLIENT_WAIT_MS and, in HTTP/2, for each body on the
  *                                     whole: one stream that moves does not keep the others alive for ever
@@ -62,6 +62,13 @@ static void look_at_answer(const struct round *round, struct guarded *guarded, c
         h2o_guard_cut(guarded, METRICS_CUT_ANSWERS);
 }
 
+/* Not decoded yet: it grows to the library's 400 KiB before anybody is asked. */
+static bool is_block_too_large(const struct round *round, const h2o_req_t *req)
+{
+    const h2o_http2_conn_t *conn = (const h2o_http2_conn_t *)(const void *)req->conn;
+    return conn->_headers_unparsed != NULL && conn->_headers_unparsed->size > round->settings->header_bytes_max;
+}
+
 static int look_at_h2(h2o_req_t *req, void *arg)
 {
     const struct round *round = arg;
@@ -73,6 +80,8 @@ static int look_at_h2(h2o_req_t *req, void *arg)
     case H2O_HTTP2_STREAM_STATE_RECV_HEADERS:
         if (age_ms(round, req->timestamps.request_begin_at) > round->settings->header_wait_ms)
             h2o_guard_cut(guarded, METRICS_CUT_HEADERS);
+        if (is_block_too_large(round, req))
+            h2o_guard_cut(guarded, METRICS_CUT_HEADER_BYTES);
         break;
     case H2O_HTTP2_STREAM_STATE_RECV_BODY:
         note(guarded, GUARD_BODY, stream->_req_body->size);
@@ -139,6 +148,8 @@ static void judge(const struct round *round, struct guarded *guarded)
         guarded->since_ms = round->now_ms;
     } else if (guarded->phase == GUARD_HEADERS && took_ms > round->settings->header_wait_ms) {
         cut_late(guarded, METRICS_CUT_HEADERS);
+    } else if (guarded->phase == GUARD_HEADERS && guarded->bytes_now > 2 * round->settings->header_bytes_max) {
+        h2o_guard_cut(guarded, METRICS_CUT_HEADER_BYTES);
     } else if (guarded->phase == GUARD_BODY && took_ms > round->settings->client_wait_ms) {
         cut_late(guarded, METRICS_CUT_BODIES);
     } else if (guarded->phase == GUARD_IDLE && took_ms > round->settings->client_wait_ms) {

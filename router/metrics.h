@@ -48,6 +48,7 @@ enum metrics_operation {
       "HTTP/2 requests that the client reset before they were answered.")                                              \
     X(CUT_CANCELS, "connections_cut_cancels_total", "Connections cut: CANCELS_MAX.")                                   \
     X(CUT_REQUESTS, "connections_cut_requests_total", "Connections cut: REQUESTS_PER_ADDRESS_MAX.")                    \
+    X(CUT_HEADER_BYTES, "connections_cut_header_bytes_total", "Connections cut: HEADER_BYTES_PER_ADDRESS_MAX.")        \
     X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \
     X(CUT_BODIES, "connections_cut_bodies_total", "Connections cut while they sent: BODY_RATE_MIN, CLIENT_WAIT_MS.")   \
     X(CUT_ANSWERS, "connections_cut_answers_total", "Connections cut that did not read answers: CLIENT_WAIT_MS.")      \

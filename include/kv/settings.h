@@ -65,6 +65,8 @@
     NUMBER(cancels_max, CANCELS_MAX, 200, 0, 1000000,                                                                  \
            "HTTP/2 requests that a connection may cancel within 10 s, an address ten times as many; 0: any number")    \
     SIZE(header_bytes_max, HEADER_BYTES_MAX, 32 * KV_KIB, 4 * KV_KIB, 256 * KV_KIB, "headers of a request, together")  \
+    SIZE(header_bytes_per_address_max, HEADER_BYTES_PER_ADDRESS_MAX, 64 * KV_MIB, KV_MIB, KV_TIB,                      \
+         "HTTP/2 header blocks above 4 KiB of an address's open requests; who sends more is cut")                      \
     NUMBER(header_wait_ms, HEADER_WAIT_MS, 10000, 100, 3600000, "how long a client may take to send headers")          \
     SIZE(body_rate_min, BODY_RATE_MIN, KV_KIB, 0, KV_GIB,                                                              \
          "bytes a second that an upload must keep over CLIENT_WAIT_MS; 0: one byte in that time")                      \

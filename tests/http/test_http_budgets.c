@@ -141,6 +141,77 @@ Test(budgets, an_address_has_so_many_open_requests)
     victim_end(&victim);
 }
 
+/* Unfinished, with a field of `bytes` (16,254 or less). */
+static int open_large(const char *address, unsigned count, unsigned bytes)
+{
+    static uint8_t value[16384];
+    struct kv_buf out = {0};
+    int fd = h2_connect_from(address, false);
+    for (uint32_t i = 0; i < count; i++) {
+        struct kv_buf block = fields("PUT", "/up");
+        uint8_t head[6] = {0, 1, 'z', 0x7f, (uint8_t)(0x80 | ((bytes - 127) & 0x7f)), (uint8_t)((bytes - 127) >> 7)};
+        memset(value, 'v', sizeof(value));
+        kv_buf_append(&block, raw(head, sizeof(head)));
+        kv_buf_append(&block, raw(value, bytes));
+        frame(&out, HEADERS, END_HEADERS, 2 * i + 1, kv_buf_peek(&block));
+        kv_buf_free(&block);
+    }
+    give(fd, &out);
+    return fd;
+}
+
+Test(budgets, an_address_has_so_many_bytes_of_headers)
+{
+    http_settings.header_bytes_per_address_max = 1 << 20;
+    struct victim victim = victim_start(true);
+    int first = open_large("127.0.0.1", 60, 16000), other = open_large("127.0.0.2", 60, 16000);
+    int small = open_large("127.0.0.1", 100, 3500);
+    cr_expect_not(is_closed(first, 200));
+    int second = open_large("127.0.0.1", 10, 16000);
+    cr_expect(is_closed(second, 5000));
+    cr_expect_not(is_closed(other, 100), "another address has its own");
+    cr_expect_not(is_closed(small, 100), "small ones are not counted");
+    http_wait_until(victim.shared->counters[METRICS_CUT_HEADER_BYTES] == 1);
+    close(first);
+    http_wait_until(victim.shared->connections == 2);
+    int third = open_large("127.0.0.1", 60, 16000);
+    cr_expect_not(is_closed(third, 200), "there is room again");
+    close(second);
+    close(third);
+    close(other);
+    close(small);
+    victim_end(&victim);
+}
+
+/* Before its end nobody decodes a block; HTTP/1: a head without an end. */
+static bool are_endless_headers_cut(bool guarded, enum version version)
+{
+    struct kv_buf out = {0}, content = http_content(16000, false);
+    struct victim victim = victim_start(guarded);
+    int fd = version == H1 ? http_connect() : h2_connect();
+    kv_buf_append(&out, kv_slice_text(version == H1 ? "GET /value HTTP/1.1\r\nx: " : ""));
+    if (version == H2)
+        request(&out, "GET", "/value", END_STREAM, 1);
+    for (unsigned i = 0; i < 10 && version == H2; i++)
+        frame(&out, CONTINUATION, 0, 1, kv_buf_peek(&content));
+    for (unsigned i = 0; i < 10 && version == H1; i++)
+        kv_buf_append(&out, kv_buf_peek(&content));
+    kv_buf_free(&content);
+    give(fd, &out);
+    bool cut = is_closed(fd, guarded ? 5000 : 800);
+    close(fd);
+    victim_end(&victim);
+    return cut;
+}
+
+Test(budgets, headers_without_an_end_are_not_waited_for)
+{
+    cr_expect_not(are_endless_headers_cut(false, H1), "not without the guard");
+    cr_expect_not(are_endless_headers_cut(false, H2), "not without the guard");
+    cr_expect(are_endless_headers_cut(true, H1));
+    cr_expect(are_endless_headers_cut(true, H2));
+}
+
 Test(budgets, requests_that_end_make_room)
 {
     http_settings.requests_per_address_max = 10;
