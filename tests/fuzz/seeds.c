@@ -352,5 +352,7 @@ int main(int argc, char **argv)
     seed_frames();
     seed_programs();
     seed_batch();
+    if (different > 0 && checking)
+        fprintf(stderr, "the code has changed: write them again with kv-fuzz-seeds tests/fuzz/corpus\n");
     return different == 0 ? 0 : 1;
 }
