@@ -1,6 +1,6 @@
 /* router/http.h -- one request and its answer: an exchange.
- * Does:     checks each request in this order: number of headers, path form, authentication, route, method, key; then gives it
- *           to the route's handler, which looks at headers and body.
+ * Does:     checks each request in this order: token, headers, path form, route, method, key, rights of the token (admit.h), what
+ *           became of its body; then gives it to the route's handler, which looks at headers and body.
  * Owns:     the exchange, from on_req until h2o disposes of the request (answered, reset or disconnected); writes the access
  *           log then.
  * Promises: when the request dies, exchange->call is cancelled and on_gone(state) runs, once, and nobody touches the exchange

@@ -8,6 +8,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -388,6 +390,58 @@ Test(confine, what_they_need_works)
     EXPECT(as_router_with_names, of_named, true);
     EXPECT(as_shard, of_shard, true);
     close(client);
+}
+
+/* ---- older kernels ------------------------------------------------------------------------------------------------ */
+
+#define LANDLOCK_CREATE 444
+
+/* As Linux before 5.13 answers, or a container's filter. */
+static void without_landlock(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LANDLOCK_CREATE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        _exit(99);
+}
+
+static void as_shard_without_landlock(void)
+{
+    without_landlock();
+    as_shard();
+}
+
+static void as_router_without_landlock(void)
+{
+    without_landlock();
+    as_router();
+}
+
+static bool says_so(void)
+{
+    char text[512];
+    return confine_kernel_lacks(text, sizeof(text)) && strstr(text, "no Landlock (") != NULL &&
+           strcspn(text, ";") == strlen(text);
+}
+
+Test(confine, goes_on_without_landlock)
+{
+    static const struct attempt works[] = {ATTEMPT(says_so), ATTEMPT(data_works), ATTEMPT(thread_works)};
+    static const struct attempt still_works[] = {ATTEMPT(upload_works), ATTEMPT(make_unix)};
+    if (!has_seccomp())
+        return;
+    EXPECT(as_shard_without_landlock, works, true);
+    EXPECT(as_shard_without_landlock, of_calls, false);
+    EXPECT(as_router_without_landlock, still_works, true);
+    EXPECT(as_router_without_landlock, of_calls, false);
+#ifndef KV_SANITIZED
+    EXPECT(as_router_without_landlock, of_files, false);
+#endif
 }
 
 static bool has_capabilities(void)
