@@ -1,7 +1,7 @@
 /* router/body.h -- where request bodies wait until they are complete.
  * Does:     takes the place of libh2o's growing buffers for what clients send. A body stays in memory while it is small
- *           (BODY_MEMORY_BYTES_MAX, less when many wait), then moves to an unlinked file in $TMPDIR or /tmp, whose pages leave
- *           the process as soon as they were written; a body that will not be stored anyway (no token, too large, no room) is
+ *           (BODY_MEMORY_BYTES_MAX, less when many wait), then moves to an unlinked file (body_file.h), whose pages leave the
+ *           process as soon as they were written; a body that will not be stored anyway (no token, too large, no room) is
  *           read to its end and forgotten, so that the client gets an answer and nothing fills up.
  * Why:      libh2o 2.2.5 keeps every body whole before it calls a handler, up to 16 MiB of it in memory and the rest in a file
  *           that stays mapped, for anybody and without a sum: guides/libh2o-2.2.5.md, section 6.

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "kv/buf.h"
@@ -16,7 +17,8 @@ enum { PAGE_BYTES = 4096 };
 struct body_file {
     int fd;
     atomic_uint holders;
-    _Atomic uint64_t bytes; /* counted in files.bytes */
+    bool in_memory;
+    _Atomic uint64_t bytes; /* counted in files.memory_bytes or files.bytes */
 };
 
 static struct {
@@ -24,6 +26,7 @@ static struct {
     bool named; /* the file system has no unnamed files */
     char folder[PATH_MAX];
     _Atomic uint64_t bytes;
+    _Atomic uint64_t memory_bytes;
 } files;
 
 void body_files_init(uint64_t bytes_max)
@@ -58,15 +61,42 @@ static int open_unlinked(void)
     return fd;
 }
 
-struct body_file *body_file_new(void)
+static bool has_memory(uint64_t bytes)
 {
-    int fd = open_unlinked();
+    return files.memory_bytes + bytes <= BODY_FILE_MEMORY_SUM_MAX;
+}
+
+struct body_file *body_file_new(uint64_t expected)
+{
+    bool wants_memory = (expected == SIZE_MAX || expected <= BODY_FILE_MEMORY_MAX) && has_memory(BODY_FILE_MEMORY_MAX);
+    int fd = wants_memory ? memfd_create("kv-body", MFD_CLOEXEC) : -1;
+    bool in_memory = fd >= 0;
+    if (!in_memory)
+        fd = open_unlinked();
     if (fd < 0)
         return NULL;
     struct body_file *file = kv_alloc_zero(1, sizeof(*file));
     file->fd = fd;
     file->holders = 1;
+    file->in_memory = in_memory;
     return file;
+}
+
+bool body_file_fits_memory(const struct body_file *file, uint64_t bytes)
+{
+    return file->in_memory && bytes <= BODY_FILE_MEMORY_MAX &&
+           (bytes <= file->bytes || has_memory(bytes - file->bytes));
+}
+
+bool body_file_is_in_memory(const struct body_file *file)
+{
+    return file->in_memory;
+}
+
+static void uncount(struct body_file *file, uint64_t bytes)
+{
+    file->bytes -= bytes;
+    *(file->in_memory ? &files.memory_bytes : &files.bytes) -= bytes;
 }
 
 int body_file_fd(const struct body_file *file)
@@ -111,8 +141,7 @@ void body_file_forget(struct body_file *file, uint64_t offset, uint64_t bytes)
     if (end <= begin ||
         fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin)) != 0)
         return; /* a file system without holes keeps it until the file ends */
-    file->bytes -= end - begin;
-    files.bytes -= end - begin;
+    uncount(file, end - begin);
 }
 
 void body_file_free(struct body_file **file)
@@ -122,19 +151,20 @@ void body_file_free(struct body_file **file)
     if (old == NULL || atomic_fetch_sub(&old->holders, 1) > 1)
         return;
     close(old->fd);
-    files.bytes -= old->bytes;
+    uncount(old, old->bytes);
     free(old);
 }
 
 enum kv_err body_file_extend(struct body_file *file, size_t bytes, size_t more, bool is_new)
 {
-    uint64_t max = is_new ? files.bytes_max / 4 * 3 : files.bytes_max;
-    if (atomic_fetch_add(&files.bytes, more) + more > max) {
-        files.bytes -= more;
+    _Atomic uint64_t *sum = file->in_memory ? &files.memory_bytes : &files.bytes;
+    uint64_t max = file->in_memory ? UINT64_MAX : is_new ? files.bytes_max / 4 * 3 : files.bytes_max;
+    if (atomic_fetch_add(sum, more) + more > max) {
+        *sum -= more;
         return KV_OVERLOADED;
     }
     if (posix_fallocate(file->fd, (off_t)bytes, (off_t)more) != 0) {
-        files.bytes -= more;
+        *sum -= more;
         return KV_NO_SPACE;
     }
     file->bytes += more;
@@ -149,5 +179,5 @@ struct body_file *body_file_hold(struct body_file *file)
 
 uint64_t body_file_bytes(void)
 {
-    return files.bytes;
+    return files.bytes + files.memory_bytes;
 }
