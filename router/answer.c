@@ -132,6 +132,14 @@ void answer_body(struct exchange *exchange, int status, const char *content_type
     finish(exchange, &iovec, exchange->method == HTTP_HEAD || body.bytes == 0 ? 0 : 1);
 }
 
+void answer_borrowed(struct exchange *exchange, int status, struct kv_slice body)
+{
+    h2o_iovec_t iovec = h2o_iovec_init(body.data, body.bytes);
+    set_status(exchange, status);
+    exchange->req->res.content_length = body.bytes;
+    finish(exchange, &iovec, body.bytes == 0 ? 0 : 1);
+}
+
 bool answer_begin(struct exchange *exchange, int status, uint64_t bytes, h2o_generator_t *generator)
 {
     set_status(exchange, status);

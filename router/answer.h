@@ -17,6 +17,8 @@ void answer_error(struct exchange *exchange, int status, const char *code, const
 void answer_failure(struct exchange *exchange, enum kv_err err);
 /* 200 and the like: `body` is copied; HEAD gets its length alone. */
 void answer_body(struct exchange *exchange, int status, const char *content_type, struct kv_slice body);
+/* The same without a copy: `body` lives until the exchange ends. Its headers, content type included, are there already. */
+void answer_borrowed(struct exchange *exchange, int status, struct kv_slice body);
 /* No body at all: 204, 304. */
 void answer_empty(struct exchange *exchange, int status);
 /* Begins an answer whose body comes from `generator` (answer_send), or, for HEAD, whose body is left out (then the answer is

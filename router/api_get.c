@@ -1,23 +1,27 @@
 /* router/api_get.c -- GET and HEAD /{key}.
- * Does:     reads the row and up to KV_INLINE_BYTES_MAX of the content, decides conditions, range and encoding, then streams: one
- *           chunk (about 256 KiB) is out at a time, the next piece is fetched when the client has taken what was at hand.
+ * Does:     answers from the cache when it can (cache.h); else reads the row with READ_BYTES of the content, decides conditions,
+ *           range and encoding, then streams: one chunk (about 256 KiB) is out at a time, the next piece is fetched when the
+ *           client has taken what was at hand. What came whole is kept.
  * Owns:     struct get, in the memory of the exchange; a hold on the object, closed when through or when the client leaves.
  * Promises: headers leave only when the first frame has proved good; later damage breaks the answer off, so that no client
  *           takes a part for the whole.
  * Fails:    content gone before the first byte (overwritten meanwhile): read again, GET_TRIES_MAX times, then 503.
  * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */
-#include <time.h>
-
 #include "accept.h"
 #include "answer.h"
 #include "api.h"
+#include "cache.h"
 #include "condition.h"
 #include "digest.h"
 #include "kv/log.h"
 #include "reader.h"
 #include "thread.h"
 
-enum { GET_TRIES_MAX = 5 };
+enum {
+    GET_TRIES_MAX = 5,
+    READ_BYTES = 17 * KV_BLOB_ROW_BYTES, /* come along with the row: the whole of what the cache takes */
+};
+_Static_assert(READ_BYTES > CACHE_CONTENT_BYTES_MAX + 12, "with its index");
 
 struct get {
     struct exchange *exchange;
@@ -27,9 +31,13 @@ struct get {
     struct kv_object object;
     struct guard_share share; /* of the memory that answers may take */
     struct backend_hold hold;
-    bool holding; /* backend_close is due */
-    bool reading; /* `reader` is to be freed */
-    bool started; /* headers are out */
+    struct value_text text;
+    struct cache_entry *entry; /* what all of it is from, or NULL */
+    bool keep;                 /* the cache may have what is read */
+    uint64_t since;            /* as cache.h wants it */
+    bool holding;              /* backend_close is due */
+    bool reading;              /* `reader` is to be freed */
+    bool started;              /* headers are out */
     bool compressed;
     unsigned tries;
     enum range_kind range_kind;
@@ -58,54 +66,37 @@ static void on_gone(void *state)
     let_go(get);
     kv_buf_free(&get->chunk);
     h2o_guard_share_end(&get->share);
+    if (get->entry != NULL)
+        cache_let_go(get->entry);
 }
 
 /* ---- headers ------------------------------------------------------------------------------------------------------ */
 
-/* Values written in the same second come one after the other: the text of the last one is kept per thread. */
-static void add_last_modified(struct exchange *exchange, uint64_t created_s)
-{
-    static __thread uint64_t written_s = UINT64_MAX;
-    static __thread char text[H2O_TIMESTR_RFC1123_LEN + 1];
-    if (written_s != created_s) {
-        time_t seconds = (time_t)created_s;
-        struct tm tm;
-        h2o_time2str_rfc1123(text, gmtime_r(&seconds, &tm));
-        written_s = created_s;
-    }
-    answer_field(exchange, HPACK_LAST_MODIFIED, answer_copy(exchange, kv_slice(text, H2O_TIMESTR_RFC1123_LEN)));
-}
-
 /* What tells caches which representation this is: on 200, 206 and 304. */
-static void add_validators(struct get *get)
+static void add_validators(struct exchange *exchange, const struct value_text *text, bool compressed)
 {
-    char tag[ETAG_BYTES_MAX];
-    struct kv_slice written = kv_slice(tag, etag_write(&get->row.hash, get->compressed, tag));
-    answer_field(get->exchange, HPACK_ETAG, answer_copy(get->exchange, written));
-    answer_field(get->exchange, HPACK_VARY, kv_slice_text("Accept-Encoding"));
-    add_last_modified(get->exchange, get->row.created_s);
+    struct kv_slice tag = kv_slice(text->tag, sizeof text->tag);
+    if (compressed)
+        tag = answer_format(exchange, "%.*s-zstd\"", (int)sizeof text->tag - 1, text->tag);
+    answer_field(exchange, HPACK_ETAG, tag);
+    answer_field(exchange, HPACK_VARY, kv_slice_text("Accept-Encoding"));
+    answer_field(exchange, HPACK_LAST_MODIFIED, kv_slice(text->modified, sizeof text->modified));
 }
 
-static void add_headers(struct get *get)
+static void add_headers(struct exchange *exchange, struct kv_slice content_type, const struct value_text *text,
+                        bool compressed)
 {
-    struct exchange *exchange = get->exchange;
-    char hex[DIGEST_HEX_BYTES];
-    digest_hex(&get->row.hash, hex);
-    struct kv_slice digits = answer_copy(exchange, kv_slice(hex, sizeof(hex)));
-    answer_field(exchange, HPACK_CONTENT_TYPE, get->row.content_type);
-    add_validators(get);
+    struct kv_slice digits = value_text_hex(text);
+    answer_field(exchange, HPACK_CONTENT_TYPE, content_type);
+    add_validators(exchange, text, compressed);
     answer_field(exchange, HPACK_ACCEPT_RANGES, kv_slice_text("bytes"));
     answer_field(exchange, HPACK_X_CONTENT_SHA256, digits);
     answer_field(exchange, HPACK_X_HASH, digits);
     answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
-    answer_field(exchange, HPACK_X_REFS, answer_number(exchange, get->object.refs));
-    answer_field(exchange, HPACK_X_CREATED_AT, answer_number(exchange, get->row.created_s));
-    if (get->compressed)
+    answer_field(exchange, HPACK_X_REFS, kv_slice(text->refs, text->refs_bytes));
+    answer_field(exchange, HPACK_X_CREATED_AT, kv_slice(text->created, text->created_bytes));
+    if (compressed)
         answer_field(exchange, HPACK_CONTENT_ENCODING, kv_slice_text("zstd"));
-    if (get->range_kind == RANGE_PART)
-        answer_header(exchange, "content-range",
-                      answer_format(exchange, "bytes %lu-%lu/%lu", get->range.first,
-                                    get->range.first + get->range.bytes - 1, get->row.size));
 }
 
 /* True: it was a HEAD, and the exchange may be gone. */
@@ -113,7 +104,11 @@ static bool begin(struct get *get)
 {
     uint64_t bytes = get->compressed ? get->object.stored_bytes - codec_index_bytes(get->row.size) : get->range.bytes;
     get->started = true;
-    add_headers(get);
+    add_headers(get->exchange, get->row.content_type, &get->text, get->compressed);
+    if (get->range_kind == RANGE_PART)
+        answer_header(get->exchange, "content-range",
+                      answer_format(get->exchange, "bytes %lu-%lu/%lu", get->range.first,
+                                    get->range.first + get->range.bytes - 1, get->row.size));
     return answer_begin(get->exchange, get->range_kind == RANGE_PART ? 206 : 200, bytes, &get->generator);
 }
 
@@ -249,7 +244,7 @@ static bool answer_without_content(struct get *get)
         answer_failure(exchange, err);
     } else if (err == KV_END) {
         let_go(get);
-        add_validators(get);
+        add_validators(exchange, &get->text, get->compressed);
         answer_empty(exchange, 304);
     } else if (get->range_kind == RANGE_UNSATISFIABLE) {
         let_go(get);
@@ -282,14 +277,9 @@ static bool has_room(struct get *get)
     return false;
 }
 
-static void on_value(void *arg, enum kv_err err, const struct backend_value *value)
+/* Answers with this value, whose bytes at hand live until the call returns, or, from the cache, until the exchange ends. */
+static void serve(struct get *get, const struct backend_value *value)
 {
-    struct get *get = arg;
-    get->exchange->call = NULL;
-    if (err != KV_OK) {
-        fail(get, err);
-        return;
-    }
     get->row = value->row;
     get->row.content_type = answer_copy(get->exchange, value->row.content_type);
     get->object = value->object;
@@ -300,6 +290,7 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
         fail(get, KV_CORRUPT);
         return;
     }
+    value_text_write(&get->row, get->object.refs, &get->text);
     choose_representation(get);
     if (!has_room(get))
         return;
@@ -311,28 +302,132 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
     go_on(get);
 }
 
-static void on_room(struct guard_share *share)
+/* ---- the cache ---------------------------------------------------------------------------------------------------- */
+
+/* Nothing in the request chooses among representations or asks for conditions: the whole value goes out as it is. */
+static bool is_plain(const struct exchange *exchange)
 {
-    read_value(H2O_STRUCT_FROM_MEMBER(struct get, share, share));
+    const h2o_headers_t *headers = &exchange->req->headers;
+    if (exchange->method != HTTP_GET)
+        return false;
+    for (size_t i = 0; i < headers->size; i++) {
+        const h2o_iovec_t *name = headers->entries[i].name;
+        if (name == &H2O_TOKEN_RANGE->buf || name == &H2O_TOKEN_IF_RANGE->buf || name == &H2O_TOKEN_IF_MATCH->buf ||
+            name == &H2O_TOKEN_IF_NONE_MATCH->buf || name == &H2O_TOKEN_IF_MODIFIED_SINCE->buf ||
+            name == &H2O_TOKEN_IF_UNMODIFIED_SINCE->buf || name == &H2O_TOKEN_ACCEPT_ENCODING->buf)
+            return false;
+    }
+    return true;
+}
+
+/* The exchange holds the entry already: that takes no memory of the request's own. */
+static void serve_plain(struct exchange *exchange, const struct cache_entry *entry)
+{
+    add_headers(exchange, entry->row.content_type, &entry->text, false);
+    answer_borrowed(exchange, 200, entry->content);
+}
+
+static void serve_entry(struct get *get)
+{
+    if (is_plain(get->exchange))
+        serve_plain(get->exchange, get->entry);
+    else
+        serve(get, &(struct backend_value){.row = get->entry->row, .object = get->entry->object});
+}
+
+static void count_entries(struct router_thread *thread)
+{
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_BYTES, cache_bytes(thread->cache));
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_ENTRIES, cache_entries(thread->cache));
+}
+
+/* Offers the cache what was read, once the checksums have held, and takes the entry. False: it has none now. */
+static bool keep(struct get *get, const struct backend_value *value)
+{
+    struct router_thread *thread = get->exchange->thread;
+    const struct kv_object *object = &value->object;
+    if (!get->keep || !cache_wants(thread->cache, object) || object->size != value->row.size)
+        return false;
+    get->chunk.bytes = 0;
+    if (codec_decode(thread->codec, object->bytes, object->size, &get->chunk) != KV_OK)
+        return false; /* whoever serves it reports it */
+    struct kv_slice content = kv_buf_peek(&get->chunk);
+    if (object->codec == KV_CODEC_RAW)
+        content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);
+    cache_put(thread->cache, get->since, get->exchange->key, &value->row, object, content);
+    count_entries(thread);
+    get->entry = cache_get(thread->cache, get->exchange->key);
+    if (get->entry == NULL)
+        return false;
+    kv_buf_free(&get->chunk);
+    h2o_guard_share_end(&get->share);
+    return true;
+}
+
+static void on_value(void *arg, enum kv_err err, const struct backend_value *value)
+{
+    struct get *get = arg;
+    get->exchange->call = NULL;
+    if (err != KV_OK)
+        fail(get, err);
+    else if (keep(get, value))
+        serve_entry(get);
+    else
+        serve(get, value);
 }
 
 static void read_value(struct get *get)
 {
-    uint64_t bytes = get->exchange->method == HTTP_HEAD ? 0 : KV_INLINE_BYTES_MAX;
+    struct router_thread *thread = get->exchange->thread;
+    uint64_t bytes = get->exchange->method == HTTP_HEAD ? 0 : READ_BYTES;
     get->tries++;
-    get->exchange->call = backend_read(get->exchange->thread->backend, get->exchange->key, bytes, on_value, get);
+    get->keep = backend_may_keep(thread->backend);
+    get->since = cache_now(thread->cache);
+    get->exchange->call = backend_read(thread->backend, get->exchange->key, bytes, on_value, get);
+}
+
+static void on_room(struct guard_share *share)
+{
+    struct get *get = H2O_STRUCT_FROM_MEMBER(struct get, share, share);
+    if (get->entry != NULL)
+        serve_entry(get);
+    else
+        read_value(get);
+}
+
+static void on_entry_gone(void *state)
+{
+    cache_let_go(state);
+}
+
+/* The short way through most requests. False: not this one; `out` is the entry, if there is one. */
+static bool answer_from_cache(struct exchange *exchange, struct cache_entry **out)
+{
+    struct router_thread *thread = exchange->thread;
+    struct cache_entry *entry = cache_get(thread->cache, exchange->key);
+    if (thread->cache != NULL)
+        metrics_add(thread->metrics, entry != NULL ? METRICS_CACHE_HITS : METRICS_CACHE_MISSES, 1);
+    *out = entry;
+    if (entry == NULL || !is_plain(exchange))
+        return false;
+    exchange->state = entry;
+    exchange->on_gone = on_entry_gone;
+    serve_plain(exchange, entry);
+    return true;
 }
 
 void api_get(struct exchange *exchange)
 {
+    struct cache_entry *entry;
+    if (answer_from_cache(exchange, &entry))
+        return;
     struct get *get = http_alloc(exchange, sizeof(*get));
     const char *why;
-    *get = (struct get){.exchange = exchange, .generator = {.proceed = on_taken}};
-    if (condition_read(exchange, &get->condition, &why) != KV_OK) {
-        answer_error(exchange, 400, "invalid_request", "%s", why);
-        return;
-    }
+    *get = (struct get){.exchange = exchange, .entry = entry, .generator = {.proceed = on_taken}};
     exchange->state = get;
     exchange->on_gone = on_gone;
-    h2o_guard_share_take(&get->share, exchange->req, exchange->method == HTTP_HEAD ? 0 : KV_INLINE_BYTES_MAX, on_room);
+    if (condition_read(exchange, &get->condition, &why) != KV_OK)
+        answer_error(exchange, 400, "invalid_request", "%s", why);
+    else
+        h2o_guard_share_take(&get->share, exchange->req, exchange->method == HTTP_HEAD ? 0 : READ_BYTES, on_room);
 }

@@ -205,6 +205,16 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
     return backend;
 }
 
+void backend_use_marks(struct backend *backend, struct marks *marks)
+{
+    txns_use_marks(backend->txns, marks);
+}
+
+bool backend_may_keep(const struct backend *backend)
+{
+    return txn_ids_are_recovered(backend->ids);
+}
+
 size_t backend_pending(const struct backend *backend)
 {
     return backend->count + txns_active(backend->txns);

@@ -150,6 +150,7 @@ bool backend_ready(struct backend *backend, char *why, size_t why_bytes);
 /* ---- life ----------------------------------------------------------------------------------------------------- */
 
 struct kv_settings;
+struct marks;
 struct st_h2o_context_t;
 struct recovery;
 
@@ -157,6 +158,10 @@ struct recovery;
  * left (recovery.h). */
 struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_context_t *context, int sockets_fd,
                             unsigned thread_index);
+/* Right after backend_new: transactions mark what they change (marks.h). */
+void backend_use_marks(struct backend *backend, struct marks *marks);
+/* Whether what is read from now on may be kept: not while transactions of the last router are in doubt, which nobody marks. */
+bool backend_may_keep(const struct backend *backend);
 /* Calls under way (a drain waits for 0). */
 size_t backend_pending(const struct backend *backend);
 

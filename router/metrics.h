@@ -61,6 +61,8 @@ enum metrics_operation {
     X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
     X(FRAMES_IGNORED, "http2_frames_ignored_total", "HTTP/2 frames of unknown types.")                                 \
     X(CONTINUATIONS_REFUSED, "http2_continuations_refused_total", "HTTP/2 header blocks without an end.")              \
+    X(CACHE_HITS, "cache_hits_total", "GETs and HEADs answered from the router's memory (CACHE_BYTES).")               \
+    X(CACHE_MISSES, "cache_misses_total", "GETs and HEADs that asked the shards.")                                     \
     X(CHECKSUM_FAILURES, "checksum_failures_total",                                                                    \
       "Stored contents met whose checksum did not hold: not served, 500. Check the disk, then kv-shard --check.")
 
@@ -88,6 +90,8 @@ enum metrics_auth_failure {
 /* What is now; zero when a router starts. The last three are sampled by gauges.c. */
 #define METRICS_GAUGES(X)                                                                                              \
     X(CONNECTIONS, "connections_open", "Client connections open now.")                                                 \
+    X(CACHE_BYTES, "cache_bytes", "What answers kept in the router's memory take: at most CACHE_BYTES.")               \
+    X(CACHE_ENTRIES, "cache_entries", "Answers kept in the router's memory.")                                          \
     X(REQUESTS, "requests_in_flight", "Requests received whole whose answer the client does not have yet.")            \
     X(REQUESTS_SHARDS, "requests_waiting_for_shards",                                                                  \
       "Of these, requests that wait for a shard. Many: see shard_calls and shard_waiting for which and why.")          \

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -87,6 +88,13 @@ static unsigned count_threads(const struct kv_settings *settings)
     return cores >= 4 ? (unsigned)cores / 2 : 1;
 }
 
+/* Clients choose keys, but not which ones collide. */
+static uint64_t seed(void)
+{
+    uint64_t bits;
+    return getrandom(&bits, sizeof(bits), 0) == (ssize_t)sizeof(bits) ? bits : kv_clock_ns();
+}
+
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes)
 {
     static const struct kv_files no_files;
@@ -135,6 +143,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
     listeners_set_options(options->tls_fd, settings->client_wait_ms);
     server->metrics = metrics_open(server->counters);
     metrics_process_open();
+    server->marks = marks_new(settings->cache_bytes / CACHE_BYTES_PER_MARK, seed());
     server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);

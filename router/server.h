@@ -19,6 +19,7 @@ struct tasks;
 struct metrics;
 struct kv_counters_page;
 struct guard_door;
+struct marks;
 
 struct server {
     const struct kv_settings *settings;
@@ -31,6 +32,7 @@ struct server {
     struct kv_hash token_hash;              /* of TOKEN */
     bool has_token;
     struct tokens *tokens; /* threads have references of their own */
+    struct marks *marks;   /* what the threads write, for the sake of their caches; NULL when CACHE_BYTES is 0 */
     struct work *work;
     struct tasks *tasks;
     struct guard_door *door; /* budgets of addresses */

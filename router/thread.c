@@ -112,6 +112,8 @@ static void set_up(struct router_thread *thread)
     thread->drain.tick.cb = on_tick;
     thread->codec = codec_new((int)server->settings->compression_level);
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
+    backend_use_marks(thread->backend, server->marks);
+    thread->cache = cache_new(server->settings->cache_bytes / server->thread_count, server->marks);
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();
     gauges_start(thread);

@@ -12,6 +12,7 @@
 #include <semaphore.h>
 
 #include "backend.h"
+#include "cache.h"
 #include "codec.h"
 #include "h2o_guard.h"
 #include "listen.h"
@@ -26,6 +27,7 @@ struct router_thread {
     h2o_context_t context;
     struct backend *backend;
     struct codec *codec;
+    struct cache *cache; /* NULL when CACHE_BYTES is 0 */
     struct listeners listeners;
     struct tokens *tokens;              /* a reference of its own */
     struct metrics_thread *metrics;     /* its slot */

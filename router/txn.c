@@ -31,6 +31,8 @@ struct txn {
     const struct txn_op *ops;
     size_t op_count;
     bool *existed;
+    uint32_t *marked; /* slots of what may change, until every shard is through */
+    size_t marked_count;
     bool held;
     unsigned shard_next;  /* LOCKING: the next one to ask */
     unsigned waiting;     /* answers that are missing */
@@ -48,6 +50,7 @@ struct txns {
     struct calls *calls;
     unsigned shard_count;
     struct txns_world world;
+    struct marks *marks; /* NULL: nobody looks */
     struct txn *active;
     size_t active_count;
 };
@@ -69,6 +72,12 @@ uint64_t txns_ids(const struct txns *txns, uint64_t below_txn_id, struct kv_buf 
     return txn == NULL ? UINT64_MAX : txn->id;
 }
 
+void txns_use_marks(struct txns *txns, struct marks *marks)
+{
+    kv_assert(txns->active == NULL);
+    txns->marks = marks;
+}
+
 size_t txns_active(const struct txns *txns)
 {
     return txns->active_count;
@@ -79,9 +88,36 @@ uint64_t txn_id(const struct txn *txn)
     return txn->id;
 }
 
+/* ---- marks ---------------------------------------------------------------------------------------------------- */
+
+static void mark(struct txn *txn, struct kv_slice bytes)
+{
+    struct marks *marks = txn->txns->marks;
+    uint32_t slot = marks_slot(marks, marks_hash(marks, bytes));
+    txn->marked[txn->marked_count++] = slot;
+    marks_begin(marks, slot);
+}
+
+/* Before the first message leaves that may change them. */
+static void mark_all(struct txn *txn)
+{
+    if (txn->txns->marks == NULL)
+        return;
+    txn->marked = kv_alloc(txn->op_count * sizeof *txn->marked);
+    for (size_t i = 0; i < txn->op_count; i++) {
+        const struct kv_op *op = &txn->ops[i].op;
+        if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP)
+            mark(txn, kv_hash_slice(&op->hash));
+        else if (op->kind != KV_OP_CHECK)
+            mark(txn, op->key);
+    }
+}
+
 static void end(struct txn *txn)
 {
     struct txns *txns = txn->txns;
+    for (size_t i = 0; i < txn->marked_count; i++)
+        marks_end(txns->marks, txn->marked[i]);
     for (unsigned i = 0; i < txns->shard_count; i++) {
         calls_cancel(txns->calls, txn->parts[i].call);
         kv_buf_free(&txn->parts[i].locked);
@@ -91,6 +127,7 @@ static void end(struct txn *txn)
     free(txn->key_shards);
     free(txn->rows);
     free(txn->existed);
+    free(txn->marked);
     free(txn);
 }
 
@@ -315,6 +352,7 @@ bool txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_
     }
     kv_assert((txn->lockers & ~txn->participants) == 0);
     bool alone = txn->participants == (txn->participants & -txn->participants);
+    mark_all(txn);
     send_all(txn, txn->participants, alone ? KV_MSG_APPLY : KV_MSG_PREPARE, write_prepare, on_vote);
     return true;
 }

@@ -15,6 +15,7 @@
 
 #include "calls.h"
 #include "kv/model.h"
+#include "marks.h"
 
 #ifndef TXNS_ACTIVE_MAX         /* the simulation has fewer */
 #define TXNS_ACTIVE_MAX 131072u /* of one thread */
@@ -33,6 +34,8 @@ void txns_free(struct txns **txns);
 /* Appends the ids below `below_txn_id` that are not through everywhere, ascending, each a uint64_t, and returns the smallest of
  * the others; UINT64_MAX: there is none. */
 uint64_t txns_ids(const struct txns *txns, uint64_t below_txn_id, struct kv_buf *out);
+/* Before any transaction: what one changes is marked until every shard is through with it (marks.h). */
+void txns_use_marks(struct txns *txns, struct marks *marks);
 size_t txns_active(const struct txns *txns);
 
 struct txn_row {

@@ -8,6 +8,7 @@
 #include "codec.h"
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "marks.h"
 #include "kv/settings.h"
 #include "wire/messages.h"
 
@@ -66,6 +67,8 @@ static const char *race_key, *unready;
 static int shard_down = -1;
 static size_t holds, unreleased, calls, waiting, fetches;
 static uint64_t fetched_bytes;
+static struct marks *marks;
+static bool may_keep;
 
 #define KNOB(statement)                                                                                                \
     do {                                                                                                               \
@@ -107,6 +110,11 @@ void fake_race(const char *key, unsigned count)
 void fake_unready(const char *why)
 {
     KNOB(unready = why);
+}
+
+void fake_may_keep(bool value)
+{
+    KNOB(may_keep = value);
 }
 
 void fake_shard_down(int shard_index)
@@ -157,6 +165,16 @@ static struct fake_row **find_row(struct kv_slice key)
     return at;
 }
 
+/* Reads and writes exclude each other here: a write may mark what it changes once it is done. */
+static void mark(struct kv_slice bytes)
+{
+    if (marks == NULL)
+        return;
+    uint32_t slot = marks_slot(marks, marks_hash(marks, bytes));
+    marks_begin(marks, slot);
+    marks_end(marks, slot);
+}
+
 static struct fake_object *find_object(const struct kv_hash *hash)
 {
     struct fake_object *object = objects;
@@ -196,6 +214,8 @@ static void clear_row(struct fake_row **at)
     if (old == NULL)
         return;
     find_object(&old->row.hash)->object.refs--;
+    mark(old->key);
+    mark(kv_hash_slice(&old->row.hash));
     *at = old->next;
     free((void *)old->key.data);
     free((void *)old->row.content_type.data);
@@ -218,6 +238,8 @@ static struct fake_row *put(const struct backend_op *op, struct backend_op_resul
                                .txn_id = ++last_id,
                                .content_type = kv_slice(kv_copy(op->content_type), op->content_type.bytes)};
     rows = row;
+    mark(op->key);
+    mark(kv_hash_slice(&op->content->hash));
     return row;
 }
 
@@ -242,6 +264,7 @@ static void maybe_race(void)
     if (row == NULL)
         return;
     races--;
+    mark(row->key);
     row->row.hash.bytes[0] ^= 0xff; /* another content, as far as anybody can tell */
     struct backend_content content = {.hash = row->row.hash};
     if (find_object(&content.hash) == NULL)
@@ -683,6 +706,20 @@ struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_co
     backend->codec = codec_new(0);
     backend->batch_bytes_max = settings->batch_bytes_max;
     return backend;
+}
+
+void backend_use_marks(struct backend *backend, struct marks *theirs)
+{
+    (void)backend;
+    KNOB(marks = theirs);
+}
+
+bool backend_may_keep(const struct backend *backend)
+{
+    bool may;
+    (void)backend;
+    KNOB(may = may_keep);
+    return may;
 }
 
 size_t backend_pending(const struct backend *backend)

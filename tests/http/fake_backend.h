@@ -13,6 +13,7 @@ void fake_garble(uint64_t stored_offset);        /* flip a bit there in everythi
 void fake_piece_max(uint64_t bytes);             /* fetches bring at most this much */
 void fake_stale_fetches(unsigned count);         /* that many fetches find their object gone */
 void fake_race(const char *key, unsigned count); /* the key changes under that many of the next transactions */
+void fake_may_keep(bool value);                  /* answers to GETs may be cached; otherwise all of them come here */
 void fake_unready(const char *why);              /* NULL: ready */
 void fake_shard_down(int shard_index);           /* 0 or 1 does not report; -1: both do */
 

@@ -159,6 +159,44 @@ Test(txn, all_votes_decide_and_the_decision_goes_everywhere)
     end(seen);
 }
 
+/* Of a transaction's keys. */
+static bool are_marked(const struct seen *seen, const struct marks *marks)
+{
+    size_t marked = 0;
+    uint64_t word;
+    for (size_t i = 0; i < seen->key_count; i++)
+        marked += !marks_quiet(marks, marks_slot(marks, marks_hash(marks, seen->keys[i])), marks_now(marks), &word);
+    cr_assert(marked == 0 || marked == seen->key_count);
+    return marked > 0;
+}
+
+Test(txn, what_changes_is_marked_from_the_first_prepare_until_all_are_through)
+{
+    for (int refused = 0; refused < 2; refused++) {
+        struct marks *marks = marks_new(4096, 7);
+        struct seen *seen = seen_new(3);
+        txns_use_marks(seen->txns, marks);
+        seen->txn = txn_begin(seen->txns, seen->keys, seen->key_count, on_locked, seen);
+        grant(seen, 0);
+        cr_expect_not(are_marked(seen, marks), "locks change nothing");
+        grant(seen, 1);
+        commit(seen);
+        cr_expect(are_marked(seen, marks), "before a frame has left");
+        uint64_t zero = take_prepare(seen, 0), one = take_prepare(seen, 1);
+        txn_rig_vote(&seen->rig, 0, zero, KV_OK);
+        txn_rig_vote(&seen->rig, 1, one, refused ? KV_NO_SPACE : KV_OK);
+        cr_expect_eq(seen->outcomes, 1u);
+        cr_expect(are_marked(seen, marks), "the client knows, not every shard");
+        txn_rig_expect_done(&seen->rig, 0, refused ? KV_MSG_ABORT : KV_MSG_COMMIT);
+        cr_expect(are_marked(seen, marks));
+        txn_rig_expect_done(&seen->rig, 1, refused ? KV_MSG_ABORT : KV_MSG_COMMIT);
+        cr_expect_not(are_marked(seen, marks));
+        cr_expect_gt(marks_now(marks), 0);
+        end(seen);
+        marks_free(&marks);
+    }
+}
+
 Test(txn, one_refusal_aborts_everywhere)
 {
     struct seen *seen = begin(7);

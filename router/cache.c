@@ -1,0 +1,373 @@
+/* router/cache.c -- see cache.h.
+ * The ring is a row of blocks, oldest first from `tail` to `head`: entries, entries that were dropped, and padding at its end or before
+ * an entry that could not be moved out of the way. A block is dropped by forgetting its place in the table; its memory comes
+ * back when the tail passes. A table with open addressing finds entries: 8 bytes each, so that most of it stays near. */
+#include "cache.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "kv/log.h"
+
+#define PLACES_MIN 1024u
+#define BLOCK_UNIT 64u /* blocks begin at cache lines */
+#define HUGE_BYTES ((size_t)2 << 20)
+#define LINE_BYTES 64u
+
+/* The hash is the marks', seeded, since clients choose the keys. */
+struct place {
+    uint32_t tag;  /* low bits of the hash */
+    uint32_t unit; /* where the entry is, plus one; 0: free */
+};
+
+struct cache {
+    struct marks *marks;
+    struct place *places;
+    size_t place_mask; /* at least twice as many places as entries */
+    size_t count;
+    uint8_t *ring;
+    uint64_t ring_bytes;
+    uint64_t head, tail; /* offsets that only grow: the place in the ring is the remainder */
+};
+
+/* ---- memory ------------------------------------------------------------------------------------------------------- */
+
+/* Untouched it takes no memory. NULL: there is none. */
+static void *map(size_t bytes)
+{
+    size_t whole = (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+    void *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, whole, MADV_HUGEPAGE); /* a wish */
+    return memory;
+}
+
+static void unmap(void *memory, size_t bytes)
+{
+    munmap(memory, (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES);
+}
+
+_Static_assert(sizeof(struct cache_inside) <= BLOCK_UNIT, "padding has the head of a block");
+
+struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
+{
+    if (marks == NULL)
+        return NULL;
+    struct cache *cache = kv_alloc_zero(1, sizeof *cache);
+    cache->marks = marks;
+    cache->ring_bytes = bytes_max / BLOCK_UNIT * BLOCK_UNIT;
+    cache->ring = cache->ring_bytes == 0 ? NULL : map(cache->ring_bytes);
+    if (cache->ring == NULL) {
+        free(cache);
+        return NULL;
+    }
+    cache->place_mask = PLACES_MIN - 1;
+    cache->places = kv_alloc_zero(PLACES_MIN, sizeof *cache->places);
+    return cache;
+}
+
+void cache_free(struct cache **cache)
+{
+    if (*cache == NULL)
+        return;
+    unmap((*cache)->ring, (*cache)->ring_bytes);
+    free((*cache)->places);
+    free(*cache);
+    *cache = NULL;
+}
+
+static struct cache_entry *block_at(const struct cache *cache, uint64_t offset)
+{
+    return (struct cache_entry *)(void *)(cache->ring + offset % cache->ring_bytes);
+}
+
+/* ---- the table ---------------------------------------------------------------------------------------------------- */
+
+static struct cache_entry *entry_at(const struct cache *cache, size_t at)
+{
+    return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places[at].unit - 1) * BLOCK_UNIT);
+}
+
+static struct kv_slice key_of(const struct cache_entry *entry)
+{
+    return kv_slice(entry + 1, entry->inside.key_bytes);
+}
+
+/* Where the key is, or the free place where it would be. */
+static size_t find(const struct cache *cache, uint32_t tag, struct kv_slice key)
+{
+    size_t at = tag & cache->place_mask;
+    for (; cache->places[at].unit != 0; at = (at + 1) & cache->place_mask) {
+        if (cache->places[at].tag == tag && kv_slice_equal(key_of(entry_at(cache, at)), key))
+            break;
+    }
+    return at;
+}
+
+static size_t find_free(const struct cache *cache, uint32_t tag)
+{
+    size_t at = tag & cache->place_mask;
+    while (cache->places[at].unit != 0)
+        at = (at + 1) & cache->place_mask;
+    return at;
+}
+
+static void grow(struct cache *cache)
+{
+    struct place *old = cache->places;
+    size_t old_count = cache->place_mask + 1;
+    cache->place_mask = old_count * 2 - 1;
+    cache->places = kv_alloc_zero(old_count * 2, sizeof *cache->places);
+    for (size_t i = 0; i < old_count; i++)
+        if (old[i].unit != 0)
+            cache->places[find_free(cache, old[i].tag)] = old[i];
+    free(old);
+}
+
+/* Those behind that only stand there because this place was taken move up. */
+static void vacate(struct cache *cache, size_t at)
+{
+    size_t mask = cache->place_mask;
+    for (size_t next = (at + 1) & mask; cache->places[next].unit != 0; next = (next + 1) & mask) {
+        size_t home = cache->places[next].tag & mask;
+        if (((next - home) & mask) < ((next - at) & mask))
+            continue;
+        cache->places[at] = cache->places[next];
+        at = next;
+    }
+    cache->places[at].unit = 0;
+}
+
+/* ---- the ring ----------------------------------------------------------------------------------------------------- */
+
+static void drop(struct cache *cache, size_t at)
+{
+    struct cache_entry *entry = entry_at(cache, at);
+    kv_assert(entry->inside.listed);
+    entry->inside.listed = false;
+    vacate(cache, at);
+    cache->count--;
+}
+
+void cache_let_go(struct cache_entry *entry)
+{
+    kv_assert(entry->inside.holders > 0);
+    entry->inside.holders--;
+}
+
+/* Bytes from `offset` to the end of the ring. */
+static uint64_t to_end(const struct cache *cache, uint64_t offset)
+{
+    return cache->ring_bytes - offset % cache->ring_bytes;
+}
+
+/* A block that holds nothing, up to `end`. */
+static void pad(struct cache *cache, uint64_t end)
+{
+    if (end > cache->head)
+        block_at(cache, cache->head)->inside = (struct cache_inside){.bytes = end - cache->head};
+    cache->head = end;
+}
+
+/* Lets the tail pass a block. One that is lent out stays where it is: the head jumps over it. */
+static void pass_oldest(struct cache *cache)
+{
+    struct cache_entry *oldest = block_at(cache, cache->tail);
+    uint64_t behind = cache->tail + oldest->inside.bytes;
+    if (oldest->inside.listed)
+        drop(cache, find(cache, oldest->inside.tag, key_of(oldest)));
+    if (oldest->inside.holders > 0) {
+        pad(cache, cache->tail + cache->ring_bytes);
+        cache->head += oldest->inside.bytes;
+    }
+    cache->tail = behind;
+}
+
+/* A place for one block at the head. NULL: everything in the way is lent out, or it is too large. */
+static struct cache_entry *take_block(struct cache *cache, uint64_t bytes)
+{
+    uint64_t give_up = cache->tail + cache->ring_bytes;
+    if (bytes > cache->ring_bytes / 4)
+        return NULL;
+    for (;;) {
+        uint64_t begin = cache->head;
+        uint64_t padding = to_end(cache, begin) < bytes ? to_end(cache, begin) : 0;
+        if (begin + padding + bytes <= cache->tail + cache->ring_bytes) {
+            pad(cache, begin + padding);
+            cache->head += bytes;
+            return block_at(cache, begin + padding);
+        }
+        if (cache->tail >= give_up)
+            return NULL;
+        pass_oldest(cache);
+    }
+}
+
+/* Into the table, where its key is not. */
+static void list(struct cache *cache, struct cache_entry *entry)
+{
+    if (2 * (cache->count + 1) > cache->place_mask)
+        grow(cache);
+    uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / BLOCK_UNIT + 1);
+    cache->places[find_free(cache, entry->inside.tag)] = (struct place){entry->inside.tag, unit};
+    entry->inside.listed = true;
+    cache->count++;
+}
+
+/* ---- staying ------------------------------------------------------------------------------------------------------ */
+
+/* Not long before the tail comes. */
+static bool is_old(const struct cache *cache, const struct cache_entry *entry)
+{
+    uint64_t quarter = cache->ring_bytes / 4;
+    uint64_t at = (uint64_t)((const uint8_t *)entry - cache->ring), tail = cache->tail % cache->ring_bytes;
+    uint64_t before = at >= tail ? at - tail : at + cache->ring_bytes - tail;
+    return cache->head - cache->tail > 3 * quarter && before < quarter;
+}
+
+static void shift(struct kv_slice *slice, ptrdiff_t by)
+{
+    slice->data += by;
+}
+
+/* A copy at the head in its place, with the caller as its holder, or the entry itself where that cannot be. */
+static struct cache_entry *renew(struct cache *cache, struct cache_entry *entry)
+{
+    struct cache_entry *copy = take_block(cache, entry->inside.bytes); /* may drop the entry, which is held */
+    if (copy == NULL)
+        return entry;
+    memcpy(copy, entry, entry->inside.bytes);
+    ptrdiff_t by = (uint8_t *)copy - (uint8_t *)entry;
+    shift(&copy->row.content_type, by);
+    shift(&copy->object.bytes, by);
+    shift(&copy->content, by);
+    if (entry->inside.listed)
+        drop(cache, find(cache, entry->inside.tag, key_of(entry)));
+    cache_let_go(entry);
+    copy->inside.holders = 1;
+    list(cache, copy);
+    return copy;
+}
+
+/* ---- looking up --------------------------------------------------------------------------------------------------- */
+
+static bool is_true(const struct cache *cache, const struct cache_inside *inside)
+{
+    return marks_unchanged(cache->marks, inside->key_slot, inside->key_word) &&
+           marks_unchanged(cache->marks, inside->content_slot, inside->content_word);
+}
+
+/* It will be copied out when h2o writes, many requests later: until then it can be near. */
+static void fetch_ahead(struct kv_slice bytes)
+{
+    for (size_t at = 0; at < bytes.bytes && at < 4096; at += LINE_BYTES)
+        __builtin_prefetch(bytes.data + at);
+}
+
+struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
+{
+    if (cache == NULL)
+        return NULL;
+    uint64_t hash = marks_hash(cache->marks, key);
+    size_t at = find(cache, (uint32_t)hash, key);
+    if (cache->places[at].unit == 0)
+        return NULL;
+    struct cache_entry *entry = entry_at(cache, at);
+    if (!is_true(cache, &entry->inside)) {
+        drop(cache, at);
+        return NULL;
+    }
+    entry->inside.holders++;
+    if (is_old(cache, entry))
+        entry = renew(cache, entry);
+    fetch_ahead(entry->content);
+    return entry;
+}
+
+/* ---- filling ------------------------------------------------------------------------------------------------------ */
+
+uint64_t cache_now(const struct cache *cache)
+{
+    return cache == NULL ? 0 : marks_now(cache->marks);
+}
+
+bool cache_wants(const struct cache *cache, const struct kv_object *object)
+{
+    return cache != NULL && object->size <= CACHE_CONTENT_BYTES_MAX && object->stored_bytes == object->bytes.bytes &&
+           object->stored_bytes <= 2 * CACHE_CONTENT_BYTES_MAX;
+}
+
+static struct kv_slice append(uint8_t **at, struct kv_slice bytes)
+{
+    uint8_t *copy = *at;
+    if (bytes.bytes > 0)
+        memcpy(copy, bytes.data, bytes.bytes);
+    *at += bytes.bytes;
+    return kv_slice(copy, bytes.bytes);
+}
+
+static bool lies_within(struct kv_slice part, struct kv_slice whole)
+{
+    return (uintptr_t)part.data >= (uintptr_t)whole.data &&
+           (uintptr_t)part.data + part.bytes <= (uintptr_t)whole.data + whole.bytes;
+}
+
+/* Key, content type, stored form and content, which may be part of it, follow the entry. */
+static void fill(struct cache_entry *entry, struct kv_slice key, const struct kv_row *row,
+                 const struct kv_object *object, struct kv_slice content)
+{
+    uint8_t *at = (uint8_t *)(entry + 1);
+    entry->row = *row;
+    entry->object = *object;
+    append(&at, key);
+    entry->row.content_type = append(&at, row->content_type);
+    entry->object.bytes = append(&at, object->bytes);
+    if (lies_within(content, object->bytes))
+        entry->content = kv_slice(entry->object.bytes.data + (content.data - object->bytes.data), content.bytes);
+    else
+        entry->content = append(&at, content);
+    value_text_write(row, object->refs, &entry->text);
+}
+
+static uint64_t block_bytes(struct kv_slice key, const struct kv_row *row, const struct kv_object *object,
+                            struct kv_slice content)
+{
+    uint64_t bytes = sizeof(struct cache_entry) + key.bytes + row->content_type.bytes + object->bytes.bytes;
+    if (!lies_within(content, object->bytes))
+        bytes += content.bytes;
+    return (bytes + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
+}
+
+void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
+               const struct kv_object *object, struct kv_slice content)
+{
+    kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
+    uint64_t hash = marks_hash(cache->marks, key);
+    struct cache_inside inside = {.tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes};
+    inside.key_slot = marks_slot(cache->marks, hash);
+    inside.content_slot = marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)));
+    if (!marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) ||
+        !marks_quiet(cache->marks, inside.content_slot, since, &inside.content_word))
+        return;
+    size_t at = find(cache, inside.tag, key);
+    if (cache->places[at].unit != 0)
+        drop(cache, at);
+    inside.bytes = block_bytes(key, row, object, content);
+    struct cache_entry *entry = take_block(cache, inside.bytes);
+    if (entry == NULL)
+        return;
+    entry->inside = inside;
+    fill(entry, key, row, object, content);
+    list(cache, entry);
+}
+
+uint64_t cache_bytes(const struct cache *cache)
+{
+    return cache == NULL ? 0 : cache->head - cache->tail;
+}
+
+uint64_t cache_entries(const struct cache *cache)
+{
+    return cache == NULL ? 0 : cache->count;
+}

@@ -1,0 +1,61 @@
+/* router/cache.h -- whole answers to GETs of small values: row, reference count, stored form and content, by key.
+ * Does:     keeps what reads brought for as long as marks.h proves it true, and lends it out without a copy.
+ * Owns:     a ring of memory in huge pages, where the kernel has them: half of a random read was waiting for page tables. One
+ *           thread's, no locks; the marks are shared by all threads.
+ * Promises: cache_get returns nothing that a read of the shards, begun after it was called, would contradict. The bytes of an entry
+ *           lent out stay as they are until the last cache_let_go, whatever is written meanwhile.
+ * Limits:   bytes_max for all entries, lent out or not; the table takes some 32 bytes per entry more. The oldest go first; one
+ *           that is read when a quarter of the ring is left before it goes begins anew. Contents above
+ *           CACHE_CONTENT_BYTES_MAX are not taken, nor anything while all that could go is lent out.
+ * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c. */
+#ifndef KV_ROUTER_CACHE_H
+#define KV_ROUTER_CACHE_H
+
+#include "kv/buf.h"
+#include "kv/model.h"
+#include "marks.h"
+#include "value_text.h"
+
+#define CACHE_CONTENT_BYTES_MAX 65536u
+#define CACHE_BYTES_PER_MARK 256u /* the marks of a process take a thirty-second of CACHE_BYTES beside it */
+
+struct cache_entry {
+    struct cache_inside { /* nobody else's */
+        uint64_t bytes;   /* of the whole block in the ring */
+        uint64_t key_word, content_word;
+        uint32_t key_slot, content_slot;
+        uint32_t tag;
+        uint32_t holders;
+        uint32_t key_bytes; /* behind the entry */
+        bool listed;        /* the table has it */
+    } inside;
+    struct kv_row row;       /* its content type is within the entry */
+    struct kv_object object; /* `bytes` is the whole stored form; nothing is held */
+    struct kv_slice content;
+    struct value_text text;
+};
+
+struct cache;
+
+/* NULL when there are no marks, or no memory: every function takes NULL for a cache that holds nothing. */
+struct cache *cache_new(uint64_t bytes_max, struct marks *marks);
+void cache_free(struct cache **cache);
+
+/* The entry with a holder more, or NULL. */
+struct cache_entry *cache_get(struct cache *cache, struct kv_slice key);
+void cache_let_go(struct cache_entry *entry);
+
+/* Before a read of the shards: what cache_put wants to know. */
+uint64_t cache_now(const struct cache *cache);
+/* Whether a content of this size would be taken at all. */
+bool cache_wants(const struct cache *cache, const struct kv_object *object);
+/* Remembers what a read begun after `since` brought, unless something was written meanwhile. `object->bytes` is the whole stored form,
+ * `content` the whole content (which may lie within it). All is copied. */
+void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
+               const struct kv_object *object, struct kv_slice content);
+
+/* Of the ring, in use. */
+uint64_t cache_bytes(const struct cache *cache);
+uint64_t cache_entries(const struct cache *cache);
+
+#endif

@@ -1,0 +1,43 @@
+/* router/marks.h -- what is being written: the proof that a cached answer is still true.
+ * Does:     keeps one word per slot, a slot being many keys or many contents by their hash: how many writes are under way, and when
+ *           the last one ended, counted in ends of all writes of this router.
+ * Rules:    1. A write marks its keys and contents BEFORE its first message that may change them leaves, and ends the marks when its
+ *              outcome is final and visible at every shard. One whose outcome is open stays marked.
+ *           2. A reader takes marks_now BEFORE it asks a shard. The answer may be kept if each of its slots is quiet since then:
+ *              nobody writes, and the last write had ended before. So it is what every later read would say, too.
+ *           3. What is kept is true for as long as the words of its slots are those that marks_quiet gave.
+ *           All writes of a store go through one router (a newer one fences the last), so all of them are seen here.
+ * Threads:  any; no locks.
+ * Limits:   MARKS_WRITERS_MAX writes at once in one slot: it is then never quiet again. MARKS_ENDS_MAX ends: fatal, the next
+ *           router begins anew (five years at 100,000 writes a second).
+ * Tests:    unit/router/test_marks.c (all interleavings of two writers and a reader, threads), sim/, system/test_linear.c. */
+#ifndef KV_ROUTER_MARKS_H
+#define KV_ROUTER_MARKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kv/slice.h"
+
+#define MARKS_WRITERS_MAX 1048575u
+#define MARKS_ENDS_MAX (((uint64_t)1 << 44) - 1)
+
+struct marks;
+
+/* NULL for 0 slots; else `slots` is rounded up to a power of two. `seed`: of the hash. */
+struct marks *marks_new(uint64_t slots, uint64_t seed);
+void marks_free(struct marks **marks);
+
+/* The same bytes have the same hash and slot, which nobody can predict who does not know the seed. */
+uint64_t marks_hash(const struct marks *marks, struct kv_slice bytes);
+uint32_t marks_slot(const struct marks *marks, uint64_t hash);
+
+void marks_begin(struct marks *marks, uint32_t slot);
+void marks_end(struct marks *marks, uint32_t slot);
+
+uint64_t marks_now(const struct marks *marks);
+/* `word` is set when true. */
+bool marks_quiet(const struct marks *marks, uint32_t slot, uint64_t since, uint64_t *word);
+bool marks_unchanged(const struct marks *marks, uint32_t slot, uint64_t word);
+
+#endif

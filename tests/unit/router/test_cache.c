@@ -1,0 +1,280 @@
+/* Goal: the cache gives back what was put in while nothing was written, and never more bytes than it may; what is lent out stays.
+ * Method: entries made from a seed, so that every byte can be checked; a ring of a few blocks, turned over many times. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "cache.h"
+
+#define KIB 1024u
+#define RING_BYTES ((uint64_t)64 * KIB)
+
+static struct marks *marks;
+static struct cache *cache;
+
+static void setup(void)
+{
+    marks = marks_new(4096, 7);
+    cache = cache_new(RING_BYTES, marks);
+}
+
+static void tear_down(void)
+{
+    cache_free(&cache);
+    marks_free(&marks);
+}
+
+TestSuite(cache, .init = setup, .fini = tear_down);
+
+struct sample {
+    char key[32], type[32];
+    uint8_t stored[70 * KIB];
+    uint8_t decoded[4 * KIB];
+    struct kv_row row;
+    struct kv_object object;
+    struct kv_slice content;
+};
+
+/* Odd numbers have a content apart from their stored form. */
+static struct sample *sample(unsigned number, size_t bytes)
+{
+    static struct sample made;
+    memset(&made, 0, sizeof made);
+    snprintf(made.key, sizeof made.key, "key/%u", number);
+    snprintf(made.type, sizeof made.type, "text/x-%u", number);
+    memset(made.stored, (int)(number * 7 + 1), bytes);
+    memset(made.decoded, (int)(number * 5 + 2), sizeof made.decoded);
+    memset(made.row.hash.bytes, (int)(number * 3), KV_HASH_BYTES);
+    memcpy(made.row.hash.bytes, &number, sizeof number);
+    bool apart = number % 2 == 1;
+    made.content = apart ? kv_slice(made.decoded, sizeof made.decoded) : kv_slice(made.stored + 12, bytes - 12);
+    made.row.size = made.content.bytes;
+    made.row.created_s = number;
+    made.row.content_type = kv_slice_text(made.type);
+    made.object = (struct kv_object){
+        .size = made.content.bytes, .stored_bytes = bytes, .refs = number + 1, .bytes = kv_slice(made.stored, bytes)};
+    return &made;
+}
+
+static void put_since(uint64_t since, unsigned number, size_t bytes)
+{
+    struct sample *made = sample(number, bytes);
+    cr_assert(cache_wants(cache, &made->object));
+    cache_put(cache, since, kv_slice_text(made->key), &made->row, &made->object, made->content);
+    cr_assert_leq(cache_bytes(cache), RING_BYTES);
+}
+
+static void put(unsigned number, size_t bytes)
+{
+    put_since(cache_now(cache), number, bytes);
+}
+
+static struct cache_entry *get(unsigned number)
+{
+    char key[32];
+    snprintf(key, sizeof key, "key/%u", number);
+    return cache_get(cache, kv_slice_text(key));
+}
+
+static void expect_slice(struct kv_slice got, struct kv_slice wanted)
+{
+    cr_assert(kv_slice_equal(got, wanted), "%zu bytes for %zu", got.bytes, wanted.bytes);
+}
+
+static void check(const struct cache_entry *entry, unsigned number, size_t bytes)
+{
+    const struct sample *made = sample(number, bytes);
+    char refs[24];
+    cr_assert(kv_hash_equal(&entry->row.hash, &made->row.hash));
+    cr_assert_eq(entry->row.created_s, number);
+    cr_assert_eq(entry->object.refs, number + 1);
+    expect_slice(entry->row.content_type, made->row.content_type);
+    expect_slice(entry->object.bytes, made->object.bytes);
+    expect_slice(entry->content, made->content);
+    snprintf(refs, sizeof refs, "%u", number + 1);
+    expect_slice(kv_slice(entry->text.refs, entry->text.refs_bytes), kv_slice_text(refs));
+}
+
+static bool has(unsigned number, size_t bytes)
+{
+    struct cache_entry *entry = get(number);
+    if (entry == NULL)
+        return false;
+    check(entry, number, bytes);
+    cache_let_go(entry);
+    return true;
+}
+
+static uint32_t slot_of(struct kv_slice bytes)
+{
+    return marks_slot(marks, marks_hash(marks, bytes));
+}
+
+static void touch(struct kv_slice bytes)
+{
+    marks_begin(marks, slot_of(bytes));
+    marks_end(marks, slot_of(bytes));
+}
+
+Test(cache, off)
+{
+    struct cache *none = cache_new(RING_BYTES, NULL);
+    cr_expect_null(none);
+    cr_expect_null(cache_get(none, kv_slice_text("a")));
+    cr_expect_not(cache_wants(none, &sample(0, 100)->object));
+    cr_expect_eq(cache_now(none), 0);
+    cr_expect_eq(cache_bytes(none) + cache_entries(none), 0);
+    cache_free(&none);
+}
+
+Test(cache, gives_back_what_was_put)
+{
+    cr_expect_null(get(1));
+    for (unsigned i = 0; i < 8; i++)
+        put(i, 100 + i);
+    for (unsigned i = 0; i < 8; i++)
+        cr_expect(has(i, 100 + i), "%u", i);
+    cr_expect_eq(cache_entries(cache), 8);
+    put(3, 500);
+    cr_expect(has(3, 500), "a newer answer replaces the last one");
+    cr_expect_eq(cache_entries(cache), 8);
+}
+
+Test(cache, a_write_of_the_key_or_of_the_content_ends_an_entry)
+{
+    put(0, 100);
+    touch(kv_slice_text("key/0"));
+    cr_expect_null(get(0));
+    cr_expect_eq(cache_entries(cache), 0);
+    put(0, 100);
+    touch(kv_hash_slice(&sample(0, 100)->row.hash));
+    cr_expect_null(get(0), "its reference count may be another");
+    put(0, 100);
+    marks_begin(marks, slot_of(kv_slice_text("key/0")));
+    cr_expect_null(get(0), "a write is under way");
+    put(0, 100);
+    cr_expect_null(get(0), "nothing is kept meanwhile");
+    marks_end(marks, slot_of(kv_slice_text("key/0")));
+    put(0, 100);
+    cr_expect(has(0, 100));
+}
+
+Test(cache, what_was_read_before_a_write_is_not_kept)
+{
+    uint64_t since = cache_now(cache);
+    touch(kv_hash_slice(&sample(2, 100)->row.hash));
+    put_since(since, 2, 100);
+    cr_expect_null(get(2));
+    put_since(since, 4, 100);
+    cr_expect(has(4, 100), "another key and content");
+}
+
+Test(cache, the_oldest_go_and_what_is_read_stays)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        put(i, 1000 + i % 300);
+        cr_assert(has(0, 1000), "read all the time, after %u", i);
+        cr_assert(has(i, 1000 + i % 300));
+    }
+    cr_expect_null(get(1));
+    cr_expect_gt(cache_entries(cache), 15);
+    cr_expect_gt(cache_bytes(cache), RING_BYTES / 2);
+}
+
+Test(cache, all_sizes_turn_over)
+{
+    uint32_t random = 1;
+    for (unsigned i = 0; i < 20000; i++) {
+        random = random * 1664525 + 1013904223;
+        size_t bytes = 13 + (random >> 16) % (random % 5 == 0 ? 11000 : 900);
+        put(i % 50, bytes);
+        cr_assert(has(i % 50, bytes));
+        unsigned other = (random >> 8) % 50;
+        struct cache_entry *entry = get(other);
+        if (entry != NULL) {
+            check(entry, other, entry->object.stored_bytes);
+            cache_let_go(entry);
+        }
+        if (random % 7 == 0)
+            touch(kv_slice_text(sample(other, 100)->key));
+    }
+}
+
+Test(cache, what_is_lent_out_stays_as_it_is)
+{
+    enum { LENT = 6 };
+    struct cache_entry *lent[LENT];
+    for (unsigned i = 0; i < LENT; i++) {
+        put(i, 2000 + i);
+        cr_assert_not_null(lent[i] = get(i));
+    }
+    for (unsigned i = 100; i < 2100; i++) {
+        put(i, 1500);
+        cr_assert(has(i, 1500));
+        for (unsigned each = i < 1000 ? 0 : 1; i % 100 == 0 && each < LENT; each++)
+            check(lent[each], each, 2000 + each);
+        if (i == 1000) {
+            cache_let_go(lent[0]);
+            lent[0] = get(i);
+        }
+        if (i >= 1000 && i % 100 == 0)
+            check(lent[0], 1000, 1500);
+    }
+    for (unsigned i = 0; i < LENT; i++)
+        cache_let_go(lent[i]);
+    put(1, 2500);
+    cr_expect(has(1, 2500));
+}
+
+Test(cache, when_everything_is_lent_out_nothing_is_taken)
+{
+    struct cache_entry *lent[200];
+    unsigned count = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        put(i * 2, 1000);
+        struct cache_entry *entry = get(i * 2);
+        if (entry == NULL)
+            break;
+        lent[count++] = entry;
+    }
+    cr_assert(count > 20 && count < 60, "%u", count);
+    for (unsigned i = 0; i < count; i++) {
+        check(lent[i], i * 2, 1000);
+        cache_let_go(lent[i]);
+    }
+    put(2, 1000);
+    cr_expect(has(2, 1000), "it takes again what there is room for");
+}
+
+Test(cache, limits_of_one_content)
+{
+    struct cache *large = cache_new((uint64_t)1024 * KIB, marks);
+    struct sample *made = sample(2, CACHE_CONTENT_BYTES_MAX + 12);
+    cr_expect(cache_wants(large, &made->object));
+    cache_put(large, cache_now(large), kv_slice_text(made->key), &made->row, &made->object, made->content);
+    cr_expect_eq(cache_entries(large), 1);
+    made = sample(2, CACHE_CONTENT_BYTES_MAX + 13);
+    cr_expect_not(cache_wants(large, &made->object));
+    made = sample(2, 100);
+    made->object.bytes.bytes = 50;
+    cr_expect_not(cache_wants(large, &made->object), "not all of it came along");
+    cache_free(&large);
+    put(0, 20000);
+    cr_expect_null(get(0), "more than a quarter of the ring");
+}
+
+Test(cache, texts_of_a_value)
+{
+    struct kv_row row = {.created_s = 1795377600};
+    struct value_text text;
+    memset(row.hash.bytes, 0xab, KV_HASH_BYTES);
+    value_text_write(&row, UINT64_MAX, &text);
+    expect_slice(kv_slice(text.modified, sizeof text.modified), kv_slice_text("Sun, 22 Nov 2026 20:00:00 GMT"));
+    expect_slice(kv_slice(text.created, text.created_bytes), kv_slice_text("1795377600"));
+    expect_slice(kv_slice(text.refs, text.refs_bytes), kv_slice_text("18446744073709551615"));
+    expect_slice(kv_slice(text.tag, 5), kv_slice_text("\"abab"));
+    cr_expect_eq(text.tag[sizeof text.tag - 1], '"');
+    row.created_s = 951782400;
+    value_text_write(&row, 0, &text);
+    expect_slice(kv_slice(text.modified, sizeof text.modified), kv_slice_text("Tue, 29 Feb 2000 00:00:00 GMT"));
+    expect_slice(kv_slice(text.refs, text.refs_bytes), kv_slice_text("0"));
+}
