@@ -12,7 +12,7 @@
 #include "kv/buf.h"
 #include "kv/clock.h"
 
-enum { VALUE_BYTES = 1024, SAMPLES_MAX = 1 << 20, ANSWER_WAIT_MS = 30000 };
+enum { VALUE_BYTES = 1024, SAMPLES_MAX = 1 << 20, ANSWER_WAIT_MS = 60000 };
 
 /* ---- the process -------------------------------------------------------------------------------------------------- */
 
