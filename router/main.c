@@ -6,6 +6,7 @@
  * Fails:    a wrong TLS pair or TOKENS_FILE: one line, KV_EXIT_CONFIG; on SIGHUP: one line, what was there before stays.
  * Tests:    system/, http/test_http_drain.c (server.c). */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,8 @@ static void confine(void)
     const char *folder = body_files_folder(&named);
     if (named)
         kv_warn("the file system of %s has no unnamed files: the router may open files below it", folder);
+    if (fchdir(KV_FD_ROUTER_SOCKETS) != 0) /* so that addresses of shards are short: confine_seccomp.c */
+        kv_fatal("the folder of the sockets cannot be entered: %m");
     confine_router(folder, named);
 }
 
@@ -83,7 +86,7 @@ static struct server *make_server(struct kv_settings *settings)
                                      .files = &files,
                                      .plain_fd = KV_FD_ROUTER_PLAIN,
                                      .tls_fd = KV_FD_ROUTER_TLS,
-                                     .sockets_fd = KV_FD_ROUTER_SOCKETS,
+                                     .sockets_fd = AT_FDCWD,
                                      .counters = kv_counters_page_open(KV_FD_COUNTERS)};
     if (err == KV_OK)
         err = server_new(&options, &server, why, sizeof(why));

@@ -9,6 +9,8 @@
 #include "shard_link.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -272,7 +274,12 @@ static void on_read(h2o_socket_t *socket, const char *err)
 static int connect_to(int sockets_fd, unsigned shard_index)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/shard-%u", sockets_fd, shard_index);
+    int path_bytes = sockets_fd == AT_FDCWD
+                         ? snprintf(address.sun_path, sizeof(address.sun_path), "shard-%u", shard_index)
+                         : snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/shard-%u", sockets_fd,
+                                    shard_index);
+    /* No byte more than there is: a confined router may connect to short addresses only (confine_seccomp.c). */
+    socklen_t address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)path_bytes + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
@@ -280,7 +287,7 @@ static int connect_to(int sockets_fd, unsigned shard_index)
     int bytes = SHARD_LINK_BUFFER_BYTES;
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) != 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+    if (connect(fd, (const struct sockaddr *)&address, address_bytes) == 0)
         return fd;
     int error = errno;
     close(fd);

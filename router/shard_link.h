@@ -17,7 +17,7 @@ struct shard_links;
 
 struct shard_links_options {
     struct st_h2o_context_t *context;
-    int sockets_fd;
+    int sockets_fd; /* AT_FDCWD: the sockets are in the working directory */
     unsigned shard_count;
     uint64_t epoch;
     unsigned thread_index; /* said in HELLO: a shard closes what an earlier link of the same thread left */

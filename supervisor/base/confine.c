@@ -165,11 +165,9 @@ void confine_router(const char *uploads, bool named)
 bool confine_kernel_lacks(char *out, size_t out_bytes)
 {
     int abi = landlock_abi();
-    bool seccomp = confine_seccomp_exists();
-    snprintf(out, out_bytes, "%s%s", seccomp ? "" : "no seccomp (system calls of router and shards are not limited); ",
-             abi == 0 ? "no Landlock (the paths that shards may open are not limited); "
-             : abi < ABI_NET
-                 ? "no Landlock for TCP before Linux 6.7 (a router that was taken over can connect outwards); "
+    snprintf(out, out_bytes, "%s%s",
+             confine_seccomp_exists() ? "" : "no seccomp (system calls of router and shards are not limited); ",
+             abi == 0           ? "no Landlock (the paths that shards may open are not limited); "
              : abi < ABI_SCOPED ? "no Landlock for signals before Linux 6.12; "
                                 : "");
     size_t bytes = strlen(out);
