@@ -278,6 +278,9 @@ static void check_quiet(const struct evidence *evidence, const struct op *op, si
             sim_fail("a listing counts %llu references of content %u", (unsigned long long)op->listed[i].refs,
                      op->listed[i].content);
     }
+    if (op->kind == OP_READ && op->err == KV_OK && op->seen[0].refs != refs_of(model, op->seen[0].content))
+        sim_fail("op %zu: a read counts %llu references of content %u", index, (unsigned long long)op->seen[0].refs,
+                 op->seen[0].content);
     for (size_t i = 0; i < op->count && op->kind == OP_TRANSACT; i++) {
         bool looked = op->specs[i].kind == BACKEND_HEAD && op->seen[i].found;
         if (looked && op->seen[i].refs != refs_of(model, op->seen[i].content))

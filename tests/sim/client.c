@@ -166,6 +166,24 @@ static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
     read_on(op);
 }
 
+static struct thread *thread_of(const struct op *op)
+{
+    return &op->router->threads[op->client % sim_running->config.thread_count];
+}
+
+/* As router/api_get.c does it. */
+static void keep(struct op *op, const struct backend_value *value)
+{
+    struct cache *cache = thread_of(op)->cache;
+    struct kv_buf content = {0};
+    if (!op->keep || op->limit == 0 || !cache_wants(cache, &value->object))
+        return;
+    if (codec_decode(router_codec(), value->object.bytes, value->object.size, &content) != KV_OK)
+        sim_fail("op %zu: a content cannot be decoded", (size_t)(op - sim_running->history.ops));
+    cache_put(cache, op->since, client_key(op->specs[0].key), &value->row, &value->object, kv_buf_peek(&content));
+    kv_buf_free(&content);
+}
+
 static void on_value(void *arg, enum kv_err err, const struct backend_value *value)
 {
     struct op *op = arg;
@@ -180,6 +198,7 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
     op->held = value->object.held;
     op->stored_bytes = value->object.stored_bytes;
     op->offset = 0;
+    keep(op, value);
     if (op->stored_bytes != client_contents[op->seen[0].content].stored.bytes)
         sim_fail("op %zu: the stored form has another size", (size_t)(op - sim_running->history.ops));
     expect_bytes(op, value->object.bytes);
@@ -220,6 +239,23 @@ static void ask_list(struct backend *backend, struct op *op)
     op->call = backend_list(backend, &list, on_list, op);
 }
 
+/* From the cache, at once, or from the shards. */
+static void ask_value(struct backend *backend, struct op *op)
+{
+    struct cache *cache = thread_of(op)->cache;
+    struct kv_slice key = client_key(op->specs[0].key);
+    struct cache_entry *entry = op->limit == 0 ? NULL : cache_get(cache, key);
+    op->keep = txn_ids_are_recovered(backend->ids);
+    op->since = cache_now(cache);
+    if (entry == NULL) {
+        op->call = backend_read(backend, key, op->limit, on_value, op);
+        return;
+    }
+    op->keep = false;
+    on_value(op, KV_OK, &(struct backend_value){.row = entry->row, .object = entry->object});
+    cache_let_go(entry);
+}
+
 static void ask(struct sim *sim, struct op *op)
 {
     struct backend *backend = &sim->router->threads[op->client % sim->config.thread_count].backend;
@@ -232,7 +268,7 @@ static void ask(struct sim *sim, struct op *op)
         op->bundle = bundle_new(sim, op);
     struct heap *before = heap_enter(&sim->router->process.heap);
     if (op->kind == OP_READ)
-        op->call = backend_read(backend, client_key(op->specs[0].key), op->limit, on_value, op);
+        ask_value(backend, op);
     else if (op->kind == OP_LIST)
         ask_list(backend, op);
     else

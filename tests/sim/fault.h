@@ -1,4 +1,4 @@
-/* tests/sim/fault.h -- seven deliberate mistakes: proof that the simulation can fail.
+/* tests/sim/fault.h -- eight deliberate mistakes: proof that the simulation can fail.
  * Each is made in the twins or between the real modules (ld --wrap); the code that users run has no switch for it. */
 #ifndef SIM_FAULT_H
 #define SIM_FAULT_H
@@ -10,6 +10,7 @@
     X(FORGOTTEN_REFERENCE, "forgotten-reference", "an overwritten content keeps the reference")                        \
     X(LOCK_KEPT, "lock-kept", "an aborted transaction keeps its locks")                                                \
     X(REPLAY_SKIPS_TAIL, "replay-skips-tail", "the last record is not replayed")                                       \
+    X(UNMARKED_WRITE, "unmarked-write", "writes do not mark what they change: the cache goes stale")                   \
     X(EARLY_ACK, "early-ack", "the client hears yes when the votes are asked for")
 
 enum fault {

@@ -62,7 +62,9 @@ struct op {
     bool held; /* READ: the shard keeps the object for us */
     struct backend_hold hold;
     uint64_t stored_bytes;
-    bool early; /* answered by FAULT_EARLY_ACK: the true answer is not listened to */
+    bool keep;      /* READ: the cache may have the answer, */
+    uint64_t since; /* read since then */
+    bool early;     /* answered by FAULT_EARLY_ACK: the true answer is not listened to */
 };
 
 /* Which operation a transaction was begun for. */

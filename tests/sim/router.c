@@ -10,6 +10,7 @@
 #include "kv/placement.h"
 #include "wire/messages.h"
 
+#define CACHE_BYTES 16384u /* so small that what is there is thrown out, too */
 #define TICK_US (20 * SIM_MS)
 
 static struct thread *thread_of(struct backend *backend)
@@ -284,6 +285,9 @@ static void thread_start(struct router *router, unsigned index)
     backend->ids = &router->ids;
     struct txns_world world = {backend, next_id};
     backend->txns = txns_new(backend->calls, config->shard_count, &world);
+    if (router->process.sim->fault != FAULT_UNMARKED_WRITE)
+        txns_use_marks(backend->txns, router->marks);
+    thread->cache = cache_new(CACHE_BYTES, router->marks);
     if (index == 0) {
         backend->recovery = recovery_new(backend->calls, config->shard_count, router->epoch, on_recovered, backend);
         backend->forget = forget_new(backend->calls, config->shard_count, backend->ids);
@@ -313,6 +317,7 @@ void router_start(struct sim *sim)
     txn_ids_init(&router->ids, router->epoch);
     SIM_TRACE(sim, "router %llu starts", (unsigned long long)router->epoch);
     struct heap *before = heap_enter(&router->process.heap);
+    router->marks = marks_new(64, sim->epoch); /* so few that keys and contents share them */
     for (unsigned i = 0; i < sim->config.thread_count; i++)
         thread_start(router, i);
     heap_enter(before);
@@ -326,6 +331,14 @@ static void leave_links(struct router *router)
     }
 }
 
+/* What a process has beside its heap. */
+static void free_caches(struct router *router)
+{
+    for (unsigned i = 0; i < router->process.sim->config.thread_count; i++)
+        cache_free(&router->threads[i].cache);
+    marks_free(&router->marks);
+}
+
 static void free_threads(struct router *router)
 {
     for (unsigned i = 0; i < router->process.sim->config.thread_count; i++) {
@@ -334,6 +347,7 @@ static void free_threads(struct router *router)
         txns_free(&router->threads[i].backend.txns);
         calls_free(&router->threads[i].backend.calls);
     }
+    free_caches(router);
     txn_ids_clear(&router->ids);
 }
 
@@ -348,6 +362,8 @@ void router_crash(struct router *router)
     leave_links(router);
     if (random_chance(&router->process.sim->random, 200))
         free_threads(router); /* as a process that stops: whatever state it is in */
+    else
+        free_caches(router);
     heap_free_all(&router->process.heap);
     client_on_router_dead(router);
 }

@@ -6,11 +6,13 @@
 #define SIM_ROUTER_H
 
 #include "backend_internal.h"
+#include "cache.h"
 #include "link.h"
 
 struct thread {
     struct backend backend; /* first: the twin's functions get this */
     struct router *router;
+    struct cache *cache;                /* in front of reads that want bytes */
     struct link *links[SIM_SHARDS_MAX]; /* NULL while there is a pause */
     bool connect_is_due[SIM_SHARDS_MAX];
     bool failures_are_due;
@@ -22,6 +24,7 @@ struct router {
     struct router *older;
     uint64_t epoch;
     struct txn_ids ids;
+    struct marks *marks;
     struct thread threads[SIM_THREADS_MAX];
 };
 

@@ -94,8 +94,11 @@ static void look(struct sim *sim)
     ask_quietly(sim, &heads);
     ask_quietly(sim, &gets);
     ask_quietly(sim, &(struct op){.kind = OP_LIST, .limit = SIM_LIST_MAX});
-    for (unsigned key = 0; key < sim->config.key_count && key < 4; key++)
-        ask_quietly(sim, &(struct op){.kind = OP_READ, .count = 1, .specs = {{.key = key}}, .limit = 1000});
+    for (unsigned i = 0; i < 8; i++) { /* by way of each thread: what its cache still has is true */
+        struct op read = {.kind = OP_READ, .client = i / 4, .count = 1, .limit = 1000};
+        read.specs[0].key = i % 4 % sim->config.key_count;
+        ask_quietly(sim, &read);
+    }
 }
 
 static void restart_all(struct sim *sim)
