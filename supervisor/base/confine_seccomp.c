@@ -55,6 +55,10 @@ struct rule {
 
 /* Another program, another process's memory, another kernel, another view of the system. */
 static const struct rule of_all[] = {
+#ifndef KV_SANITIZED
+    {SYS_mmap, IF_ANY_BIT, 2, PROT_EXEC, 0}, /* first: often called, and decided anew each time for its argument */
+    {SYS_mprotect, IF_ANY_BIT, 2, PROT_EXEC, 0},
+#endif
     NEVER(execve),
     NEVER(execveat),
     NEVER(process_vm_readv),
@@ -115,8 +119,6 @@ static const struct rule of_all[] = {
 #endif
 #ifndef KV_SANITIZED
     NEVER(ptrace),
-    {SYS_mmap, IF_ANY_BIT, 2, PROT_EXEC, 0},
-    {SYS_mprotect, IF_ANY_BIT, 2, PROT_EXEC, 0},
 #endif
 };
 
@@ -230,13 +232,13 @@ static void build(struct program *program, enum confine_role role)
     emit_return(program, ENOSYS);
     emit(program, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1);
     emit_return(program, ENOSYS);
-    emit_rules(program, of_all, COUNT_OF(of_all));
     if (role == CONFINE_SHARD)
         emit_rules(program, of_shard, COUNT_OF(of_shard));
     else
         emit_rules(program, of_router, COUNT_OF(of_router));
     if (role == CONFINE_ROUTER)
         emit_rules(program, of_router_files, COUNT_OF(of_router_files));
+    emit_rules(program, of_all, COUNT_OF(of_all));
     emit_return(program, 0);
 }
 
