@@ -5,13 +5,12 @@
 #include "cache.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
+#include "huge.h"
 #include "kv/log.h"
 
 #define PLACES_MIN 1024u
 #define BLOCK_UNIT 64u /* blocks begin at cache lines */
-#define HUGE_BYTES ((size_t)2 << 20)
 #define LINE_BYTES 64u
 
 /* The hash is the marks', seeded, since clients choose the keys. */
@@ -32,23 +31,15 @@ struct cache {
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
-/* Untouched it takes no memory. NULL: there is none. */
-static void *map(size_t bytes)
-{
-    size_t whole = (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-    void *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return NULL;
-    madvise(memory, whole, MADV_HUGEPAGE); /* a wish */
-    return memory;
-}
-
-static void unmap(void *memory, size_t bytes)
-{
-    munmap(memory, (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES);
-}
-
 _Static_assert(sizeof(struct cache_inside) <= BLOCK_UNIT, "padding has the head of a block");
+
+static struct place *places_new(size_t count)
+{
+    struct place *places = huge_map(count * sizeof *places);
+    if (places == NULL)
+        kv_fatal("no memory for the places of %zu cached answers", count);
+    return places;
+}
 
 struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
 {
@@ -57,13 +48,13 @@ struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
     struct cache *cache = kv_alloc_zero(1, sizeof *cache);
     cache->marks = marks;
     cache->ring_bytes = bytes_max / BLOCK_UNIT * BLOCK_UNIT;
-    cache->ring = cache->ring_bytes == 0 ? NULL : map(cache->ring_bytes);
+    cache->ring = cache->ring_bytes == 0 ? NULL : huge_map(cache->ring_bytes);
     if (cache->ring == NULL) {
         free(cache);
         return NULL;
     }
     cache->place_mask = PLACES_MIN - 1;
-    cache->places = kv_alloc_zero(PLACES_MIN, sizeof *cache->places);
+    cache->places = places_new(PLACES_MIN);
     return cache;
 }
 
@@ -71,8 +62,8 @@ void cache_free(struct cache **cache)
 {
     if (*cache == NULL)
         return;
-    unmap((*cache)->ring, (*cache)->ring_bytes);
-    free((*cache)->places);
+    huge_unmap((*cache)->ring, (*cache)->ring_bytes);
+    huge_unmap((*cache)->places, ((*cache)->place_mask + 1) * sizeof(struct place));
     free(*cache);
     *cache = NULL;
 }
@@ -118,11 +109,11 @@ static void grow(struct cache *cache)
     struct place *old = cache->places;
     size_t old_count = cache->place_mask + 1;
     cache->place_mask = old_count * 2 - 1;
-    cache->places = kv_alloc_zero(old_count * 2, sizeof *cache->places);
+    cache->places = places_new(old_count * 2);
     for (size_t i = 0; i < old_count; i++)
         if (old[i].unit != 0)
             cache->places[find_free(cache, old[i].tag)] = old[i];
-    free(old);
+    huge_unmap(old, old_count * sizeof *old);
 }
 
 /* Those behind that only stand there because this place was taken move up. */

@@ -2,10 +2,9 @@
 #include "marks.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <xxhash.h>
 
-#include "kv/buf.h"
+#include "huge.h"
 #include "kv/log.h"
 
 #define WRITERS_BITS 20u
@@ -27,7 +26,9 @@ struct marks *marks_new(uint64_t slots, uint64_t seed)
         return NULL;
     while (count < slots && count < (uint64_t)1 << 31)
         count *= 2;
-    struct marks *marks = kv_alloc_zero(1, sizeof *marks + count * sizeof *marks->words); /* untouched: no memory yet */
+    struct marks *marks = huge_map(sizeof *marks + count * sizeof *marks->words);
+    if (marks == NULL)
+        kv_fatal("no memory for %llu marks", (unsigned long long)count);
     marks->slot_mask = (uint32_t)(count - 1);
     marks->seed = seed;
     return marks;
@@ -35,7 +36,8 @@ struct marks *marks_new(uint64_t slots, uint64_t seed)
 
 void marks_free(struct marks **marks)
 {
-    free(*marks);
+    if (*marks != NULL)
+        huge_unmap(*marks, sizeof **marks + ((size_t)(*marks)->slot_mask + 1) * sizeof *(*marks)->words);
     *marks = NULL;
 }
 

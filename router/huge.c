@@ -1,0 +1,28 @@
+/* router/huge.c -- see huge.h. */
+#include "huge.h"
+
+#include <sys/mman.h>
+
+#define PAGE_BYTES ((size_t)2 << 20)
+
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+void *huge_map(size_t bytes)
+{
+    size_t whole = whole_pages(bytes);
+    void *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (bytes >= PAGE_BYTES)
+        madvise(memory, whole, MADV_HUGEPAGE); /* a wish */
+    return memory;
+}
+
+void huge_unmap(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munmap(memory, whole_pages(bytes));
+}

@@ -1,0 +1,14 @@
+/* router/huge.h -- zeroed memory for large tables, in huge pages where the kernel has them: a random look into megabytes of small
+ * pages waits longer for page tables than for the memory.
+ * Untouched it takes no memory. Tests: unit/router/test_cache.c. */
+#ifndef KV_ROUTER_HUGE_H
+#define KV_ROUTER_HUGE_H
+
+#include <stddef.h>
+
+/* NULL: there is none. */
+void *huge_map(size_t bytes);
+/* NULL is accepted. */
+void huge_unmap(void *memory, size_t bytes);
+
+#endif
