@@ -27,7 +27,9 @@
 #define H2O_GUARD_WINDOW_S 10            /* CANCELS_MAX and AUTH_FAILURES_MAX are for so long */
 #define H2O_GUARD_ADDRESS_CANCELS 10     /* times CANCELS_MAX, for all connections of an address together */
 #define H2O_GUARD_BLOCK_BYTES_FREE 4096u /* header blocks up to this are not counted for their address */
-#define H2O_GUARD_SMALL_BYTES 16384u     /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
+#define H2O_GUARD_IDLE_MS 5000u      /* so long a connection may be without a request when others wait for its place */
+#define H2O_GUARD_ROOM 64u           /* connections ended at once to make room */
+#define H2O_GUARD_SMALL_BYTES 16384u /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
 
 struct router_thread;
 struct kv_settings;
@@ -50,9 +52,10 @@ struct guarded {
     struct router_thread *thread;
     h2o_socket_t *socket;
     struct guard_address *address;
-    atomic_size_t *held; /* bytes of all shares of the address */
-    size_t in_flight;    /* requests that a handler has */
-    size_t streams;      /* HTTP/2 requests from their first byte to their last; a request that upgraded is left out */
+    atomic_size_t *held;    /* bytes of all shares of the address */
+    size_t in_flight;       /* requests that a handler has */
+    uint64_t idle_since_ms; /* of the loop's clock: its begin, or the end of its last request */
+    size_t streams; /* HTTP/2 requests from their first byte to their last; a request that upgraded is left out */
     bool cut;
     double cancels_left; /* a bucket that fills up again */
     uint64_t cancels_at_ms;
@@ -70,6 +73,9 @@ struct guard_door; /* what all threads know of addresses */
 struct guard_door *h2o_guard_door_new(const struct kv_settings *settings);
 /* NULL: the address has CONNECTIONS_PER_ADDRESS_MAX already. Sets the socket's on_close.data, not its callback. */
 struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *socket);
+/* Nobody more can be accepted: ends some connections that have been without a request for H2O_GUARD_IDLE_MS, of the address that has
+ * most connections. */
+void h2o_guard_make_room(struct router_thread *thread);
 /* From the socket's on_close. */
 void h2o_guard_leave(struct guarded **guarded);
 /* NULL only for a connection that is just changing from HTTP/1 to HTTP/2. */

@@ -189,6 +189,7 @@ struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *sock
     guarded->socket = socket;
     guarded->address = address;
     guarded->held = &address->held;
+    guarded->idle_since_ms = h2o_now(thread->context.loop);
     guarded->cancels_left = door->cancels_max;
     guarded->cancels_at_ms = kv_clock_ms();
     socket->on_close.data = guarded;
@@ -204,6 +205,36 @@ void h2o_guard_leave(struct guarded **guarded)
     kv_assert(old->streams == 0 && old->waiting == NULL);
     address_leave(old->thread->server->door, old->address);
     free(old);
+}
+
+static bool is_idle(const struct guarded *guarded)
+{
+    return guarded->in_flight == 0 && guarded->streams == 0 && guarded->phase != GUARD_BODY && !guarded->cut &&
+           h2o_now(guarded->thread->context.loop) >= guarded->idle_since_ms + H2O_GUARD_IDLE_MS;
+}
+
+static struct guard_address *most_crowded(struct router_thread *thread)
+{
+    struct guard_address *most = NULL;
+    struct guarded *guarded;
+    pthread_mutex_lock(&thread->server->door->lock);
+    DL_FOREACH(thread->guard.connections, guarded)
+    if ((most == NULL || guarded->address->connections > most->connections) && is_idle(guarded))
+        most = guarded->address;
+    pthread_mutex_unlock(&thread->server->door->lock);
+    return most;
+}
+
+void h2o_guard_make_room(struct router_thread *thread)
+{
+    struct guard_address *address = most_crowded(thread);
+    struct guarded *guarded;
+    unsigned count = 0;
+    DL_FOREACH(thread->guard.connections, guarded)
+    if (guarded->address == address && count < H2O_GUARD_ROOM && is_idle(guarded)) {
+        h2o_guard_cut(guarded, METRICS_CUT_CROWD);
+        count++;
+    }
 }
 
 struct guarded *h2o_guard_of(h2o_req_t *req)
@@ -273,6 +304,7 @@ void h2o_guard_end(h2o_req_t *req)
     if (guarded == NULL)
         return;
     guarded->in_flight--;
+    guarded->idle_since_ms = h2o_now(guarded->thread->context.loop);
     if (is_cancelled(req))
         charge_cancel(guarded);
 }

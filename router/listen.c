@@ -47,9 +47,23 @@ static void resume_all(struct listeners *listeners)
     each_listener(listeners, start);
 }
 
+static void look_again_soon(struct listeners *listeners)
+{
+    if (!h2o_timeout_is_linked(&listeners->resume))
+        h2o_timeout_link(listeners->thread->context.loop, &listeners->thread->context.hundred_ms_timeout,
+                         &listeners->resume);
+}
+
+/* Still at the brim, and others may be waiting: idle connections give their places away. */
 static void on_resume(h2o_timeout_entry_t *entry)
 {
-    resume_all(H2O_STRUCT_FROM_MEMBER(struct listeners, resume, entry));
+    struct listeners *listeners = H2O_STRUCT_FROM_MEMBER(struct listeners, resume, entry);
+    bool closed = listeners->plain.socket == NULL && listeners->tls.socket == NULL;
+    resume_all(listeners);
+    if (!listeners->paused || closed)
+        return;
+    h2o_guard_make_room(listeners->thread);
+    look_again_soon(listeners);
 }
 
 static void on_connection_closed(void *arg)
@@ -67,9 +81,7 @@ static void pause_for_want(struct listeners *listeners, int reason)
 {
     kv_warn("no connection can be accepted for 100 ms: %s", strerror(reason));
     pause_all(listeners);
-    if (!h2o_timeout_is_linked(&listeners->resume))
-        h2o_timeout_link(listeners->thread->context.loop, &listeners->thread->context.hundred_ms_timeout,
-                         &listeners->resume);
+    look_again_soon(listeners);
 }
 
 static void on_accept(h2o_socket_t *socket, const char *err)
@@ -81,6 +93,7 @@ static void on_accept(h2o_socket_t *socket, const char *err)
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         if (listeners->connections >= listeners->thread->server->connections_max) {
             pause_all(listeners);
+            look_again_soon(listeners);
             return;
         }
         h2o_socket_t *connection = h2o_evloop_socket_accept(socket);

@@ -1,7 +1,8 @@
 /* router/listen.h -- how connections come in, for one loop.
  * Does:     duplicates the inherited listening sockets into the loop, accepts, counts connections.
  * Promises: at most server->connections_max connections per loop: at the brim, or without descriptors, the listeners pause (the
- *           kernel's backlog holds what comes) and go on when a connection has ended, or 100 ms later.
+ *           kernel's backlog holds what comes) and go on when a connection has ended, or 100 ms later. At the brim, connections
+ *           that have been idle for a while are ended for those that may be waiting.
  * Tests:    http/test_http_connections.c. */
 #ifndef KV_ROUTER_LISTEN_H
 #define KV_ROUTER_LISTEN_H

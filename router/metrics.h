@@ -47,6 +47,7 @@ enum metrics_operation {
     X(REQUESTS_CANCELLED, "requests_cancelled_total",                                                                  \
       "HTTP/2 requests that the client reset before they were answered.")                                              \
     X(CUT_CANCELS, "connections_cut_cancels_total", "Connections cut: CANCELS_MAX.")                                   \
+    X(CUT_CROWD, "connections_cut_crowd_total", "Idle connections cut for others: CONNECTIONS_MAX.")                   \
     X(CUT_REQUESTS, "connections_cut_requests_total", "Connections cut: REQUESTS_PER_ADDRESS_MAX.")                    \
     X(CUT_HEADER_BYTES, "connections_cut_header_bytes_total", "Connections cut: HEADER_BYTES_PER_ADDRESS_MAX.")        \
     X(CUT_HEADERS, "connections_cut_headers_total", "Connections cut: HEADER_WAIT_MS.")                                \

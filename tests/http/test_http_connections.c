@@ -53,6 +53,25 @@ Test(connections, are_capped_and_resumed)
     http_stop();
 }
 
+/* Somebody opens all there are and says nothing. */
+Test(connections, idle_ones_give_way)
+{
+    int fds[4];
+    http_defaults();
+    http_settings.connections_max = 4;
+    http_settings.router_threads = 1;
+    http_start();
+    for (size_t i = 0; i < 4; i++)
+        fds[i] = http_connect();
+    http_wait_until(connections() == 4);
+    struct answer late = http_get(H1, "/-/healthy", NULL);
+    cr_expect_eq(late.status, 200, "it waits for some seconds, not for CLIENT_WAIT_MS");
+    answer_free(&late);
+    for (size_t i = 0; i < 4; i++)
+        close(fds[i]);
+    http_stop();
+}
+
 Test(connections, upgrade_to_h2c)
 {
     http_defaults();
