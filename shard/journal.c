@@ -1,7 +1,8 @@
 /* shard/journal.c -- the loop thread's half of the journal: collecting records, asking how far they are, opening and closing.
  * Does:     appends to a buffer that only the loop touches; journal_submit moves it under the mutex and wakes the thread.
- * Owns:     struct journal; the files belong to the thread (journal_thread.c) from journal_open to journal_close.
- * Promises: nothing here waits for a disk but journal_open and journal_close.
+ * Owns:     struct journal; the files belong to the thread (journal_thread.c) from journal_open to journal_close, but for the moments
+ *           in which journal_write_now borrows them.
+ * Promises: nothing here waits for a disk but journal_open, journal_close and journal_write_now.
  * Tests:    unit/shard/test_journal.c. */
 #include "journal_internal.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "journal_replay.h"
+#include "kv/clock.h"
 #include "kv/log.h"
 
 /* What journal_room leaves to others when it counts on disk space that is not allocated yet. */
@@ -175,6 +177,55 @@ void journal_submit(struct journal *journal)
     building->bytes.bytes = 0;
     building->records = 0;
 }
+
+/* ---- writing on the loop ------------------------------------------------------------------------------------------ */
+
+/* Takes the writer from a resting thread, with what was appended. */
+static bool borrow_writer(struct journal *journal)
+{
+    struct journal_queue *building = &journal->building;
+    pthread_mutex_lock(&journal->mutex);
+    bool free_now = journal->resting && !journal->stop && journal->submitted.records == 0 &&
+                    journal_group_bytes(building->bytes.bytes) <= journal->rest_bytes;
+    if (free_now) {
+        journal->borrowed = true;
+        journal->queued_bytes += building->bytes.bytes;
+    }
+    pthread_mutex_unlock(&journal->mutex);
+    if (!free_now)
+        return false;
+    struct journal_queue empty = journal->writer.taken; /* a thread that rests has taken nothing */
+    journal->writer.taken = *building;
+    *building = empty;
+    return true;
+}
+
+static void return_writer(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->mutex);
+    journal->borrowed = false;
+    if (journal->awaited)
+        pthread_cond_signal(&journal->wake);
+    pthread_mutex_unlock(&journal->mutex);
+}
+
+bool journal_write_now(struct journal *journal)
+{
+    uint64_t begin_ns = kv_clock_ns();
+    if (!journal->flush || journal->building.records == 0 || journal->building.bytes.bytes > JOURNAL_NOW_BYTES_MAX ||
+        begin_ns / 1000000 < journal->slow_until_ms || journal_failed(journal) || !borrow_writer(journal))
+        return false;
+    enum kv_err err = journal_write_taken(journal);
+    if (err != KV_OK)
+        journal_fail(journal, err, "a write or flush");
+    uint64_t end_ns = kv_clock_ns();
+    if (end_ns - begin_ns > JOURNAL_NOW_NS_MAX)
+        journal->slow_until_ms = end_ns / 1000000 + JOURNAL_SLOW_PAUSE_MS;
+    return_writer(journal);
+    return true;
+}
+
+/* ---- room --------------------------------------------------------------------------------------------------------- */
 
 /* Whether `total` bytes of records, none larger than `record_max`, surely fit into the rest of the segment in use or into
  * `spares` further ones. A segment is left when the next record does not fit, so each holds at least all but one. */

@@ -30,6 +30,9 @@
 #define JOURNAL_SEGMENT_BYTES_MIN                                                                                      \
     (1u * 1024 * 1024) /* on a disk that is smaller than JOURNAL_DISK_SHARE of the usual ones */
 #define JOURNAL_DISK_SHARE 64u
+#define JOURNAL_NOW_BYTES_MAX (128u * 1024)
+#define JOURNAL_NOW_NS_MAX 2000000u
+#define JOURNAL_SLOW_PAUSE_MS 1000u
 
 struct journal_options {
     int dir_fd;        /* DB_PATH/shard-<i>; "journal" is made below it */
@@ -54,6 +57,11 @@ void journal_close(struct journal **journal);
 uint64_t journal_append(struct journal *journal, uint32_t type, struct kv_slice body);
 /* Loop thread, at the end of a turn: hands the group to the thread. Groups submitted while a flush runs are merged into one. */
 void journal_submit(struct journal *journal);
+/* Instead of journal_submit, for a write that nothing else waits beside: writes and flushes the group here and now, which spares the
+ * way to the thread and back. It waits for the disk, so only when the thread rests, for JOURNAL_NOW_BYTES_MAX at most, into the
+ * segment in use, and not for JOURNAL_SLOW_PAUSE_MS after the disk took longer than JOURNAL_NOW_NS_MAX. False: not done, submit it.
+ * True: done, or journal_failed. */
+bool journal_write_now(struct journal *journal);
 /* Whether `bytes` more payload surely fit on the disk (preallocated). Deletes may use `reserve`: the last segment. */
 bool journal_room(struct journal *journal, uint64_t bytes, bool reserve);
 

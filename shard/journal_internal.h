@@ -17,7 +17,7 @@ struct journal_queue {
     uint64_t records;
 };
 
-/* Journal thread only: the segment that is written. */
+/* The segment that is written: the journal thread's, but for the time in which the loop has borrowed it from a resting one. */
 struct journal_writer {
     struct journal_dir dir;
     int fd;           /* -1: the next group begins a segment */
@@ -46,6 +46,7 @@ struct journal {
     struct journal_queue building;
     uint64_t position; /* last one given out */
     uint64_t record_bytes_max;
+    uint64_t slow_until_ms; /* nothing is written on the loop before */
 
     /* any thread */
     _Atomic uint64_t durable;
@@ -57,6 +58,9 @@ struct journal {
     uint64_t queued_bytes; /* submitted and taken, not yet written */
     uint64_t released;
     bool stop;
+    bool resting;        /* the thread waits for work and leaves `writer` alone, */
+    bool borrowed;       /* which the loop uses meanwhile, */
+    bool awaited;        /* and the thread waits to have back */
     uint64_t rest_bytes; /* of the segment in use */
     uint64_t spares;     /* of the usual size */
     bool full;
@@ -71,6 +75,9 @@ enum kv_err journal_open_with(const struct journal_options *options, const struc
 
 /* Body of the journal thread; `arg` is the struct journal. */
 void *journal_run(void *arg);
+/* Either side, with the writer in its hands: writes and flushes what is in writer.taken, and reports it. */
+enum kv_err journal_write_taken(struct journal *journal);
+void journal_fail(struct journal *journal, enum kv_err err, const char *what);
 /* Tells the loop's side what the files look like now. */
 void journal_publish(struct journal *journal);
 

@@ -31,13 +31,7 @@ static void ring(struct journal *journal)
     (void)ignored;
 }
 
-static void report_durable(struct journal *journal, uint64_t position)
-{
-    atomic_store_explicit(&journal->durable, position, memory_order_release);
-    ring(journal);
-}
-
-static void fail(struct journal *journal, enum kv_err err, const char *what)
+void journal_fail(struct journal *journal, enum kv_err err, const char *what)
 {
     kv_error("journal: %s failed (%s); nothing more is acknowledged", what, kv_err_text(err));
     atomic_store_explicit(&journal->failed, true, memory_order_release);
@@ -376,14 +370,23 @@ static bool is_urgent(const struct journal_writer *writer)
     return ready < 2;
 }
 
-static enum kv_err write_turn(struct journal *journal)
+enum kv_err journal_write_taken(struct journal *journal)
 {
     enum kv_err err = write_taken(journal);
     if (err != KV_OK)
         return err;
-    report_durable(journal, journal->writer.written);
+    atomic_store_explicit(&journal->durable, journal->writer.written, memory_order_release);
     journal_publish(journal);
     taken_is_done(journal);
+    return KV_OK;
+}
+
+static enum kv_err write_turn(struct journal *journal)
+{
+    enum kv_err err = journal_write_taken(journal);
+    if (err != KV_OK)
+        return err;
+    ring(journal);
     if (is_urgent(&journal->writer))
         err = housekeeping(journal);
     return err == KV_NOT_FOUND ? KV_OK : err;
@@ -402,8 +405,16 @@ static void idle(struct journal *journal, uint64_t released)
     if (writer->full && writer->spare_retry_ms < deadline_ms)
         deadline_ms = writer->spare_retry_ms;
     pthread_mutex_lock(&journal->mutex);
-    if (journal->submitted.records == 0 && !journal->stop && journal->released == released)
+    if (journal->submitted.records == 0 && !journal->stop && journal->released == released) {
+        journal->resting = true;
         wait_until(journal, deadline_ms);
+        journal->resting = false;
+        while (journal->borrowed) {
+            journal->awaited = true;
+            pthread_cond_wait(&journal->wake, &journal->mutex);
+        }
+        journal->awaited = false;
+    }
     pthread_mutex_unlock(&journal->mutex);
 }
 
@@ -415,10 +426,12 @@ static bool is_stopping(struct journal *journal)
     return stop;
 }
 
-/* KV_CANCELLED: closed, all is flushed. */
+/* KV_CANCELLED: closed, all is flushed; or the loop's own write has failed. */
 static enum kv_err turn(struct journal *journal)
 {
     uint64_t released = released_now(journal);
+    if (journal_failed(journal))
+        return KV_CANCELLED; /* on the loop: what failed is not tried again here */
     if (kv_clock_ms() >= flush_due_ms(journal)) {
         enum kv_err err = flush_segment(journal);
         if (err != KV_OK)
@@ -447,6 +460,6 @@ void *journal_run(void *arg)
         err = turn(journal);
     while (err == KV_OK);
     if (err != KV_CANCELLED)
-        fail(journal, err, "a write or flush");
+        journal_fail(journal, err, "a write or flush");
     return NULL;
 }

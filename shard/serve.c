@@ -39,6 +39,7 @@ struct serve {
     uint64_t active_ms;   /* when the first record that no generation has yet was appended; 0: there is none */
     uint64_t frozen_ms;   /* the same of the frozen generation */
     bool submit;          /* somebody waits for what was appended in this turn */
+    unsigned messages;    /* of this turn */
 
     struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
     bool applying;
@@ -240,6 +241,7 @@ static void answer_stats(struct serve *serve, uint64_t session, uint64_t request
 static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body)
 {
     struct serve *serve = ctx;
+    serve->messages++;
     if (type == KV_MSG_STATS) {
         answer_stats(serve, session, request_id);
         return KV_OK;
@@ -378,10 +380,13 @@ static void on_turn_end(void *arg)
     struct serve *serve = arg;
     freeze_if_due(serve);
     if (serve->submit) {
-        journal_submit(serve->on.journal);
+        /* one write alone would wait longer for two thread switches than others will for the disk */
+        if (serve->messages != 1 || !journal_write_now(serve->on.journal))
+            journal_submit(serve->on.journal);
         loop_timer_disarm(serve->loop, &serve->lazy);
         serve->submit = false;
     }
+    serve->messages = 0;
     apply_if_durable(serve);
     sessions_flush(serve->sessions, journal_durable(serve->on.journal));
     read_waiting(serve);

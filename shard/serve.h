@@ -2,7 +2,8 @@
  * Does:     a turn is: what sessions sent goes through the core; what the core appended goes to the journal; answers whose records
  *           are durable leave. Freezes the overlay at half of its bound or after SERVE_IDLE_MS without a record, has it applied,
  *           lets the journal go. Answers STATS.
- * Owns:     all of them, and the thread it runs on. Never waits for a disk between serve_open and the end of serve_run.
+ * Owns:     all of them, and the thread it runs on. Between serve_open and the end of serve_run it waits for a disk
+ *           only to flush a write that is alone in its turn, while the disk is quick (journal_write_now).
  * Promises: no answer before its record is durable; a generation is applied only when its journal position is durable, and
  *           released only after reads see it.
  * Fails:    a failed flush, a damaged or failing store: the process ends (recovered_die) and is started again. Disk or map full:

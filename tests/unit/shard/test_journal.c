@@ -726,6 +726,110 @@ Test(journal, many_records_share_flushes)
     place_free(&place);
 }
 
+/* ---- groups written by the caller --------------------------------------------------------------------------------- */
+
+/* The thread begins each segment, then makes spares, and rests then. */
+static bool write_now(struct journal *journal, unsigned tries)
+{
+    for (; tries > 0; tries--) {
+        if (journal_write_now(journal))
+            return true;
+        usleep(1000);
+    }
+    return false;
+}
+
+enum { LONG = 20000 }; /* tries */
+
+/* A journal with a segment in use. */
+static void place_begin(struct place *place)
+{
+    place_init(place);
+    cr_assert_eq(place_open(place), KV_OK);
+    append_groups(place, 1);
+}
+
+Test(journal, a_lone_group_is_durable_at_once)
+{
+    struct place place;
+    place_begin(&place);
+    cr_expect_not(journal_write_now(place.journal), "there is nothing to write");
+    int before = atomic_load(&flushes);
+    uint64_t position = append(&place);
+    cr_assert(write_now(place.journal, LONG));
+    cr_expect_eq(journal_durable(place.journal), position);
+    cr_expect_gt(atomic_load(&flushes), before);
+    journal_close(&place.journal);
+    cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);
+    cr_expect_eq(place.replayed, 2);
+    place_free(&place);
+}
+
+/* Loop and thread take turns, also where segments end; closing meets both. */
+Test(journal, groups_of_loop_and_thread_follow_each_other)
+{
+    struct place place;
+    place_init(&place);
+    unsigned own = 0, groups = 600;
+    cr_assert_eq(place_open(&place), KV_OK);
+    for (unsigned i = 0; i < groups; i++) {
+        uint64_t position = append(&place);
+        if (i % 3 != 0 && write_now(place.journal, 5)) {
+            own++;
+            cr_assert_eq(journal_durable(place.journal), position);
+        } else {
+            journal_submit(place.journal);
+            if (i % 4 != 0)
+                cr_assert(wait_durable(place.journal, position));
+            if (i % 5 == 0)
+                usleep(2000);
+        }
+    }
+    journal_close(&place.journal);
+    cr_expect_gt(own, 20, "%u of %u", own, groups);
+    cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);
+    cr_expect_eq(place.replayed, groups);
+    place_free(&place);
+}
+
+Test(journal, what_takes_long_is_left_to_the_thread)
+{
+    static uint8_t body[JOURNAL_NOW_BYTES_MAX];
+    struct place place;
+    place_begin(&place);
+    append(&place);
+    cr_assert(write_now(place.journal, LONG));
+    uint64_t position = journal_append(place.journal, 1, kv_slice(body, sizeof body));
+    cr_expect_not(journal_write_now(place.journal), "it is too large");
+    journal_submit(place.journal);
+    cr_expect(wait_durable(place.journal, position));
+    place_free(&place);
+}
+
+Test(journal, a_failed_flush_of_the_caller_is_final)
+{
+    struct place place;
+    place_begin(&place);
+    uint64_t position = append(&place);
+    cr_assert(write_now(place.journal, LONG));
+    atomic_store(&fail_flush, EIO);
+    append(&place);
+    cr_assert(write_now(place.journal, LONG), "tried, and failed");
+    cr_expect(journal_failed(place.journal));
+    int tried = atomic_load(&flushes);
+    atomic_store(&fail_flush, 0);
+    append(&place);
+    cr_expect_not(journal_write_now(place.journal));
+    journal_submit(place.journal);
+    usleep(20000);
+    cr_expect_eq(journal_durable(place.journal), position);
+    journal_close(&place.journal);
+    cr_expect_eq(atomic_load(&flushes), tried, "never retried");
+    cr_assert_eq(place_open(&place), KV_OK, "%s", place.why);
+    cr_expect_leq(place.replayed, 3);
+    place_free(&place);
+}
+
 /* ---- disks that fail ---------------------------------------------------------------------------------------------- */
 
 static void fails_for_good(struct place *place, atomic_int *what, int number)
