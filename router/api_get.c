@@ -1,7 +1,7 @@
 /* router/api_get.c -- GET and HEAD /{key}.
  * Does:     answers from the cache when it can (cache.h); else reads the row with READ_BYTES of the content, decides conditions,
- *           range and encoding, then streams: one chunk (about 256 KiB) is out at a time, the next piece is fetched when the
- *           client has taken what was at hand. What came whole is kept.
+ *           range and encoding, then streams: one chunk (about 256 KiB) is out at a time, and one piece is fetched
+ *           meanwhile for the next. What came whole is kept.
  * Owns:     struct get, in the memory of the exchange; a hold on the object, closed when through or when the client leaves.
  * Promises: headers leave only when the first frame has proved good; later damage breaks the answer off, so that no client
  *           takes a part for the whole.
@@ -38,6 +38,8 @@ struct get {
     bool holding;              /* backend_close is due */
     bool reading;              /* `reader` is to be freed */
     bool started;              /* headers are out */
+    bool taking;               /* the client has the chunk; what comes next is fetched meanwhile */
+    enum kv_err ahead_err;     /* what came of that */
     bool compressed;
     unsigned tries;
     enum range_kind range_kind;
@@ -150,12 +152,14 @@ static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
     reader_needs(&get->reader, &offset, &asked);
     if (err == KV_OK && (bytes.bytes == 0 || bytes.bytes > asked))
         err = KV_CORRUPT;
-    if (err != KV_OK) {
+    if (err == KV_OK)
+        reader_feed(&get->reader, bytes);
+    if (get->taking)
+        get->ahead_err = err;
+    else if (err != KV_OK)
         fail(get, err);
-        return;
-    }
-    reader_feed(&get->reader, bytes);
-    go_on(get);
+    else
+        go_on(get);
 }
 
 static void fetch(struct get *get)
@@ -167,6 +171,16 @@ static void fetch(struct get *get)
         return;
     }
     get->exchange->call = backend_fetch(get->exchange->thread->backend, &get->hold, offset, bytes, on_piece, get);
+}
+
+/* While the client takes a chunk the shard shall not idle. */
+static void fetch_ahead(struct get *get)
+{
+    reader_keep(&get->reader); /* what the first read brought dies with its callback */
+    get->taking = true;
+    get->ahead_err = KV_OK;
+    if (get->holding && reader_lacks(&get->reader))
+        fetch(get);
 }
 
 /* Sends the next chunk, or fetches what it needs. */
@@ -187,7 +201,7 @@ static void go_on(struct get *get)
     if (last)
         let_go(get);
     else
-        reader_keep(&get->reader); /* what the first read brought dies with its callback */
+        fetch_ahead(get);
     if (!get->started)
         begin(get);
     answer_send(get->exchange, kv_buf_peek(&get->chunk), last); /* after the last one `get` may be gone */
@@ -198,7 +212,11 @@ static void on_taken(h2o_generator_t *generator, h2o_req_t *req)
     struct get *get = H2O_STRUCT_FROM_MEMBER(struct get, generator, generator);
     (void)req;
     http_unwatch(get->exchange);
-    go_on(get);
+    get->taking = false;
+    if (get->ahead_err != KV_OK)
+        fail(get, get->ahead_err);
+    else if (get->exchange->call == NULL)
+        go_on(get); /* else on_piece does */
 }
 
 /* ---- decisions ---------------------------------------------------------------------------------------------------- */
@@ -260,10 +278,10 @@ static bool answer_without_content(struct get *get)
     return true;
 }
 
-/* Small contents are in memory as a whole until they are taken; of large ones a chunk, and what it is made from. */
+/* Small contents are in memory as a whole until they are taken; of large ones a chunk, and what the next one is made from. */
 static size_t memory_needed(const struct get *get)
 {
-    const size_t max = 2 * KV_CONTENT_FRAME_BYTES;
+    const size_t max = 3 * KV_CONTENT_FRAME_BYTES;
     return get->range_kind != RANGE_UNSATISFIABLE && get->range.bytes < max ? (size_t)get->range.bytes : max;
 }
 

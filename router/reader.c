@@ -114,6 +114,13 @@ static enum kv_err give_frame(struct reader *reader, struct codec *codec, struct
     return err;
 }
 
+bool reader_lacks(struct reader *reader)
+{
+    struct codec_entry entry;
+    struct kv_slice stored;
+    return !reader->indexed || !peek_frame(reader, &entry, &stored);
+}
+
 enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_buf *out)
 {
     size_t begin = out->bytes;

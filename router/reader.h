@@ -44,7 +44,9 @@ void reader_start(struct reader *reader, struct kv_slice bytes);
 /* Copies what is left of the borrowed bytes. Call it before they die, unless all was given out. */
 void reader_keep(struct reader *reader);
 enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_buf *out);
-/* What to fetch after READER_NEED: at least 1 byte, at most READER_FETCH_BYTES_MAX. */
+/* Will reader_next say READER_NEED? Not when all was given out. */
+bool reader_lacks(struct reader *reader);
+/* What to fetch after READER_NEED, or when it lacks something: at least 1 byte, at most READER_FETCH_BYTES_MAX. */
 void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes);
 /* The bytes at that offset (copied): at least 1, at most what was asked. */
 void reader_feed(struct reader *reader, struct kv_slice bytes);

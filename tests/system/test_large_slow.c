@@ -144,7 +144,8 @@ Test(slow, readers_and_senders_cost_others_nothing)
     struct memory after = memory_of(router);
     fprintf(stderr, "p99 of small GETs: %.3f ms alone, %.3f beside; the router has %lu KiB more\n", alone_ms, beside_ms,
             (after.anon - before.anon) >> 10);
-    CHECK(beside_ms < 3 * alone_ms || beside_ms < 10, "%.3f ms alone, %.3f beside", alone_ms, beside_ms);
+    /* a loaded machine has hiccups of its own; readers that are waited for would cost seconds */
+    CHECK(beside_ms < 3 * alone_ms || beside_ms < 100, "%.3f ms alone, %.3f beside", alone_ms, beside_ms);
     if (!memory_is_sanitized(router))
         CHECK(after.anon - before.anon < READERS * (1u << 20) + SENDERS * (1u << 20), "%lu bytes more",
               after.anon - before.anon);
