@@ -1,7 +1,8 @@
 /* router/cache.c -- see cache.h.
  * The ring is a row of blocks, oldest first from `tail` to `head`: entries, entries that were dropped, and padding at its end or before
  * an entry that could not be moved out of the way. A block is dropped by forgetting its place in the table; its memory comes
- * back when the tail passes. A table with open addressing finds entries: 8 bytes each, so that most of it stays near. */
+ * back when the tail passes. A table with open addressing finds entries. What a look-up needs lies far apart in memory: all of it is
+ * asked for as soon as its address is known, so that it waits twice (place, entry) and not six times. */
 #include "cache.h"
 
 #include <stdlib.h>
@@ -12,11 +13,14 @@
 #define PLACES_MIN 1024u
 #define BLOCK_UNIT 64u /* blocks begin at cache lines */
 #define LINE_BYTES 64u
+#define AHEAD_BYTES_MAX 4096u /* of a content: the rest, the processor guesses */
 
 /* The hash is the marks', seeded, since clients choose the keys. */
 struct place {
     uint32_t tag;  /* low bits of the hash */
     uint32_t unit; /* where the entry is, plus one; 0: free */
+    uint32_t content_slot;
+    uint32_t unused;
 };
 
 struct cache {
@@ -75,6 +79,13 @@ static struct cache_entry *block_at(const struct cache *cache, uint64_t offset)
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
+/* It will be needed: the entry at once, its content when h2o writes, many requests later. */
+static void fetch_ahead(const void *memory, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += LINE_BYTES)
+        __builtin_prefetch((const uint8_t *)memory + at);
+}
+
 static struct cache_entry *entry_at(const struct cache *cache, size_t at)
 {
     return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places[at].unit - 1) * BLOCK_UNIT);
@@ -90,7 +101,11 @@ static size_t find(const struct cache *cache, uint32_t tag, struct kv_slice key)
 {
     size_t at = tag & cache->place_mask;
     for (; cache->places[at].unit != 0; at = (at + 1) & cache->place_mask) {
-        if (cache->places[at].tag == tag && kv_slice_equal(key_of(entry_at(cache, at)), key))
+        if (cache->places[at].tag != tag)
+            continue;
+        fetch_ahead(entry_at(cache, at), sizeof(struct cache_entry) + key.bytes);
+        marks_fetch_ahead(cache->marks, cache->places[at].content_slot);
+        if (kv_slice_equal(key_of(entry_at(cache, at)), key))
             break;
     }
     return at;
@@ -201,7 +216,8 @@ static void list(struct cache *cache, struct cache_entry *entry)
     if (2 * (cache->count + 1) > cache->place_mask)
         grow(cache);
     uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / BLOCK_UNIT + 1);
-    cache->places[find_free(cache, entry->inside.tag)] = (struct place){entry->inside.tag, unit};
+    cache->places[find_free(cache, entry->inside.tag)] =
+        (struct place){entry->inside.tag, unit, entry->inside.content_slot, 0};
     entry->inside.listed = true;
     cache->count++;
 }
@@ -249,18 +265,12 @@ static bool is_true(const struct cache *cache, const struct cache_inside *inside
            marks_unchanged(cache->marks, inside->content_slot, inside->content_word);
 }
 
-/* It will be copied out when h2o writes, many requests later: until then it can be near. */
-static void fetch_ahead(struct kv_slice bytes)
-{
-    for (size_t at = 0; at < bytes.bytes && at < 4096; at += LINE_BYTES)
-        __builtin_prefetch(bytes.data + at);
-}
-
 struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
 {
     if (cache == NULL)
         return NULL;
     uint64_t hash = marks_hash(cache->marks, key);
+    marks_fetch_ahead(cache->marks, marks_slot(cache->marks, hash));
     size_t at = find(cache, (uint32_t)hash, key);
     if (cache->places[at].unit == 0)
         return NULL;
@@ -272,7 +282,7 @@ struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
     entry->inside.holders++;
     if (is_old(cache, entry))
         entry = renew(cache, entry);
-    fetch_ahead(entry->content);
+    fetch_ahead(entry->content.data, entry->content.bytes < AHEAD_BYTES_MAX ? entry->content.bytes : AHEAD_BYTES_MAX);
     return entry;
 }
 

@@ -4,7 +4,7 @@
  *           thread's, no locks; the marks are shared by all threads.
  * Promises: cache_get returns nothing that a read of the shards, begun after it was called, would contradict. The bytes of an entry
  *           lent out stay as they are until the last cache_let_go, whatever is written meanwhile.
- * Limits:   bytes_max for all entries, lent out or not; the table takes some 32 bytes per entry more. The oldest go first; one
+ * Limits:   bytes_max for all entries, lent out or not; the table takes some 64 bytes per entry more. The oldest go first; one
  *           that is read when a quarter of the ring is left before it goes begins anew. Contents above
  *           CACHE_CONTENT_BYTES_MAX are not taken, nor anything while all that could go is lent out.
  * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c. */

@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 
 #define PAGE_BYTES ((size_t)2 << 20)
+#define SMALL_PAGE_BYTES ((size_t)4096)
 
 static size_t whole_pages(size_t bytes)
 {
-    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    const size_t unit = bytes >= PAGE_BYTES ? PAGE_BYTES : SMALL_PAGE_BYTES;
+    return (bytes + unit - 1) / unit * unit;
 }
 
 void *huge_map(size_t bytes)

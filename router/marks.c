@@ -51,6 +51,11 @@ uint32_t marks_slot(const struct marks *marks, uint64_t hash)
     return (uint32_t)(hash >> 32) & marks->slot_mask;
 }
 
+void marks_fetch_ahead(const struct marks *marks, uint32_t slot)
+{
+    __builtin_prefetch(&marks->words[slot]);
+}
+
 void marks_begin(struct marks *marks, uint32_t slot)
 {
     uint64_t word = atomic_load(&marks->words[slot]);

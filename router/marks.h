@@ -32,6 +32,9 @@ void marks_free(struct marks **marks);
 uint64_t marks_hash(const struct marks *marks, struct kv_slice bytes);
 uint32_t marks_slot(const struct marks *marks, uint64_t hash);
 
+/* The word will be looked at soon. */
+void marks_fetch_ahead(const struct marks *marks, uint32_t slot);
+
 void marks_begin(struct marks *marks, uint32_t slot);
 void marks_end(struct marks *marks, uint32_t slot);
 
