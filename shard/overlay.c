@@ -255,12 +255,54 @@ struct sorted {
     const struct overlay_row *row;
 };
 
+/* Of equal prefixes. */
 static int compare_sorted(const void *a, const void *b)
 {
     const struct sorted *left = a, *right = b;
-    if (left->prefix != right->prefix)
-        return left->prefix < right->prefix ? -1 : 1;
     return kv_slice_compare(left->row->key, right->row->key);
+}
+
+enum { DIGITS = sizeof(uint64_t), DIGIT_VALUES = 256 };
+
+static uint8_t digit_of(const struct sorted *row, unsigned digit)
+{
+    return (uint8_t)(row->prefix >> 8 * digit);
+}
+
+/* Sorts by prefix, digit by digit from the last: a few passes over memory instead of a comparison for each step of a merge. The
+ * result is in one of the two arrays. */
+static struct sorted *sort_by_prefix(struct sorted *rows, struct sorted *spare, size_t count)
+{
+    size_t places[DIGITS][DIGIT_VALUES] = {{0}};
+    for (size_t i = 0; i < count; i++)
+        for (unsigned digit = 0; digit < DIGITS; digit++)
+            places[digit][digit_of(&rows[i], digit)]++;
+    for (unsigned digit = 0; digit < DIGITS; digit++) {
+        size_t *place = places[digit], at = 0;
+        if (place[digit_of(&rows[0], digit)] == count)
+            continue; /* all have the same */
+        for (unsigned value = 0; value < DIGIT_VALUES; value++) {
+            size_t rows_of_value = place[value];
+            place[value] = at;
+            at += rows_of_value;
+        }
+        for (size_t i = 0; i < count; i++)
+            spare[place[digit_of(&rows[i], digit)]++] = rows[i];
+        struct sorted *swapped = rows;
+        rows = spare;
+        spare = swapped;
+    }
+    return rows;
+}
+
+static void sort_ties(struct sorted *rows, size_t count)
+{
+    for (size_t from = 0, to; from < count; from = to) {
+        for (to = from + 1; to < count && rows[to].prefix == rows[from].prefix;)
+            to++;
+        if (to - from > 1)
+            qsort(rows + from, to - from, sizeof *rows, compare_sorted);
+    }
 }
 
 /* Bytes that every key of the table begins with: what the first and the last one share. Contents and ids share nothing. */
@@ -284,21 +326,28 @@ static struct sorted sorted_of(const struct node *node, size_t shared)
 }
 
 /* Through the index, which holds every row, ordered or not. */
-const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count)
+static void collect_rows(const struct overlay *overlay, enum overlay_table table, struct sorted *out)
 {
-    struct sorted *sorted = kv_alloc(overlay->counts[table] * sizeof *sorted + 1);
     size_t found = 0, shared = shared_bytes(overlay, table);
     for (size_t i = 0; i < overlay->index.slot_count; i++) {
-        const struct node *node = overlay->index.tags[i] != 0 ? overlay->index.slots[i].entry : NULL;
-        if (node != NULL && node->table == table)
-            sorted[found++] = sorted_of(node, shared);
+        const struct overlay_slot *slot = &overlay->index.slots[i];
+        if (overlay->index.tags[i] != 0 && overlay_index_table(slot->hash) == table)
+            out[found++] = sorted_of(slot->entry, shared);
     }
     kv_assert(found == overlay->counts[table]);
-    qsort(sorted, found, sizeof *sorted, compare_sorted);
-    const struct overlay_row **rows = kv_alloc(found * sizeof *rows + 1);
+}
+
+const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count)
+{
+    size_t found = overlay->counts[table];
+    struct sorted *space = kv_alloc(2 * found * sizeof *space);
+    const struct overlay_row **rows = kv_alloc(found * sizeof *rows);
+    collect_rows(overlay, table, space);
+    struct sorted *sorted = found == 0 ? space : sort_by_prefix(space, space + found, found);
+    sort_ties(sorted, found);
     for (size_t i = 0; i < found; i++)
         rows[i] = sorted[i].row;
-    free(sorted);
+    free(space);
     *count = found;
     return rows;
 }

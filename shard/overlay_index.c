@@ -24,7 +24,9 @@ static void make_seed(void)
 uint64_t overlay_index_hash(unsigned table, struct kv_slice key)
 {
     pthread_once(&seeded, make_seed);
-    return XXH3_64bits_withSeed(key.data, key.bytes, seed + table);
+    uint64_t hash = XXH3_64bits_withSeed(key.data, key.bytes, seed + table);
+    return (hash & ~((uint64_t)3 << 55)) | (uint64_t)table
+                                               << 55; /* between what picks the home and what makes the tag */
 }
 
 /* The upper bits: the lower ones pick the home. */

@@ -24,7 +24,13 @@ struct overlay_index {
     size_t count;
 };
 
+/* `table`: 0 to 3. */
 uint64_t overlay_index_hash(unsigned table, struct kv_slice key);
+/* The table that a hash was made for: who looks through all slots need not look at other tables' entries. */
+static inline unsigned overlay_index_table(uint64_t hash)
+{
+    return (unsigned)(hash >> 55) & 3;
+}
 /* The entry of this hash for which `is_wanted` says so, or NULL. */
 void *overlay_index_get(const struct overlay_index *index, uint64_t hash,
                         bool (*is_wanted)(const void *wanted, const void *entry), const void *wanted);
