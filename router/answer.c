@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "accept.h"
+#include "hex.h"
 #include "kv/buf.h"
 #include "kv/log.h"
 #include "thread.h"
@@ -45,10 +46,11 @@ struct kv_slice answer_number(struct exchange *exchange, uint64_t number)
 
 struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, size_t count)
 {
-    static const char digits[] = "0123456789abcdef";
-    uint8_t *text = http_alloc(exchange, 16 * count);
-    for (size_t i = 0; i < 16 * count; i++)
-        text[i] = (uint8_t)digits[numbers[i / 16] >> (60 - 4 * (i % 16)) & 15];
+    char *text = http_alloc(exchange, 16 * count);
+    for (size_t i = 0; i < count; i++) {
+        hex_write((uint32_t)(numbers[i] >> 32), text + 16 * i);
+        hex_write((uint32_t)numbers[i], text + 16 * i + 8);
+    }
     return kv_slice(text, 16 * count);
 }
 

@@ -7,6 +7,7 @@
 
 #include "hex.h"
 #include "kv/buf.h"
+#include "hex.h"
 #include "kv/log.h"
 
 static EVP_MD *sha256;
@@ -94,10 +95,9 @@ void digest_free(struct digest **digest)
 
 void digest_hex(const struct kv_hash *hash, char out[DIGEST_HEX_BYTES])
 {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < KV_HASH_BYTES; i++) {
-        out[2 * i] = digits[hash->bytes[i] >> 4];
-        out[2 * i + 1] = digits[hash->bytes[i] & 15];
+    for (size_t i = 0; i < KV_HASH_BYTES; i += 4) {
+        const uint8_t *at = hash->bytes + i;
+        hex_write((uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3], out + 2 * i);
     }
 }
 

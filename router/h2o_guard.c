@@ -165,6 +165,8 @@ static bool has_too_many_fields(const uint8_t *src, size_t len)
 {
     const uint8_t *end = src + len;
     unsigned fields = 0;
+    if (len <= H2O_GUARD_FIELDS_MAX)
+        return false; /* a field takes a byte at least */
     while (src < end && fields <= H2O_GUARD_FIELDS_MAX && skip_field(&src, end))
         fields++;
     return fields > H2O_GUARD_FIELDS_MAX;

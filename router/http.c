@@ -35,14 +35,15 @@ static struct kv_slice join(struct exchange *exchange, struct kv_slice list, str
     return kv_slice(joined, list.bytes + 2 + more.bytes);
 }
 
-static bool has_name(const h2o_header_t *header, const h2o_token_t *token, const char *name)
+static bool has_name(const h2o_header_t *header, const h2o_token_t *token, struct kv_slice name)
 {
     if (token != NULL)
         return header->name == &token->buf;
-    return kv_slice_equal(kv_slice(header->name->base, header->name->len), kv_slice_text(name));
+    return kv_slice_equal(kv_slice(header->name->base, header->name->len), name);
 }
 
-static struct kv_slice find_header(struct exchange *exchange, const h2o_token_t *token, const char *name, bool *found)
+static struct kv_slice find_header(struct exchange *exchange, const h2o_token_t *token, struct kv_slice name,
+                                   bool *found)
 {
     const h2o_headers_t *headers = &exchange->req->headers;
     struct kv_slice value = {NULL, 0};
@@ -62,12 +63,12 @@ static struct kv_slice find_header(struct exchange *exchange, const h2o_token_t 
 
 struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found)
 {
-    return find_header(exchange, token, NULL, found);
+    return find_header(exchange, token, kv_slice(NULL, 0), found);
 }
 
 struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found)
 {
-    return find_header(exchange, NULL, name, found);
+    return find_header(exchange, NULL, kv_slice_text(name), found);
 }
 
 static enum http_method method_of(const h2o_req_t *req)
