@@ -54,6 +54,8 @@ struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
     cache->ring_bytes = bytes_max / BLOCK_UNIT * BLOCK_UNIT;
     cache->ring = cache->ring_bytes == 0 ? NULL : huge_map(cache->ring_bytes);
     if (cache->ring == NULL) {
+        if (cache->ring_bytes > 0)
+            kv_warn("no memory for a cache of %llu bytes: every GET asks the shards", (unsigned long long)bytes_max);
         free(cache);
         return NULL;
     }
