@@ -27,14 +27,14 @@
     SAME(CONTENT_TYPE, "content-type", 31)                                                                             \
     FRESH(ETAG, "etag", 34)                                                                                            \
     SAME(VARY, "vary", 59)                                                                                             \
-    FRESH(LAST_MODIFIED, "last-modified", 44)                                                                          \
+    SAME(LAST_MODIFIED, "last-modified", 44)                                                                           \
     SAME(ACCEPT_RANGES, "accept-ranges", 18)                                                                           \
     SAME(CONTENT_ENCODING, "content-encoding", 26)                                                                     \
     FRESH(X_CONTENT_SHA256, "x-content-sha256", 0)                                                                     \
     FRESH(X_HASH, "x-hash", 0)                                                                                         \
     SAME(X_HASH_ALGORITHM, "x-hash-algorithm", 0)                                                                      \
     SAME(X_REFS, "x-refs", 0)                                                                                          \
-    FRESH(X_CREATED_AT, "x-created-at", 0)                                                                             \
+    SAME(X_CREATED_AT, "x-created-at", 0)                                                                              \
     SAME(X_DEDUPLICATED, "x-deduplicated", 0)                                                                          \
     FRESH(X_REQUEST_ID, "x-request-id", 0)
 
