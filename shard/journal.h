@@ -32,7 +32,7 @@
 #define JOURNAL_DISK_SHARE 64u
 #define JOURNAL_NOW_BYTES_MAX (128u * 1024)
 #define JOURNAL_NOW_NS_MAX 2000000u
-#define JOURNAL_SLOW_PAUSE_MS 1000u
+#define JOURNAL_SLOW_PAUSE_MS 100u
 
 struct journal_options {
     int dir_fd;        /* DB_PATH/shard-<i>; "journal" is made below it */
