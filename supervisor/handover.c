@@ -16,9 +16,16 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
+static void replace(int *fd, int *by)
+{
+    close_fd(fd);
+    *fd = *by;
+    *by = -1;
+}
+
 void handover_init(struct handover *handover, int files_fd)
 {
-    *handover = (struct handover){.in_use_fd = files_fd, .offered_fd = -1, .channel_fd = -1};
+    *handover = (struct handover){.in_use_fd = files_fd, .sent_fd = -1, .offered_fd = -1, .channel_fd = -1};
 }
 
 enum kv_err handover_open(struct handover *handover, int *router_fd, struct why *why)
@@ -42,38 +49,33 @@ enum kv_err handover_open(struct handover *handover, int *router_fd, struct why 
 void handover_close(struct handover *handover)
 {
     close_fd(&handover->channel_fd);
-    handover->sent = false;
+    if (handover->offered_fd < 0)
+        replace(&handover->offered_fd, &handover->sent_fd);
+    close_fd(&handover->sent_fd);
 }
 
 void handover_offer(struct handover *handover, int files_fd)
 {
-    close_fd(&handover->offered_fd);
-    handover->offered_fd = files_fd;
-    handover->sent = false;
+    replace(&handover->offered_fd, &files_fd);
 }
 
 bool handover_send(struct handover *handover)
 {
-    if (handover->offered_fd < 0 || handover->sent || handover->channel_fd < 0)
+    if (handover->offered_fd < 0 || handover->sent_fd >= 0 || handover->channel_fd < 0)
         return false;
-    handover->sent = kv_files_send(handover->channel_fd, handover->offered_fd);
-    if (!handover->sent)
+    if (!kv_files_send(handover->channel_fd, handover->offered_fd)) {
         kv_error("SIGHUP: the router's files cannot be handed over: %m");
-    return handover->sent;
+        return false;
+    }
+    replace(&handover->sent_fd, &handover->offered_fd);
+    return true;
 }
 
 void handover_answer(struct handover *handover, bool accepted)
 {
-    if (!handover->sent)
-        return;
-    handover->sent = false;
-    if (accepted) {
-        close_fd(&handover->in_use_fd);
-        handover->in_use_fd = handover->offered_fd;
-        handover->offered_fd = -1;
-    } else {
-        close_fd(&handover->offered_fd);
-    }
+    if (accepted && handover->sent_fd >= 0)
+        replace(&handover->in_use_fd, &handover->sent_fd);
+    close_fd(&handover->sent_fd);
 }
 
 void handover_free(struct handover *handover)

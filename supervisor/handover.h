@@ -12,8 +12,8 @@
 /* Descriptors are -1 when there is none. */
 struct handover {
     int in_use_fd;  /* memfd: what a router starts with */
-    int offered_fd; /* memfd: what SIGHUP brought and no router has answered for */
-    bool sent;      /* offered_fd, to the router that runs */
+    int sent_fd;    /* memfd: what the router that runs has not answered for yet */
+    int offered_fd; /* memfd: what SIGHUP brought and was not sent yet */
     int channel_fd; /* our end */
 };
 
@@ -25,9 +25,9 @@ enum kv_err handover_open(struct handover *handover, int *router_fd, struct why 
 void handover_close(struct handover *handover);
 /* Takes the memfd over; an older offer is forgotten. */
 void handover_offer(struct handover *handover, int files_fd);
-/* Sends what is offered and was not sent yet; true: something was, and the router must be told (SIGHUP). */
+/* Sends what is offered, one thing at a time: answers do not say what they are to. True: the router must be told (SIGHUP). */
 bool handover_send(struct handover *handover);
-/* What the router said. The answer to an older offer than the one at hand counts for nothing. */
+/* What the router said to what was sent last. */
 void handover_answer(struct handover *handover, bool accepted);
 void handover_free(struct handover *handover);
 

@@ -94,16 +94,46 @@ Test(handover, without_an_answer_it_is_offered_again)
     start_router("second");
 }
 
-Test(handover, an_answer_to_an_older_offer_counts_for_nothing)
+Test(handover, an_answer_is_to_what_was_sent_not_to_what_came_since)
 {
     handover_offer(&handover, files_of("good"));
     cr_expect(handover_send(&handover));
     handover_offer(&handover, files_of("wrong"));
-    handover_answer(&handover, true); /* to "good" */
+    cr_expect_not(handover_send(&handover), "before \"good\" is answered");
+    expect_received("good");
+    handover_answer(&handover, true);
     cr_expect(handover_send(&handover));
+    expect_received("wrong");
     handover_answer(&handover, false);
     end_router();
+    start_router("good");
+}
+
+Test(handover, a_refusal_does_not_take_what_came_since_with_it)
+{
+    handover_offer(&handover, files_of("wrong"));
+    cr_expect(handover_send(&handover));
+    handover_offer(&handover, files_of("revoked"));
+    handover_offer(&handover, files_of("good"));
+    cr_expect_not(handover_send(&handover), "before \"wrong\" is answered");
+    handover_answer(&handover, false);
+    cr_expect(handover_send(&handover));
+    handover_answer(&handover, true);
+    end_router();
+    start_router("good");
+}
+
+Test(handover, what_came_last_is_offered_to_the_next_router)
+{
+    handover_offer(&handover, files_of("old"));
+    cr_expect(handover_send(&handover));
+    handover_offer(&handover, files_of("new"));
+    end_router();
     start_router("first");
+    cr_expect(handover_send(&handover));
+    expect_received("new");
+    handover_answer(&handover, true);
+    cr_expect_not(handover_send(&handover), "\"old\" is forgotten");
 }
 
 static unsigned count_descriptors(void)
