@@ -158,7 +158,8 @@ enum kv_err kv_files_unseal(int fd, struct kv_files *out)
     struct kv_files files = {0};
     off_t offset = 0;
     struct stat status = {0};
-    bool good = fcntl(fd, F_GET_SEALS) == SEALS && fstat(fd, &status) == 0;
+    int seals = fcntl(fd, F_GET_SEALS); /* maybe more: vm.memfd_noexec adds F_SEAL_EXEC to each memfd */
+    bool good = seals >= 0 && (seals & SEALS) == SEALS && fstat(fd, &status) == 0;
 #define FILE_UNSEAL(member, setting, name) good = good && unseal(fd, &offset, &files.member);
     KV_FILES_TABLE(FILE_UNSEAL)
 #undef FILE_UNSEAL

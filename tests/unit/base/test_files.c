@@ -137,3 +137,15 @@ Test(files, foreign_descriptors_are_refused)
     close(unsealed);
     close(longer);
 }
+
+/* As with the sysctl vm.memfd_noexec. */
+Test(files, a_seal_more_does_no_harm)
+{
+    const uint64_t lengths[] = {0, 0, 0, 0, 0}; /* as many as KV_FILES_TABLE has */
+    int fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cr_assert_eq(write(fd, lengths, sizeof(lengths)), (ssize_t)sizeof(lengths));
+    cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+    cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE), 0);
+    cr_expect_eq(kv_files_unseal(fd, &files), KV_OK);
+    close(fd);
+}
