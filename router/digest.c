@@ -7,7 +7,6 @@
 
 #include "hex.h"
 #include "kv/buf.h"
-#include "hex.h"
 #include "kv/log.h"
 
 static EVP_MD *sha256;
