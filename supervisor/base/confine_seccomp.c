@@ -1,6 +1,7 @@
 /* supervisor/base/confine_seccomp.c -- a seccomp filter from a table of forbidden calls. See confine.h.
  * Does:     one row per call: always, or when an argument says so; the rows become a BPF program that answers EPERM.
- * Promises: calls of another processor's numbering (32-bit, x32) are all refused: no way around the table.
+ * Promises: calls of another processor's numbering (32-bit, x32) are all refused, and so are those that came with kernels after this
+ *           table (fchmodat2, setxattrat): no way around it. ENOSYS, so that a libc takes the older call.
  * Surprise: clone3 fails with ENOSYS, since its flags are in memory that a filter cannot read: libc takes clone then.
  *           A sanitizer's runtime opens files and traces its own process: those rows are left out of such builds, where Landlock
  *           alone keeps the files.
@@ -18,6 +19,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,7 +33,7 @@
 #else
 #define OWN_ARCHITECTURE 0u /* no filter: the numbers below were never tried there */
 #endif
-#define X32_BIT 0x40000000u
+#define NEWEST_CALL 450u /* set_mempolicy_home_node, Linux 5.17; those of x32 are above as well */
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
@@ -58,6 +60,8 @@ static const struct rule of_all[] = {
 #ifndef KV_SANITIZED
     {SYS_mmap, IF_ANY_BIT, 2, PROT_EXEC, 0}, /* first: often called, and decided anew each time for its argument */
     {SYS_mprotect, IF_ANY_BIT, 2, PROT_EXEC, 0},
+    {SYS_pkey_mprotect, IF_ANY_BIT, 2, PROT_EXEC, 0},
+    {SYS_shmat, IF_ANY_BIT, 2, SHM_EXEC, 0},
 #endif
     NEVER(execve),
     NEVER(execveat),
@@ -108,6 +112,7 @@ static const struct rule of_all[] = {
     NEVER(mknodat),
     NEVER(bind),
     NEVER(listen),
+    {SYS_prlimit64, UNLESS_EQUAL, 0, UINT32_MAX, 0}, /* of ourselves: a limit of 0 bytes per file would end a shard */
     {SYS_clone, IF_ANY_BIT, 0, CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
      0},
 #ifdef __x86_64__
@@ -143,6 +148,7 @@ static const struct rule of_router_files[] = {
     NEVER(openat2),
     NEVER(linkat),
     NEVER(symlinkat),
+    NEVER(renameat),
     NEVER(renameat2),
     NEVER(unlinkat),
     NEVER(mkdirat),
@@ -160,7 +166,6 @@ static const struct rule of_router_files[] = {
     NEVER(link),
     NEVER(symlink),
     NEVER(rename),
-    NEVER(renameat),
     NEVER(unlink),
     NEVER(mkdir),
     NEVER(rmdir),
@@ -228,7 +233,7 @@ static void build(struct program *program, enum confine_role role)
     emit(program, BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCHITECTURE, 1, 0);
     emit_return(program, ENOSYS);
     emit_load(program, offsetof(struct seccomp_data, nr));
-    emit(program, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+    emit(program, BPF_JMP | BPF_JGT | BPF_K, NEWEST_CALL, 0, 1);
     emit_return(program, ENOSYS);
     emit(program, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1);
     emit_return(program, ENOSYS);

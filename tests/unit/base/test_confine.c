@@ -19,6 +19,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -218,6 +220,38 @@ static bool make_code(void)
     return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
 }
 
+/* As mprotect does, with a key that says nothing. */
+static bool make_code_with_key(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return syscall(SYS_pkey_mprotect, page, 4096, PROT_READ | PROT_EXEC, -1) == 0;
+}
+
+static bool attach_code(void)
+{
+    int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0700);
+    bool attached = id >= 0 && shmat(id, NULL, SHM_EXEC) != (void *)-1;
+    shmctl(id, IPC_RMID, NULL);
+    return attached;
+}
+
+static bool limit_parent(void)
+{
+    struct rlimit limit;
+    return prlimit(getppid(), RLIMIT_CORE, NULL, &limit) == 0;
+}
+
+static bool change_mode(void)
+{
+    return chmod(secret, 0600) == 0;
+}
+
+/* Of Linux 6.6: younger than the filter's table. */
+static bool change_mode_anew(void)
+{
+    return syscall(452 /* fchmodat2 */, AT_FDCWD, secret, 0600, 0) == 0;
+}
+
 /* ---- what must still work ----------------------------------------------------------------------------------------- */
 
 static void *run_thread(void *arg)
@@ -248,6 +282,12 @@ static bool accept_works(void)
     socklen_t bytes = sizeof(peer);
     int fd = accept4(listener, (struct sockaddr *)&peer, &bytes, SOCK_CLOEXEC);
     return fd >= 0 && send(fd, "x", 1, 0) == 1;
+}
+
+static bool limits_work(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
 static bool loop_works(void)
@@ -362,9 +402,11 @@ static void as_router_without_landlock(void)
 Test(confine, everything_works_without)
 {
     static const struct attempt attempts[] = {
-        ATTEMPT(open_secret),   ATTEMPT(open_passwords), ATTEMPT(execute),
-        ATTEMPT(connect_tcp),   ATTEMPT(make_udp),       ATTEMPT(make_unix),
-        ATTEMPT(signal_parent), ATTEMPT(make_code),      ATTEMPT(turn_socket_outwards),
+        ATTEMPT(open_secret),   ATTEMPT(open_passwords),     ATTEMPT(execute),
+        ATTEMPT(connect_tcp),   ATTEMPT(make_udp),           ATTEMPT(make_unix),
+        ATTEMPT(signal_parent), ATTEMPT(make_code),          ATTEMPT(turn_socket_outwards),
+        ATTEMPT(limit_parent),  ATTEMPT(attach_code),        ATTEMPT(change_mode),
+        ATTEMPT(limits_work),   ATTEMPT(make_code_with_key),
     };
     inherited = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     expect_all(as_nobody_in_particular, attempts, sizeof(attempts) / sizeof(attempts[0]), true);
@@ -372,8 +414,9 @@ Test(confine, everything_works_without)
 
 /* What seccomp stops, in every build. */
 static const struct attempt of_calls[] = {
-    ATTEMPT(execute),  ATTEMPT(execute_descriptor), ATTEMPT(connect_tcp),  ATTEMPT(make_udp),
-    ATTEMPT(make_raw), ATTEMPT(make_ring),          ATTEMPT(trace_parent), ATTEMPT(enter_namespace),
+    ATTEMPT(execute),      ATTEMPT(execute_descriptor), ATTEMPT(connect_tcp),  ATTEMPT(make_udp),
+    ATTEMPT(make_raw),     ATTEMPT(make_ring),          ATTEMPT(trace_parent), ATTEMPT(enter_namespace),
+    ATTEMPT(limit_parent), ATTEMPT(change_mode_anew),
 };
 
 /* What Landlock stops; a plain build has seccomp in the router for it as well. */
@@ -417,19 +460,21 @@ Test(confine, a_shard_has_its_own_folder_and_no_socket)
 }
 
 #ifndef KV_SANITIZED
-Test(confine, no_new_code)
+Test(confine, no_new_code_and_no_new_modes)
 {
-    static const struct attempt code[] = {ATTEMPT(make_code)};
+    static const struct attempt code[] = {ATTEMPT(make_code), ATTEMPT(make_code_with_key), ATTEMPT(attach_code)};
+    static const struct attempt modes[] = {ATTEMPT(change_mode)};
     if (!has_seccomp())
         return;
     EXPECT(as_router, code, false);
     EXPECT(as_shard, code, false);
+    EXPECT(as_router, modes, false);
 }
 #endif
 
 Test(confine, what_they_need_works)
 {
-    static const struct attempt of_both[] = {ATTEMPT(thread_works), ATTEMPT(loop_works)};
+    static const struct attempt of_both[] = {ATTEMPT(thread_works), ATTEMPT(loop_works), ATTEMPT(limits_work)};
     static const struct attempt of_router[] = {ATTEMPT(upload_works), ATTEMPT(make_unix), ATTEMPT(accept_works),
                                                ATTEMPT(connect_works)};
     static const struct attempt of_named[] = {ATTEMPT(named_upload_works), ATTEMPT(upload_works)};
