@@ -187,12 +187,22 @@ static bool fits_transaction(const struct op *op, size_t index, const struct mod
     return refused < 0 && !writes && agrees(op, seen);
 }
 
+static uint64_t refs_of(const struct model *model, unsigned content)
+{
+    uint64_t refs = 0;
+    for (unsigned key = 0; key < SIM_KEYS_MAX; key++)
+        refs += model->rows[key].tag != 0 && model->rows[key].content == content;
+    return refs;
+}
+
+/* What the cache says was one state, references and all; the shards are asked for rows and references one after the other. */
 static bool fits_read(const struct op *op, const struct model *state)
 {
     unsigned key = op->specs[0].key;
     if (op->err == KV_NOT_FOUND)
         return state->rows[key].tag == 0;
-    return state->rows[key].tag == op->seen[0].tag && state->rows[key].content == op->seen[0].content;
+    return state->rows[key].tag == op->seen[0].tag && state->rows[key].content == op->seen[0].content &&
+           (!op->cached || op->seen[0].refs == refs_of(state, op->seen[0].content));
 }
 
 /* An answer that changed nothing must fit one state between question and answer. */
@@ -251,14 +261,6 @@ static void check_list(const struct evidence *evidence, const struct op *op, siz
 }
 
 /* ---- at rest -------------------------------------------------------------------------------------------------- */
-
-static uint64_t refs_of(const struct model *model, unsigned content)
-{
-    uint64_t refs = 0;
-    for (unsigned key = 0; key < SIM_KEYS_MAX; key++)
-        refs += model->rows[key].tag != 0 && model->rows[key].content == content;
-    return refs;
-}
 
 /* Nobody else was there: reference counts and totals are exact. */
 static void check_quiet(const struct evidence *evidence, const struct op *op, size_t index)

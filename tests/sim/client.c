@@ -252,6 +252,7 @@ static void ask_value(struct backend *backend, struct op *op)
         return;
     }
     op->keep = false;
+    op->cached = true;
     on_value(op, KV_OK, &(struct backend_value){.row = entry->row, .object = entry->object});
     cache_let_go(entry);
 }

@@ -64,6 +64,7 @@ struct op {
     uint64_t stored_bytes;
     bool keep;      /* READ: the cache may have the answer, */
     uint64_t since; /* read since then */
+    bool cached;    /* or had it already */
     bool early;     /* answered by FAULT_EARLY_ACK: the true answer is not listened to */
 };
 
