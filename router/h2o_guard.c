@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "h2o_guard_internal.h"
+#include "hpack.h"
 #include "kv/log.h"
 #include "thread.h"
 
@@ -20,6 +21,7 @@
 
 enum {
     CONTINUATIONS_MAX = 10000, /* complete ones at one place of one buffer, in a row: the library does not move on */
+    SETTING_BYTES = 6,         /* RFC 9113, 6.5.1: two of its name, four of its value */
 };
 
 static struct {
@@ -32,6 +34,7 @@ static struct {
                          size_t *content_length, h2o_cache_digests_t **digests, const char **err_desc);
     ssize_t (*decode_frame)(h2o_http2_frame_t *frame, const uint8_t *src, size_t len,
                             const h2o_http2_settings_t *settings, const char **err_desc);
+    int (*update_settings)(h2o_http2_settings_t *settings, const uint8_t *src, size_t len, const char **err_desc);
 } library;
 
 static atomic_bool is_off;
@@ -240,6 +243,18 @@ ssize_t h2o_http2_decode_frame(h2o_http2_frame_t *frame, const uint8_t *src, siz
     return result;
 }
 
+/* The library keeps the last size of the client's table only, hpack.c wants all. Both of its calls come with a connection's
+ * settings. A size that is followed by a mistake does no harm: the connection ends. */
+int h2o_http2_update_peer_settings(h2o_http2_settings_t *settings, const uint8_t *src, size_t len,
+                                   const char **err_desc)
+{
+    h2o_http2_conn_t *conn = H2O_STRUCT_FROM_MEMBER(h2o_http2_conn_t, peer_settings, settings);
+    for (size_t at = 0; at + SETTING_BYTES <= len; at += SETTING_BYTES)
+        if ((src[at] << 8 | src[at + 1]) == H2O_HTTP2_SETTINGS_HEADER_TABLE_SIZE)
+            hpack_resized(&conn->_output_header_table, h2o_http2_decode32u(src + at + 2));
+    return library.update_settings(settings, src, len, err_desc);
+}
+
 /* ---- is it so ----------------------------------------------------------------------------------------------------- */
 
 static const struct hook {
@@ -257,6 +272,7 @@ static const struct hook {
     HOOK(h2o_http2_stream_close, library.close),
     HOOK(h2o_hpack_parse_headers, library.parse_headers),
     HOOK(h2o_http2_decode_frame, library.decode_frame),
+    HOOK(h2o_http2_update_peer_settings, library.update_settings),
     HOOK(phr_parse_request, guard_head_library.parse_request),
     HOOK(h2o_send_error_generic, guard_head_library.send_error),
 #undef HOOK

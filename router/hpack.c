@@ -56,8 +56,9 @@ struct known {
 /* Of what was inserted since `begin` nothing is evicted yet: what is older counts as gone. */
 struct table {
     uint32_t inserted;
-    uint32_t bytes;     /* of the entries since then */
-    uint32_t bytes_max; /* as the client was told last */
+    uint32_t bytes;       /* of the entries since then */
+    uint32_t bytes_max;   /* as the client was told last */
+    uint32_t bytes_least; /* that it has chosen since it was told */
     struct known known[HPACK_FIELD_COUNT];
 };
 
@@ -73,7 +74,7 @@ static struct table *table_of(h2o_hpack_header_table_t *header_table)
 {
     if (header_table->entries == NULL) {
         struct table *table = h2o_mem_alloc(sizeof *table);
-        *table = (struct table){.bytes_max = HPACK_TABLE_BYTES_MAX};
+        *table = (struct table){.bytes_max = HPACK_TABLE_BYTES_MAX, .bytes_least = HPACK_TABLE_BYTES_MAX};
         header_table->entries = (void *)table;
     }
     return (void *)header_table->entries;
@@ -201,15 +202,33 @@ static uint8_t *put_header(struct table *table, uint8_t *out, const h2o_header_t
     return put_literal(out, LITERAL, LITERAL_BITS, index, *header->name, header->value);
 }
 
-static uint8_t *put_resize(struct table *table, uint8_t *out, uint32_t bytes_max)
+static uint8_t *put_size(struct table *table, uint8_t *out, uint32_t bytes_max)
 {
-    if (bytes_max > HPACK_TABLE_BYTES_MAX)
-        bytes_max = HPACK_TABLE_BYTES_MAX;
     if (bytes_max == table->bytes_max)
         return out;
     table_forget(table);
     table->bytes_max = bytes_max;
     return put_number(out, RESIZE, RESIZE_BITS, bytes_max);
+}
+
+/* RFC 7541, 4.2: of several sizes since the last block the smallest is said, too, since the client has evicted for it. */
+static uint8_t *put_resize(struct table *table, uint8_t *out, uint32_t bytes_max)
+{
+    if (bytes_max > HPACK_TABLE_BYTES_MAX)
+        bytes_max = HPACK_TABLE_BYTES_MAX;
+    if (table->bytes_least < table->bytes_max && table->bytes_least < bytes_max)
+        out = put_size(table, out, table->bytes_least);
+    table->bytes_least = HPACK_TABLE_BYTES_MAX;
+    return put_size(table, out, bytes_max);
+}
+
+void hpack_resized(h2o_hpack_header_table_t *header_table, uint32_t table_bytes_max)
+{
+    if (table_bytes_max >= HPACK_TABLE_BYTES_MAX)
+        return;
+    struct table *table = table_of(header_table);
+    if (table_bytes_max < table->bytes_least)
+        table->bytes_least = table_bytes_max;
 }
 
 uint8_t *hpack_encode(h2o_hpack_header_table_t *header_table, uint32_t table_bytes_max, const h2o_res_t *res,
@@ -239,7 +258,7 @@ void hpack_add(h2o_req_t *req, enum hpack_field field, const char *value, size_t
 /* Upper bound of a block: lengths and indices take at most 5 bytes each. */
 static size_t block_bytes_max(const h2o_res_t *res, const h2o_iovec_t *server)
 {
-    size_t bytes = 128 + server->len; /* a resize, status, length, server and date */
+    size_t bytes = 128 + server->len; /* two sizes, status, length, server and date */
     for (size_t i = 0; i < res->headers.size; i++)
         bytes += 15 + res->headers.entries[i].name->len + res->headers.entries[i].value.len;
     return bytes;

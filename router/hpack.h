@@ -4,7 +4,8 @@
  *           both sides more than the answer's body. Here values that repeat and names are indexed once per connection, and what
  *           is new with each answer goes out as it is.
  * Owns:     the output table of a connection: its `entries` point to a struct of ours, which libh2o frees with the connection.
- * Promises: the client's SETTINGS_HEADER_TABLE_SIZE is kept, which libh2o forgets.
+ * Promises: the client's SETTINGS_HEADER_TABLE_SIZE is kept, which libh2o forgets; each change of it, however short (h2o_guard.c
+ *           sees them).
  * Limits:   HPACK_BLOCK_BYTES_MAX for a block: our own headers are far below it.
  * Tests:    unit/router/test_hpack.c (libh2o decodes), http/ (libcurl decodes). */
 #ifndef KV_ROUTER_HPACK_H
@@ -47,6 +48,8 @@ enum hpack_field {
 
 /* Appends the header to the answer; `value` lives as long as the request. No look-up of the name, no copy. */
 void hpack_add(h2o_req_t *req, enum hpack_field field, const char *value, size_t bytes);
+/* The client has set the size of its table, maybe not for the last time before the next block. */
+void hpack_resized(h2o_hpack_header_table_t *table, uint32_t table_bytes_max);
 /* Whether the library's calls arrive here. If not, it encodes by itself, slower. */
 bool hpack_in_effect(void);
 

@@ -264,6 +264,41 @@ Test(guard, unknown_frames_are_ignored_in_silence)
     cr_expect_eq(stderr_after_unknown_frames(true), 0);
 }
 
+/* ---- the client's header table ------------------------------------------------------------------------------------ */
+
+static bool receives(int fd, const char *bytes, size_t count)
+{
+    struct kv_buf all = {0};
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    bool found = false;
+    while (!found && poll(&poller, 1, 20000) == 1) {
+        ssize_t got = recv(fd, kv_buf_reserve(&all, 65536), 65536, 0);
+        if (got <= 0)
+            break;
+        all.bytes += (size_t)got;
+        found = memmem(all.data, all.bytes, bytes, count) != NULL;
+    }
+    kv_buf_free(&all);
+    return found;
+}
+
+/* RFC 7541, 4.2: the client has thrown its entries away, so that the answer begins with both sizes. */
+Test(guard, a_header_table_that_was_smaller_for_a_moment_is_noticed)
+{
+    static const char none_then_4096[] = "\0\x01\0\0\0\0\0\x01\0\0\x10\0";
+    static const char answer[] =
+        "\x01\x04\0\0\0\x01\x20\x3f\xe1\x1f\x88"; /* HEADERS of stream 1: 0, 4096, status 200 */
+    struct kv_buf out = {0};
+    struct victim victim = victim_start(true);
+    int fd = h2_connect();
+    frame(&out, SETTINGS, 0, 0, raw(none_then_4096, sizeof(none_then_4096) - 1));
+    request(&out, "GET", "/-/healthy", END_STREAM | END_HEADERS, 1);
+    cr_expect(give(fd, &out));
+    cr_expect(receives(fd, answer, sizeof(answer) - 1));
+    close(fd);
+    victim_end(&victim);
+}
+
 /* ---- is the guard there ------------------------------------------------------------------------------------------- */
 
 Test(guard, knows_its_library)

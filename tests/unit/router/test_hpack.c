@@ -12,7 +12,7 @@ struct wire {
     uint32_t table_bytes_max;
     uint8_t block[HPACK_BLOCK_BYTES_MAX];
     size_t bytes;
-    bool resized;
+    unsigned resized; /* times, at the block's beginning */
 };
 
 static struct wire *wire_new(void)
@@ -62,8 +62,9 @@ static size_t number_bytes(const uint8_t *at, unsigned bits)
 /* The decoder is one for requests: it takes no :status, which is looked at here. */
 static void take_status(struct wire *wire, int status)
 {
-    wire->resized = (wire->block[0] & 0xe0) == 0x20;
-    size_t at = wire->resized ? number_bytes(wire->block, 5) : 0, bytes = 1;
+    size_t at = 0, bytes = 1;
+    for (wire->resized = 0; (wire->block[at] & 0xe0) == 0x20; wire->resized++)
+        at += number_bytes(wire->block + at, 5);
     if (status == 200)
         cr_assert_eq(wire->block[at], 0x88);
     else {
@@ -178,6 +179,29 @@ Test(hpack, clients_choose_the_size_of_the_table)
         cr_expect_eq(wire->theirs.hpack_capacity, used);
         cr_expect_leq(wire->theirs.hpack_size, used);
         last = used;
+    }
+    wire_free(wire);
+}
+
+/* A decoder that was told of a smaller table has evicted for it, even if the next block finds it as large as before. */
+Test(hpack, a_smaller_table_is_told_of_even_if_it_has_grown_again)
+{
+    static const struct {
+        uint32_t sizes[3];
+        unsigned resized;
+    } changes[] = {{{0, 4096, 4096}, 2}, {{4096, 65536, 4096}, 0}, {{200, 100, 300}, 2},   {{50, 20, 50}, 2},
+                   {{20, 50, 20}, 1},    {{20, 4096, 20}, 0},      {{4096, 4096, 4096}, 1}};
+    struct wire *wire = wire_new();
+    for (unsigned i = 0; i < 3 * sizeof changes / sizeof *changes; i++) {
+        bool is_first = i % 3 == 0;
+        for (unsigned each = 0; is_first && each < 3; each++) {
+            wire->table_bytes_max = changes[i / 3].sizes[each];
+            hpack_resized(&wire->ours, wire->table_bytes_max);
+        }
+        wire->theirs.hpack_max_capacity = wire->table_bytes_max;
+        pass_value(wire, 5, "Sun, 22 Nov 2026 20:00:00 GMT");
+        cr_expect_eq(wire->resized, is_first ? changes[i / 3].resized : 0, "block %u: %u", i, wire->resized);
+        cr_expect_leq(wire->theirs.hpack_capacity, wire->table_bytes_max);
     }
     wire_free(wire);
 }
