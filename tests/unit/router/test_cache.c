@@ -245,6 +245,51 @@ Test(cache, when_everything_is_lent_out_nothing_is_taken)
     cr_expect(has(2, 1000), "it takes again what there is room for");
 }
 
+/* Clients of all speeds: sometimes nearly all of the ring is lent out, and what is lent out is old, dropped, replaced or renewed. */
+Test(cache, lent_out_at_random)
+{
+    enum { KEYS = 40, LENT_MAX = 24 };
+    struct {
+        struct cache_entry *entry;
+        unsigned number;
+        size_t bytes;
+    } lent[LENT_MAX] = {0};
+    unsigned hits = 0, slow = 0;
+    uint32_t random = 7;
+    for (unsigned i = 0; i < 60000; i++) {
+        random = random * 1664525 + 1013904223;
+        unsigned number = (random >> 8) % KEYS, at = (random >> 16) % (i / 8000 % 2 == 0 ? LENT_MAX : 3);
+        if (lent[at].entry != NULL) {
+            check(lent[at].entry, lent[at].number, lent[at].bytes);
+            cache_let_go(lent[at].entry);
+        }
+        lent[at].entry = get(number);
+        if (lent[at].entry != NULL) {
+            lent[at].number = number;
+            lent[at].bytes = lent[at].entry->object.stored_bytes;
+            check(lent[at].entry, number, lent[at].bytes);
+            hits++;
+        }
+        if (random >> 28 == 0)
+            touch(kv_slice_text(sample(number, 100)->key));
+        put((random >> 4) % KEYS, 13 + (random >> 20) % (random % 5 == 0 ? 11000 : 900));
+        slow += cache_entries(cache) < 3;
+        cr_assert_leq(cache_entries(cache), KEYS);
+    }
+    for (unsigned i = 0; i < LENT_MAX; i++) {
+        if (lent[i].entry == NULL)
+            continue;
+        check(lent[i].entry, lent[i].number, lent[i].bytes);
+        cache_let_go(lent[i].entry);
+    }
+    cr_expect_gt(hits, 10000, "%u", hits);
+    cr_expect_gt(slow, 10, "%u times nearly everything was lent out", slow);
+    for (unsigned i = 0; i < 20; i++) {
+        put(i, 500);
+        cr_expect(has(i, 500));
+    }
+}
+
 Test(cache, limits_of_one_content)
 {
     struct cache *large = cache_new((uint64_t)1024 * KIB, marks);
