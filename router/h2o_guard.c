@@ -274,6 +274,7 @@ static const struct hook {
     HOOK(h2o_http2_decode_frame, library.decode_frame),
     HOOK(h2o_http2_update_peer_settings, library.update_settings),
     HOOK(phr_parse_request, guard_head_library.parse_request),
+    HOOK(phr_decode_chunked, guard_head_library.decode_chunked),
     HOOK(h2o_send_error_generic, guard_head_library.send_error),
 #undef HOOK
 };

@@ -3,6 +3,7 @@
  *                              makes a loop spin, floods standard error or turns a small header block into much memory;
  *           h2o_guard_head.c   looks at each HTTP/1 head before the library does: what is ambiguous, or would be refused in the
  *                              library's words, becomes a request without a body that carries its refusal;
+ *           h2o_guard_chunk.c  decodes chunked bodies of HTTP/1, to the letter;
  *           h2o_guard_door.c   budgets: connections and open requests of an address, cancelled requests of a connection and of an
  *                              address;
  *           h2o_guard_room.c   budget: contents in memory that clients of an address have not taken yet; more requests wait;

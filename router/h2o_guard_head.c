@@ -168,6 +168,26 @@ static const struct guard_refusal *check(const struct head *head)
     return refusal != NULL ? refusal : check_expectation(head, length);
 }
 
+static void trim(struct guard_header *header)
+{
+    struct kv_slice value = list_trim(value_of(header));
+    header->value = (const char *)value.data;
+    header->value_len = value.bytes;
+}
+
+/* Where the library departs from the RFCs: blanks behind a value are no part of it (RFC 9112, 5), and whoever speaks HTTP/1.0 is not
+ * invited (RFC 9110, 10.1.1): it would take 100 for the answer. */
+static size_t correct(struct guard_header *headers, size_t count, int minor_version)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        trim(&headers[i]);
+        if (minor_version > 0 || !is_named(&headers[i], "expect"))
+            headers[kept++] = headers[i];
+    }
+    return kept;
+}
+
 /* A body, an expectation or a change of protocol would keep the library from calling a handler now. */
 static size_t without_body(struct guard_header *headers, size_t count)
 {
@@ -246,6 +266,7 @@ int phr_parse_request(const char *buf, size_t len, const char **method, size_t *
         *num_headers = 0;
         return (int)len;
     }
+    *num_headers = correct(headers, *num_headers, *minor_version);
     found = check(&(struct head){kv_slice(*method, *method_len), kv_slice(*path, *path_len), *minor_version, headers,
                                  *num_headers});
     if (found != NULL)

@@ -12,12 +12,22 @@ struct guard_header {
     size_t value_len;
 };
 
-/* h2o_guard_head.c: in the place of two functions of the library, and what they stand before. */
+/* picohttpparser's struct phr_chunked_decoder. */
+struct guard_chunks {
+    size_t left; /* bytes of the chunk */
+    char consume_trailer;
+    char digits;
+    char state;
+};
+
+/* h2o_guard_head.c, h2o_guard_chunk.c: in the place of functions of the library, and what they stand before. */
+ssize_t phr_decode_chunked(struct guard_chunks *chunks, char *buf, size_t *bytes);
 int phr_parse_request(const char *buf, size_t len, const char **method, size_t *method_len, const char **path,
                       size_t *path_len, int *minor_version, struct guard_header *headers, size_t *num_headers,
                       size_t last_len);
 extern struct guard_head_library {
     __typeof__(phr_parse_request) *parse_request;
+    __typeof__(phr_decode_chunked) *decode_chunked;
     __typeof__(h2o_send_error_generic) *send_error;
 } guard_head_library;
 

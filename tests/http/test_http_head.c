@@ -22,6 +22,8 @@ TestSuite(head, .init = setup, .fini = http_stop);
 #define AUTH "Authorization: Bearer " TOKEN "\r\n"
 #define JSON "Accept: application/json\r\n"
 #define GOOD HOST AUTH JSON
+#define LAST "GET /-/healthy HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"
+#define ABC_HASH "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define BEHIND "GET /-/healthy HTTP/1.1\r\n" HOST "\r\n"
 
 static size_t count_of(const struct kv_buf *answers, const char *text)
@@ -78,6 +80,21 @@ static const struct row {
      "invalid_request"},
     {"PUT /a HTTP/1.0\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400", "invalid_request"},
     {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3;a\n\r\nabc\r\n0\r\n\r\n", "400",
+     "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3;a\rb\r\nabc\r\n0\r\n\r\n", "400",
+     "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n\r\nabc\r\n0\r\n\r\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\n\n", "400", "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\n\r\n", "400",
+     "invalid_request"},
+    {"PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n11111111111111111\r\nabc", "400", "invalid_request"},
     {"PUT /a HTTP/1.1\r\n" GOOD "Expect: 200-ok\r\nContent-Length: 3\r\n\r\nabc", "417", "invalid_request"},
     {"PUT /a HTTP/1.1\r\n" GOOD "Content-Length: 9000000000\r\n\r\n", "413", "too_large"},
     {"PUT /a HTTP/1.1\r\n" GOOD "Expect: 100-continue\r\nContent-Length: 100001\r\n\r\n", "413", "too_large"},
@@ -106,6 +123,10 @@ Test(head, what_is_fine)
         "PUT /a HTTP/1.1\r\n" GOOD "Content-Length: 003\r\n\r\nabc",
         "PUT /a HTTP/1.1\r\n" GOOD "transfer-encoding:CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "PUT /a HTTP/1.1\r\n" GOOD "Expect: 100-Continue\r\nContent-Length: 3\r\n\r\nabc",
+        "PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked \r\n\r\n"
+        "0000000000000002;a=\"b;c\";d\r\nab\r\n1 \t;e\r\nc\r\n0\r\nA: b\r\nC:\r\n\r\n",
+        "PUT /a HTTP/1.1\r\n" GOOD "Content-Length: 3 \t\r\nExpect: 100-continue \r\n\r\nabc",
+        "PUT /a HTTP/1.0\r\nConnection: keep-alive\r\nExpect: else\r\n" AUTH "Content-Length: 3\r\n\r\nabc",
         "\r\nPUT /a HTTP/1.1\r\n" GOOD "Content-Length: 3\r\n\r\nabc",
         "PUT /a HTTP/1.1\nHost:x\nAuthorization:Bearer " TOKEN "\nContent-Length: 3\n\nabc",
         "PUT /a HTTP/1.0\r\nConnection: keep-alive\r\n" AUTH "Content-Length: 3\r\n\r\nabc",
@@ -121,6 +142,40 @@ Test(head, what_is_fine)
         kv_buf_free(&answers);
         close(fd);
     }
+}
+
+/* However a body in chunks is cut into segments, it is the same. */
+Test(head, chunks_in_pieces)
+{
+    static const char body[] = "2;a=b\r\nab\r\n1\r\nc\r\n0\r\nA: b\r\n\r\n";
+    for (size_t cut = 1; cut < sizeof(body) - 1; cut++) {
+        char front[sizeof(body)];
+        int fd = http_connect();
+        snprintf(front, sizeof(front), "%.*s", (int)cut, body);
+        http_send(fd, "PUT /a HTTP/1.1\r\n" GOOD "Transfer-Encoding: chunked\r\n\r\n");
+        http_send(fd, front);
+        struct kv_buf early = http_receive(fd, 20);
+        cr_expect_eq(early.bytes, 0, "cut at %zu: %s", cut, (char *)early.data);
+        http_send(fd, body + cut);
+        http_send(fd, LAST);
+        struct kv_buf answers = http_receive(fd, 20000);
+        cr_expect(strstr((char *)answers.data, ABC_HASH) != NULL, "cut at %zu: %s", cut, (char *)answers.data);
+        cr_expect_eq(count_of(&answers, "\r\n\r\nok\n"), 1, "cut at %zu: %s", cut, (char *)answers.data);
+        kv_buf_free(&early);
+        kv_buf_free(&answers);
+        close(fd);
+    }
+}
+
+Test(head, http_1_0_is_not_invited)
+{
+    int fd = http_connect();
+    http_send(fd, "PUT /a HTTP/1.0\r\n" GOOD "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc");
+    struct kv_buf answer = http_receive(fd, 20000);
+    cr_expect(strstr((char *)answer.data, "100 Continue") == NULL, "%s", (char *)answer.data);
+    cr_expect_eq(count_of(&answer, " 201 Created"), 1, "%s", (char *)answer.data);
+    kv_buf_free(&answer);
+    close(fd);
 }
 
 Test(head, a_good_token_is_invited)
