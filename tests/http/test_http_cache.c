@@ -2,8 +2,12 @@
  * Method: the HTTP side over a twin of the backend that counts what reaches it: each request form twice, then a write in between. */
 #include "harness.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "metrics_internal.h"
 #include "thread.h"
 
 static void setup(void)
@@ -185,4 +189,111 @@ Test(cached, damaged_and_large_contents_are_not_kept)
     expect_get("/bad", "abcdef", "1", 1);
     expect_get("/bad", "abcdef", "1", 0);
     kv_buf_free(&large);
+}
+
+/* ---- slow clients ------------------------------------------------------------------------------------------------- */
+
+enum { SLOW = 8, LARGE_BYTES = 65536, RING_BYTES = 1 << 20 };
+
+/* Its answer stays with the router until it is read: buffers on both sides are far smaller. */
+static int connect_slowly(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(http_port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), few = 4096;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void name_of(unsigned number, char out[16])
+{
+    snprintf(out, 16, "/large/%u", number);
+}
+
+static void put_large(unsigned number)
+{
+    char path[16];
+    struct kv_buf body = http_content(LARGE_BYTES, true);
+    name_of(number, path);
+    memset(body.data, (int)('A' + number % 64), LARGE_BYTES / 2); /* in all places another content */
+    memset(body.data + LARGE_BYTES / 2, (int)('a' - number % 64), LARGE_BYTES / 2 - 16);
+    memcpy(body.data, path, strlen(path));
+    put(path, kv_buf_peek(&body));
+    kv_buf_free(&body);
+}
+
+static struct answer get_large(unsigned number, size_t calls_max)
+{
+    char path[16];
+    struct answer answer;
+    name_of(number, path);
+    cr_expect_leq(get(H2, path, NULL, &answer), calls_max, "%s", path);
+    return answer;
+}
+
+static void ask_slowly(int fd, unsigned number)
+{
+    char path[16], head[128];
+    name_of(number, path);
+    snprintf(head, sizeof head,
+             "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " TOKEN "\r\n\r\n", path);
+    http_send(fd, head);
+}
+
+static void expect_body(int fd, const struct answer *wanted)
+{
+    struct kv_buf all = http_receive(fd, 20000);
+    cr_assert_gt(all.bytes, wanted->body.bytes);
+    struct kv_slice body = kv_slice(all.data + all.bytes - wanted->body.bytes, wanted->body.bytes);
+    cr_expect(kv_slice_equal(body, kv_buf_peek(&wanted->body)), "what was lent out has changed");
+    kv_buf_free(&all);
+}
+
+static uint64_t hits(void)
+{
+    return kv_counter_get(&http_server->threads[0].metrics->counters[METRICS_CACHE_HITS]);
+}
+
+static void setup_small(void)
+{
+    http_defaults();
+    http_settings.router_threads = 1;
+    http_settings.cache_bytes = RING_BYTES;
+    http_start();
+    fake_may_keep(true);
+}
+
+TestSuite(cached_slowly, .init = setup_small, .fini = http_stop);
+
+Test(cached_slowly, answers_stay_as_they_are_though_the_ring_turns)
+{
+    struct answer wanted[SLOW];
+    int fds[SLOW], few = 4096;
+    setsockopt(http_server->plain_fd, SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
+    for (unsigned i = 0; i < SLOW; i++) {
+        put_large(i);
+        wanted[i] = get_large(i, 1);
+        ask_slowly(fds[i] = connect_slowly(), i);
+        http_wait_until(hits() == i + 1);
+    }
+    for (unsigned i = 0; i < SLOW / 2; i++)
+        put_large(i); /* the entries go, what was lent out stays */
+    for (unsigned i = SLOW; i < SLOW + 4 * RING_BYTES / LARGE_BYTES; i++) {
+        put_large(i);
+        for (unsigned each = 0; each < 2; each++) {
+            struct answer answer = get_large(i, 1 - each);
+            cr_expect_eq(answer.body.bytes, LARGE_BYTES);
+            answer_free(&answer);
+        }
+        if (i == 2 * SLOW)
+            close(fds[0]); /* one does not wait for the rest */
+    }
+    for (unsigned i = 0; i < SLOW; i++) {
+        if (i > 0)
+            expect_body(fds[i], &wanted[i]);
+        if (i > 0)
+            close(fds[i]);
+        answer_free(&wanted[i]);
+    }
 }
