@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -87,8 +88,10 @@ static int run_supervisor(void)
 static pid_t start_supervisor(void)
 {
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         _exit(run_supervisor());
+    }
     return pid;
 }
 
@@ -279,7 +282,7 @@ Test(supervise, a_shard_that_dies_during_the_drain_comes_back)
 Test(supervise, hang_up_is_for_the_router)
 {
     use_scripts(CHILD_READY CHILD_WAIT, "while [ ! -e go ]; do sleep 0.02; done\n"
-                                        "trap 'echo hup-router >>events' HUP\n" CHILD_READY
+                                        "trap 'echo hup-router >>events; printf L >&4' HUP\n" CHILD_READY
                                         "trap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n");
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS);
