@@ -162,6 +162,15 @@ unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *h
     return kv_shard_of(kv_hash_slice(hash), backend->shard_count);
 }
 
+/* Before the first request leaves over the new link. */
+static void on_link(void *arg, unsigned shard_index, bool up)
+{
+    struct backend *backend = arg;
+    (void)shard_index;
+    if (up && backend->marks != NULL)
+        marks_forget(backend->marks);
+}
+
 static void on_recovered(void *arg)
 {
     txn_ids_recovered(((struct backend *)arg)->ids);
@@ -185,7 +194,9 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
                                           .sockets_fd = sockets_fd,
                                           .shard_count = backend->shard_count,
                                           .epoch = backend->epoch,
-                                          .thread_index = thread_index};
+                                          .thread_index = thread_index,
+                                          .on_change = on_link,
+                                          .arg = backend};
     backend->links = shard_links_new(&options, &backend->calls);
     backend->ids = share_ids(backend->epoch);
     struct txns_world world = {backend, next_id};
@@ -207,6 +218,7 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
 
 void backend_use_marks(struct backend *backend, struct marks *marks)
 {
+    backend->marks = marks;
     txns_use_marks(backend->txns, marks);
 }
 

@@ -42,6 +42,7 @@ struct backend {
     struct calls *calls;
     struct txns *txns;
     struct txn_ids *ids;       /* of the whole router */
+    struct marks *marks;       /* of the whole router; NULL in tests */
     struct recovery *recovery; /* thread 0 only */
     struct forget *forget;     /* thread 0 only */
     struct codec *codec;       /* decodes contents of GETs in batches */

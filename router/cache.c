@@ -263,7 +263,8 @@ static struct cache_entry *renew(struct cache *cache, struct cache_entry *entry)
 
 static bool is_true(const struct cache *cache, const struct cache_inside *inside)
 {
-    return marks_unchanged(cache->marks, inside->key_slot, inside->key_word) &&
+    return marks_remembers(cache->marks, inside->since) &&
+           marks_unchanged(cache->marks, inside->key_slot, inside->key_word) &&
            marks_unchanged(cache->marks, inside->content_slot, inside->content_word);
 }
 
@@ -347,10 +348,10 @@ void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const s
 {
     kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
     uint64_t hash = marks_hash(cache->marks, key);
-    struct cache_inside inside = {.tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes};
+    struct cache_inside inside = {.since = since, .tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes};
     inside.key_slot = marks_slot(cache->marks, hash);
     inside.content_slot = marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)));
-    if (!marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) ||
+    if (!marks_remembers(cache->marks, since) || !marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) ||
         !marks_quiet(cache->marks, inside.content_slot, since, &inside.content_word))
         return;
     size_t at = find(cache, inside.tag, key);

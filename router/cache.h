@@ -7,7 +7,7 @@
  * Limits:   bytes_max for all entries, lent out or not; the table takes some 64 bytes per entry more. The oldest go first; one
  *           that is read when a quarter of the ring is left before it goes begins anew. Contents above
  *           CACHE_CONTENT_BYTES_MAX are not taken, nor anything while all that could go is lent out.
- * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c. */
+ * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c, system/test_set_back.c. */
 #ifndef KV_ROUTER_CACHE_H
 #define KV_ROUTER_CACHE_H
 
@@ -22,6 +22,7 @@
 struct cache_entry {
     struct cache_inside { /* nobody else's */
         uint64_t bytes;   /* of the whole block in the ring */
+        uint64_t since;
         uint64_t key_word, content_word;
         uint32_t key_slot, content_slot;
         uint32_t tag;

@@ -13,8 +13,9 @@
 struct marks {
     uint64_t seed;
     uint32_t slot_mask;
-    uint8_t apart[64];     /* what never changes shares no cache line with what always does */
-    _Atomic uint64_t ends; /* of all slots */
+    _Atomic uint64_t forgotten; /* what was asked for before this count of ends */
+    uint8_t apart[64];          /* what never changes shares no cache line with what always does */
+    _Atomic uint64_t ends;      /* of all slots */
     uint8_t apart_too[64];
     _Atomic uint64_t words[];
 };
@@ -78,6 +79,19 @@ void marks_end(struct marks *marks, uint32_t slot)
         kv_assert(writers > 0);
         next = (last > end ? last : end) << WRITERS_BITS | (writers - 1); /* ends may overtake one another */
     } while (!atomic_compare_exchange_weak(&marks->words[slot], &word, next));
+}
+
+/* An end of nothing: who asks from now on has a later count. Of two threads that forget at once, the later count stays. */
+void marks_forget(struct marks *marks)
+{
+    uint64_t end = atomic_fetch_add(&marks->ends, 1) + 1, last = atomic_load(&marks->forgotten);
+    while (last < end && !atomic_compare_exchange_weak(&marks->forgotten, &last, end))
+        ;
+}
+
+bool marks_remembers(const struct marks *marks, uint64_t since)
+{
+    return since >= atomic_load_explicit(&marks->forgotten, memory_order_acquire);
 }
 
 uint64_t marks_now(const struct marks *marks)

@@ -6,7 +6,10 @@
  *           2. A reader takes marks_now BEFORE it asks a shard. The answer may be kept if each of its slots is quiet since then:
  *              nobody writes, and the last write had ended before. So it is what every later read would say, too.
  *           3. What is kept is true for as long as the words of its slots are those that marks_quiet gave.
- *           All writes of a store go through one router (a newer one fences the last), so all of them are seen here.
+ *           4. What was kept before marks_forget is true no more, nor what was asked for before it and comes later.
+ *           All writes of a store go through one router (a newer one fences the last), so all of them are seen here, but for one: a
+ *           shard that comes back without what its last run had acknowledged and not flushed (DURABILITY=interval).
+ * Used by:  the cache, and reads that ask two shards (backend_read.c).
  * Threads:  any; no locks.
  * Limits:   MARKS_WRITERS_MAX writes at once in one slot: it is then never quiet again. MARKS_ENDS_MAX ends: fatal, the next
  *           router begins anew (five years at 100,000 writes a second).
@@ -19,6 +22,7 @@
 
 #include "kv/slice.h"
 
+#define MARKS_SLOTS_MIN 4096u /* of a router, which has marks even without a cache: reads look at them, too */
 #define MARKS_WRITERS_MAX 1048575u
 #define MARKS_ENDS_MAX (((uint64_t)1 << 44) - 1)
 
@@ -38,9 +42,14 @@ void marks_fetch_ahead(const struct marks *marks, uint32_t slot);
 void marks_begin(struct marks *marks, uint32_t slot);
 void marks_end(struct marks *marks, uint32_t slot);
 
+/* A shard was started anew, and is asked for the first time after this. */
+void marks_forget(struct marks *marks);
+
 uint64_t marks_now(const struct marks *marks);
 /* `word` is set when true. */
 bool marks_quiet(const struct marks *marks, uint32_t slot, uint64_t since, uint64_t *word);
 bool marks_unchanged(const struct marks *marks, uint32_t slot, uint64_t word);
+/* Whether what was asked for after `since` may be kept, or stay so. */
+bool marks_remembers(const struct marks *marks, uint64_t since);
 
 #endif

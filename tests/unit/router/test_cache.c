@@ -126,6 +126,20 @@ Test(cache, off)
     cache_free(&none);
 }
 
+Test(cache, forgets_what_was_asked_for_before_a_shard_came_back)
+{
+    put(1, 100);
+    uint64_t before = cache_now(cache);
+    marks_forget(marks);
+    cr_expect_null(get(1));
+    put_since(before, 2, 100);
+    cr_expect_null(get(2), "an answer of the last run comes late");
+    put(3, 100);
+    cr_expect(has(3, 100));
+    marks_forget(marks);
+    cr_expect_null(get(3));
+}
+
 Test(cache, gives_back_what_was_put)
 {
     cr_expect_null(get(1));
