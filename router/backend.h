@@ -5,7 +5,7 @@
  *           A request survives the death and restart of a shard. Cancelling cuts the callback: a write whose votes are out goes
  *           on, one that still waits for locks or uploads is given up.
  * Slices in results are peeks: valid during the callback.
- * Tests:    system/, http/; the pure parts beneath it (txn.h, recovery.h) in unit/ and sim/. */
+ * Tests:    unit/router/test_backend_read.c, system/, http/; the pure parts beneath it (txn.h, recovery.h) in unit/ and sim/. */
 #ifndef KV_ROUTER_BACKEND_H
 #define KV_ROUTER_BACKEND_H
 
@@ -34,7 +34,7 @@ struct backend_value {
     struct backend_hold hold; /* with object.held: for backend_fetch, and for backend_close when through */
 };
 
-/* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key row whose content changed between the two steps is read again.
+/* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key that was written between the two steps is read again.
  * `value` is NULL unless KV_OK. */
 typedef void (*backend_on_value)(void *arg, enum kv_err err, const struct backend_value *value);
 /* `bytes_max` stored bytes come along (0: only what HEAD needs; at most KV_PIECE_BYTES_MAX). */

@@ -1,4 +1,6 @@
 /* router/backend_read.c -- reads: the key's row at its shard, then the content at the shard of its hash; pieces of large ones.
+ * Row and reference count are of one moment: one shard answers both at once; where two do, the marks tell whether the key was
+ * written between the two answers, and then both are asked again, READ_TRIES_MAX times in all. Row and content belong together anyhow.
  * An answer that makes the shard hold an object is waited for even when nobody wants it any more, so that it can be closed. */
 #include "backend_internal.h"
 
@@ -6,13 +8,18 @@
 
 #include "kv/log.h"
 #include "kv/placement.h"
+#include "marks.h"
 #include "wire/messages.h"
+
+enum { READ_TRIES_MAX = 4 }; /* a key that is written without end is read all the same */
 
 struct read_call {
     struct backend_call head;
     uint8_t *key;
     size_t key_bytes;
     uint64_t bytes_max;
+    uint64_t since;       /* as marks.h wants it */
+    unsigned tries;       /* of the row and its count */
     unsigned shard_index; /* where the request under way is */
     struct call *call;
     struct kv_buf row_body; /* of the ROW, when the content lives elsewhere */
@@ -72,6 +79,17 @@ static void write_open(void *arg, struct kv_buf *buf)
     kv_put_open(buf, &(struct kv_msg_open){read->row.hash, read->bytes_max});
 }
 
+/* Then the row is still the key's, now that its content was counted. */
+static bool key_is_unchanged(const struct read_call *read)
+{
+    struct marks *marks = read->head.backend->marks;
+    uint64_t word;
+    if (marks == NULL)
+        return true;
+    uint32_t slot = marks_slot(marks, marks_hash(marks, kv_slice(read->key, read->key_bytes)));
+    return marks_quiet(marks, slot, read->since, &word);
+}
+
 /* A content that is gone was replaced between the two steps: the row is read again. */
 static void on_object(void *arg, struct kv_slice body)
 {
@@ -85,6 +103,12 @@ static void on_object(void *arg, struct kv_slice body)
         return;
     }
     struct backend_value value = value_of(read, &read->row, &object.object);
+    if (object.err == KV_OK && read->head.wanted && ++read->tries < READ_TRIES_MAX && !key_is_unchanged(read)) {
+        if (object.object.held)
+            backend_close(read->head.backend, &value.hold);
+        ask_row(read);
+        return;
+    }
     read_answer(read, object.err, object.err == KV_OK ? &value : NULL);
 }
 
@@ -119,6 +143,7 @@ static void write_read(void *arg, struct kv_buf *buf)
 static void ask_row(struct read_call *read)
 {
     struct backend *backend = read->head.backend;
+    read->since = backend->marks == NULL ? 0 : marks_now(backend->marks);
     read->shard_index = kv_shard_of(kv_slice(read->key, read->key_bytes), backend->shard_count);
     read->call = calls_send(backend->calls, read->shard_index, KV_MSG_READ, false, write_read, on_row, read);
     if (read->call == NULL)

@@ -143,7 +143,8 @@ enum kv_err server_new(const struct server_options *options, struct server **out
     listeners_set_options(options->tls_fd, settings->client_wait_ms);
     server->metrics = metrics_open(server->counters);
     metrics_process_open();
-    server->marks = marks_new(settings->cache_bytes / CACHE_BYTES_PER_MARK, seed());
+    uint64_t marks = settings->cache_bytes / CACHE_BYTES_PER_MARK;
+    server->marks = marks_new(marks > MARKS_SLOTS_MIN ? marks : MARKS_SLOTS_MIN, seed());
     server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);
