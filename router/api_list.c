@@ -1,8 +1,9 @@
 /* router/api_list.c -- GET /keys: one page of the keys, in byte order.
  * Does:     checks the parameters, asks the backend for the page, writes it as JSON.
- * Decides:  parameters are percent-decoded once and `+` is a plus (RFC 3986): keys may hold one. Empty `prefix` and `after` are as
- *           good as none; an empty piece between two `&` is passed over; an unknown or repeated parameter is 400. Keys and
- *           shared prefixes count alike for `limit` and `offset`. `next` is the greatest of what the page holds.
+ * Decides:  parameters are decoded once, as forms are: `+` is a space, which is what `curl -G --data-urlencode` and every
+ *           library's query builder make of one; a plus is `%2B`. (In a path `+` is a plus.) Empty `prefix` and `after` are
+ *           as good as none; an empty piece between two `&` is passed over; an unknown or repeated parameter is 400. Keys
+ *           and shared prefixes count alike for `limit` and `offset`. `next` is the greatest of what the page holds.
  * Tests:    http/test_http_list.c, system/test_list.c. */
 #include "admit.h"
 #include "answer.h"
@@ -106,7 +107,11 @@ static void refuse(struct exchange *exchange, struct kv_slice name, const char *
 static struct kv_slice unescape(struct exchange *exchange, struct kv_slice encoded, bool *good)
 {
     struct kv_slice out = {NULL, 0};
-    *good = key_unescape(encoded, http_alloc(exchange, encoded.bytes + 1), encoded.bytes, &out) == KV_OK;
+    uint8_t *spaced = http_alloc(exchange, encoded.bytes + 1);
+    for (size_t i = 0; i < encoded.bytes; i++)
+        spaced[i] = encoded.data[i] == '+' ? ' ' : encoded.data[i];
+    *good = key_unescape(kv_slice(spaced, encoded.bytes), http_alloc(exchange, encoded.bytes + 1), encoded.bytes,
+                         &out) == KV_OK;
     return out;
 }
 
