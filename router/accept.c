@@ -66,7 +66,7 @@ bool accept_prefers_json(struct kv_slice accept)
     }
     if (json.quality != text.quality)
         return json.quality > text.quality;
-    return json.quality > 0 && json.exactness > text.exactness;
+    return json.quality > 0 && json.exactness > 1;
 }
 
 bool accept_prefers_zstd(struct kv_slice accept_encoding)

@@ -19,12 +19,13 @@ Test(accept, json_only_when_preferred_over_text)
         "application/json ; q=0.001",
         ",,application/json,",
         "text/plain;q=0, */*",
+        "application/json, text/plain, */*",
+        "text/plain, application/json",
     };
     static const char *const text[] = {
         "",
         "*/*",
         "text/plain",
-        "text/plain, application/json",
         "application/json;q=0.5, text/plain",
         "application/json;q=0",
         "application/json;q=2",
