@@ -231,7 +231,9 @@ static uint64_t sum_of_shards(const struct shards *shards, enum shard_row row)
 static void write_totals(struct shards *shards)
 {
     struct kv_buf *out = shards->out;
-    uint64_t gets = sum_of_shards(shards, ROW_gets) + metrics_sum(shards->view->metrics, METRICS_BATCH_READS);
+    const struct metrics *metrics = shards->view->metrics;
+    uint64_t gets = sum_of_shards(shards, ROW_gets) + metrics_sum(metrics, METRICS_BATCH_READS) +
+                    metrics_sum(metrics, METRICS_CACHE_HITS); /* those ask no shard */
     metrics_single(out, "keys_total", METRICS_KIND_UNTYPED, "Keys of the store.", sum_of_shards(shards, ROW_keys));
     metrics_single(out, "objects_total", METRICS_KIND_UNTYPED, "Unique contents of the store.",
                    sum_of_shards(shards, ROW_objects));
