@@ -45,6 +45,7 @@ struct applier {
     struct job *first;
     struct job **last;
     bool staging; /* a group is under way */
+    bool resting; /* the thread waits, and there was nothing to do */
     struct result *first_result;
     struct result **last_result;
     struct applier_stats stats;
@@ -302,7 +303,9 @@ static void wait_for_work(struct applier *applier)
     while (!applier->stopping && applier->first == NULL && !applier->sweep_pending) {
         uint64_t now_ms = kv_clock_ms();
         if (applier->generation == NULL) {
+            applier->resting = true;
             pthread_cond_wait(&applier->changed, &applier->mutex);
+            applier->resting = false;
             continue;
         }
         if (applier->retry_ms <= now_ms)
@@ -440,6 +443,14 @@ int applier_event_fd(const struct applier *applier)
 bool applier_full(const struct applier *applier)
 {
     return atomic_load(&applier->full);
+}
+
+bool applier_is_idle(struct applier *applier)
+{
+    pthread_mutex_lock(&applier->mutex);
+    bool idle = applier->resting && applier->generation == NULL && applier->first == NULL;
+    pthread_mutex_unlock(&applier->mutex);
+    return idle;
 }
 
 bool applier_staging(struct applier *applier)

@@ -61,6 +61,8 @@ int applier_event_fd(const struct applier *applier);
 bool applier_next(struct applier *applier, struct applier_result *out);
 /* The generation given last met a full disk or map and is tried again. */
 bool applier_full(const struct applier *applier);
+/* Nothing is queued, under way or to be swept: until it is given something it does not touch the store. */
+bool applier_is_idle(struct applier *applier);
 /* Pieces or give-ups queued or under way. */
 bool applier_staging(struct applier *applier);
 

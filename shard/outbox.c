@@ -106,6 +106,14 @@ size_t outbox_bytes(const struct outbox *outbox)
     return outbox->ready.bytes - outbox->written + outbox->held.bytes - outbox->moved;
 }
 
+void outbox_trim(struct outbox *outbox)
+{
+    if (outbox->ready.bytes == 0)
+        kv_buf_free(&outbox->ready);
+    if (outbox->held.bytes == 0)
+        kv_buf_free(&outbox->held);
+}
+
 void outbox_free(struct outbox *outbox)
 {
     kv_buf_free(&outbox->ready);

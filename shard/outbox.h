@@ -42,6 +42,8 @@ struct kv_slice outbox_peek(const struct outbox *outbox);
 void outbox_consume(struct outbox *outbox, size_t bytes);
 /* Everything that has not left, held or not. */
 size_t outbox_bytes(const struct outbox *outbox);
+/* Gives back buffers in which nothing waits. */
+void outbox_trim(struct outbox *outbox);
 void outbox_free(struct outbox *outbox);
 
 #endif

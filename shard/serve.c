@@ -1,60 +1,12 @@
 /* shard/serve.c -- see serve.h. This file: the turn and the world of the core. Opening is in recover.c, sockets in sessions.c. */
-#include "serve.h"
-
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "applier.h"
-#include "counters.h"
 #include "kv/clock.h"
 #include "kv/log.h"
-#include "loop.h"
-#include "sessions.h"
+#include "serve_internal.h"
 #include "wire/messages.h"
-
-#define PAGE_BYTES 4096u
-#define DISK_NEAR_BYTES (1u << 30) /* with less left, the disk is asked each time */
-
-struct serve {
-    struct recovered on; /* first: core_world.ctx is both */
-    struct serve_options options;
-    struct loop *loop;
-    struct applier *applier;
-    struct sessions *sessions;
-    struct loop_watch journal_watch;
-    struct loop_watch applier_watch;
-    struct loop_timer tick;
-    struct loop_timer lazy;
-    uint64_t started_ms;
-    struct counters_carry carry;
-    uint64_t flush_ns_max, generation_ns_max; /* since they were told last */
-
-    uint64_t position;    /* of the last record appended */
-    uint64_t applied;     /* of the last record in LMDB */
-    uint64_t appended_ms; /* when */
-    uint64_t active_ms;   /* when the first record that no generation has yet was appended; 0: there is none */
-    uint64_t frozen_ms;   /* the same of the frozen generation */
-    bool submit;          /* somebody waits for what was appended in this turn */
-    unsigned messages;    /* of this turn */
-
-    struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
-    bool applying;
-
-    struct store_usage usage;
-    uint64_t usage_ms;
-    uint64_t disk_bytes, disk_free_bytes;
-    uint64_t file_bytes;    /* of LMDB's file on the disk */
-    uint64_t waiting_bytes; /* that rows not yet in LMDB may come to take there */
-    uint64_t queued_bytes;  /* of pieces that the applier has, */
-    uint64_t staged_bytes;  /* and of those it has stored since `usage` was read */
-
-    bool stopping;
-    uint64_t stopping_ms;
-};
 
 /* ---- the world of the core ------------------------------------------------------------------------------------ */
 
@@ -76,7 +28,7 @@ static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice b
     serve->appended_ms = loop_now_ms(serve->loop);
     if (serve->active_ms == 0)
         serve->active_ms = serve->appended_ms;
-    serve->waiting_bytes += 2 * body.bytes;
+    serve->space.waiting_bytes += 2 * body.bytes;
     if (!lazy)
         serve->submit = true;
     else if (!loop_timer_armed(&serve->lazy))
@@ -84,54 +36,19 @@ static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice b
     return serve->position;
 }
 
-/* Two system calls about a mounted file system: no disk is waited for. */
-static void read_disk(struct serve *serve)
-{
-    struct statvfs disk;
-    struct stat file;
-    char path[PATH_MAX];
-    bool known = statvfs(serve->options.recover.path, &disk) == 0;
-    snprintf(path, sizeof path, "%s/data.mdb", serve->options.recover.path);
-    serve->file_bytes = stat(path, &file) == 0 ? (uint64_t)file.st_blocks * 512 : 0;
-    serve->disk_bytes = known ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
-    serve->disk_free_bytes = known ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
-}
-
-/* What is left alone on the disk: room for the pages that deletes rewrite before they free others. */
-static uint64_t disk_reserve(const struct serve *serve)
-{
-    uint64_t share = serve->disk_bytes / 100 * (100 - SERVE_FULL_PERCENT);
-    return share < SERVE_DISK_RESERVE_MAX ? share : SERVE_DISK_RESERVE_MAX;
-}
-
-/* Whether LMDB can take what waits and `bytes` more: within the map, and in its file's free pages and what the disk has left. A
- * full one would refuse a generation whose writes are acknowledged, and with it the deletes behind it: so the refusal comes
- * early. */
-static bool store_has_room(const struct serve *serve, uint64_t bytes)
-{
-    uint64_t used = serve->usage.used_bytes, limit = serve->usage.map_bytes / 100 * SERVE_FULL_PERCENT;
-    uint64_t more = serve->waiting_bytes + serve->queued_bytes + serve->staged_bytes + 2 * bytes;
-    uint64_t disk = serve->disk_free_bytes + (serve->file_bytes > used ? serve->file_bytes - used : 0);
-    return used + more <= limit && (serve->disk_bytes == 0 || more + disk_reserve(serve) <= disk);
-}
-
 static bool world_room(void *ctx, uint64_t bytes, bool frees)
 {
     struct serve *serve = ctx;
     if (!journal_room(serve->on.journal, bytes, frees))
         return false;
-    if (frees)
-        return true;
-    if (serve->disk_free_bytes < DISK_NEAR_BYTES)
-        read_disk(serve); /* it is not ours alone */
-    return !applier_full(serve->applier) && store_has_room(serve, bytes);
+    return frees || (space_has_room_now(&serve->space, bytes) && !applier_full(serve->applier));
 }
 
 static void world_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
 {
     struct serve *serve = ctx;
     sessions_staging(serve->sessions, session, piece->bytes.bytes, false);
-    serve->queued_bytes += piece->bytes.bytes;
+    serve->space.queued_bytes += piece->bytes.bytes;
     applier_stage(serve->applier, session, request_id, piece);
 }
 
@@ -162,78 +79,12 @@ static struct core_world world_of(struct serve *serve)
 
 /* ---- space ---------------------------------------------------------------------------------------------------- */
 
-/* What rows in memory may come to take in LMDB: twice their bytes (pages are half full at worst after splits) and a copy of every
- * page they touch, at most one per row and never more than there are. */
-static void read_waiting(struct serve *serve)
-{
-    struct core_stats stats;
-    core_stats(serve->on.core, &stats);
-    uint64_t touched = stats.overlay_rows * PAGE_BYTES;
-    if (touched > serve->usage.used_bytes)
-        touched = serve->usage.used_bytes;
-    serve->waiting_bytes = 2 * stats.overlay_bytes + touched;
-}
-
 static void read_usage(struct serve *serve)
 {
     recovered_read(&serve->on);
-    enum kv_err err = store_usage(serve->on.store, &serve->usage);
+    enum kv_err err = space_read(&serve->space, serve->on.store, loop_now_ms(serve->loop));
     if (err != KV_OK)
         recovered_die(err, "cannot read the store's usage");
-    serve->usage_ms = loop_now_ms(serve->loop);
-    serve->staged_bytes = 0;
-    read_disk(serve);
-}
-
-/* ---- STATS ---------------------------------------------------------------------------------------------------- */
-
-/* Asking journal and applier makes their peaks begin anew: what they were is kept here. */
-static void raise_peak(uint64_t *peak, uint64_t *now)
-{
-    if (*now > *peak)
-        *peak = *now;
-    *now = *peak;
-}
-
-/* The age of the oldest record that is not in LMDB. */
-static uint64_t apply_lag_ms(const struct serve *serve)
-{
-    uint64_t since_ms = serve->frozen_ms != 0 ? serve->frozen_ms : serve->active_ms;
-    return since_ms == 0 ? 0 : loop_now_ms(serve->loop) - since_ms;
-}
-
-static void read_counters(struct serve *serve, struct counters *out)
-{
-    *out = (struct counters){.store = serve->usage,
-                             .journal_position = serve->position,
-                             .journal_durable = journal_durable(serve->on.journal),
-                             .journal_applied = serve->applied,
-                             .disk_bytes = serve->disk_bytes,
-                             .disk_free_bytes = serve->disk_free_bytes,
-                             .replayed_records = serve->on.records,
-                             .apply_lag_ms = apply_lag_ms(serve),
-                             .overlay_bytes_max = serve->options.recover.core.overlay_bytes_max,
-                             .sessions = sessions_count(serve->sessions),
-                             .epoch = sessions_epoch(serve->sessions),
-                             .full = applier_full(serve->applier),
-                             .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
-    sessions_load(serve->sessions, &out->load);
-    core_stats(serve->on.core, &out->core);
-    journal_stats(serve->on.journal, &out->journal);
-    applier_stats(serve->applier, &out->applier);
-    raise_peak(&serve->flush_ns_max, &out->journal.flush_ns_max);
-    raise_peak(&serve->generation_ns_max, &out->applier.generation_ns_max);
-    counters_read_process(out);
-    counters_carry(&serve->carry, out);
-}
-
-static void answer_stats(struct serve *serve, uint64_t session, uint64_t request_id)
-{
-    struct counters counters;
-    read_counters(serve, &counters);
-    serve->flush_ns_max = serve->generation_ns_max = 0;
-    counters_put(&counters, sessions_answer_begin(serve->sessions, session, KV_MSG_COUNTERS, request_id, 0));
-    sessions_answer_end(serve->sessions);
 }
 
 /* ---- events --------------------------------------------------------------------------------------------------- */
@@ -242,8 +93,9 @@ static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uin
 {
     struct serve *serve = ctx;
     serve->messages++;
+    serve->quiet_messages++;
     if (type == KV_MSG_STATS) {
-        answer_stats(serve, session, request_id);
+        serve_answer_stats(serve, session, request_id);
         return KV_OK;
     }
     recovered_read(&serve->on);
@@ -291,12 +143,13 @@ static void on_applied(struct serve *serve)
 static void on_staged(struct serve *serve, const struct applier_result *result)
 {
     sessions_staging(serve->sessions, result->session, result->bytes, true);
-    kv_assert(serve->queued_bytes >= result->bytes);
-    serve->queued_bytes -= result->bytes;
-    if (result->err == KV_OK)
-        serve->staged_bytes += result->bytes;
-    if (result->err == KV_OK)
+    kv_assert(serve->space.queued_bytes >= result->bytes);
+    serve->space.queued_bytes -= result->bytes;
+    if (result->err == KV_OK) {
+        serve->space.staged_bytes += result->bytes;
+        serve->written_bytes += result->bytes;
         core_staged(serve->on.core, result->object_id, result->offset + result->bytes);
+    }
     struct kv_buf *buf = sessions_answer_begin(serve->sessions, result->session, KV_MSG_DONE, result->request_id, 0);
     kv_put_done(buf, result->err);
     sessions_answer_end(serve->sessions);
@@ -330,10 +183,10 @@ static void on_tick(void *arg)
     uint64_t now_ms = loop_now_ms(serve->loop);
     struct counters counters;
     recovered_read(&serve->on);
-    read_counters(serve, &counters); /* into the page: a crash loses the counts of one tick at most */
-    if (now_ms - serve->usage_ms >= SERVE_USAGE_MS)
+    serve_counters(serve, &counters); /* into the page: a crash loses the counts of one tick at most */
+    if (now_ms - serve->space.usage_ms >= SERVE_USAGE_MS)
         read_usage(serve);
-    bool full = applier_full(serve->applier) || !store_has_room(serve, 0);
+    bool full = applier_full(serve->applier) || !space_has_room(&serve->space, 0);
     core_tick(serve->on.core, now_ms, serve->options.shard_wait_ms / 2, full ? KV_NO_SPACE : KV_OVERLOADED);
     sessions_tick(serve->sessions, now_ms);
     if (serve->frozen == NULL && now_ms - serve->appended_ms >= SERVE_TRIM_MS)
@@ -341,7 +194,7 @@ static void on_tick(void *arg)
     loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);
 }
 
-/* ---- the end of a turn ---------------------------------------------------------------------------------------- */
+/* ---- generations ---------------------------------------------------------------------------------------------- */
 
 /* Records of a generation that nobody waits for must reach the disk before it is applied. */
 static void freeze_if_due(struct serve *serve)
@@ -351,6 +204,7 @@ static void freeze_if_due(struct serve *serve)
         return;
     recovered_read(&serve->on);
     serve->frozen = core_freeze(serve->on.core);
+    serve->written_bytes += serve->space.waiting_bytes;
     serve->frozen_ms = serve->active_ms;
     serve->active_ms = 0;
     serve->submit = true;
@@ -363,6 +217,8 @@ static void apply_if_durable(struct serve *serve)
     serve->applying = true;
     applier_apply(serve->applier, serve->frozen);
 }
+
+/* ---- the end of a turn, and of all ------------------------------------------------------------------------------- */
 
 /* Whether a stop has nothing left to do. With a full disk the journal keeps what cannot be applied. */
 static bool stopped(struct serve *serve)
@@ -389,8 +245,9 @@ static void on_turn_end(void *arg)
     serve->messages = 0;
     apply_if_durable(serve);
     sessions_flush(serve->sessions, journal_durable(serve->on.journal));
-    read_waiting(serve);
+    space_read_waiting(&serve->space, serve->on.core);
     recovered_read_end(&serve->on); /* an older snapshot keeps pages from being used again */
+    serve_rest_if_due(serve);
     if (stopped(serve))
         loop_stop(serve->loop);
 }
@@ -435,7 +292,7 @@ static void start_loop(struct serve *serve)
     loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);
     loop_on_turn_end(serve->loop, on_turn_end, serve);
     read_usage(serve);
-    read_waiting(serve);
+    space_read_waiting(&serve->space, serve->on.core);
     recovered_read_end(&serve->on);
 }
 
@@ -444,6 +301,7 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     struct serve *serve = kv_alloc_zero(1, sizeof(*serve));
     struct core_world world = world_of(serve);
     serve->options = *options;
+    serve->space.path = serve->options.recover.path;
     enum kv_err err = recover(&options->recover, &world, why, why_bytes, &serve->on);
     if (err != KV_OK) {
         free(serve);
@@ -451,7 +309,9 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     }
     struct applier_world applier_world = applier_store_world(serve->on.store);
     serve->loop = loop_new();
-    serve->started_ms = kv_clock_ms();
+    serve->started_ms = serve->quiet_ms = kv_clock_ms();
+    serve->rest_due = true; /* what was replayed */
+    serve->written_bytes = SERVE_REST_BYTES;
     serve->carry = counters_carry_open(options->counters);
     serve->position = journal_durable(serve->on.journal);
     serve->applied = serve->position - serve->on.records; /* positions number the records */

@@ -287,6 +287,19 @@ void sessions_flush(struct sessions *sessions, uint64_t durable)
     }
 }
 
+void sessions_trim(struct sessions *sessions)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        struct session *session = sessions->places[i];
+        if (session == NULL)
+            continue;
+        outbox_trim(&session->outbox);
+        if (session->input.bytes == 0)
+            kv_buf_free(&session->input);
+    }
+    outbox_trim(&sessions->nobody);
+}
+
 bool sessions_flushed(const struct sessions *sessions)
 {
     for (unsigned i = 0; i < SESSIONS_MAX; i++)

@@ -55,6 +55,8 @@ void sessions_flush(struct sessions *sessions, uint64_t durable);
 void sessions_tick(struct sessions *sessions, uint64_t now_ms);
 /* From now on nothing is accepted or read; answers still leave. */
 void sessions_stop(struct sessions *sessions);
+/* Gives back buffers in which nothing waits. */
+void sessions_trim(struct sessions *sessions);
 /* Whether every answer that may leave has left. */
 bool sessions_flushed(const struct sessions *sessions);
 

@@ -1,256 +1,23 @@
-/* shard/store.c -- the rim around LMDB: environment, transactions, tables. The only file that includes lmdb.h.
- * Does:     opens the environment, checks whose files they are, maps LMDB's errors to ours, gives store_*.c the few
- *           primitives of store_internal.h.
- * Owns:     the environment, the loop's read transaction (renewed, never reopened) and its cursors.
- * Promises: one environment per process; cursors of a write transaction are closed before it ends.
- * Fails:    MAP_FULL, ENOSPC, EDQUOT: KV_NO_SPACE. CORRUPTED, PAGE_NOTFOUND, INVALID: KV_CORRUPT. Anything else: KV_IO. The last
- *           two are logged here, since LMDB's own words end here.
+/* shard/store.c -- the environment: opening, the loop's snapshot, usage.
+ * Does:     opens the environment, checks whose files they are, opens it anew when LMDB has taken memory that it would not give back.
+ * Owns:     the environment and the loop's read transaction.
+ * Promises: one environment per process. With store_txn.c the only file that calls LMDB.
+ * Fails:    as store_txn.c; a place in `why` says what was done.
  * Tests:    unit/shard/test_store.c. */
-#include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "kv/log.h"
-#include "store_internal.h"
+#include "store_lmdb.h"
 #include "store_meta.h"
 
 #define STORE_READERS_MAX 64u
 #define STORE_FILE_MODE 0600
-#define SHORT_WRITE_BYTES_MAX                                                                                          \
-    (1u << 20)             /* free on the disk, and yet a write can end short: LMDB's are of 256 KiB at most */
 #define FREE_LIST_TABLE 0u /* LMDB's FREE_DBI: mdb_stat -f asks the same way */
 
 static const char *const table_names[STORE_TABLES] = {"keys", "tails", "objects", "blobs", "sweep", "staged", "meta"};
-
-struct store_env {
-    MDB_env *env;
-    MDB_dbi root; /* LMDB's own table of tables */
-    MDB_dbi tables[STORE_TABLES];
-    struct residency map;
-};
-
-struct store_txn {
-    MDB_txn *txn;
-    const struct store_env *env;
-    bool writes;
-    bool renewed[STORE_TABLES]; /* read transaction: cursors that belong to its present snapshot */
-    MDB_cursor *cursors[STORE_TABLES];
-};
-
-static enum kv_err store_err(int number)
-{
-    switch (number) {
-    case MDB_SUCCESS:
-        return KV_OK;
-    case MDB_NOTFOUND:
-        return KV_NOT_FOUND;
-    case MDB_MAP_FULL:
-    case ENOSPC:
-    case EDQUOT:
-        return KV_NO_SPACE;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-        kv_error("LMDB: %s", mdb_strerror(number));
-        return KV_CORRUPT;
-    default:
-        kv_error("LMDB: %s", mdb_strerror(number));
-        return KV_IO;
-    }
-}
-
-static MDB_val val(struct kv_slice slice)
-{
-    return (MDB_val){slice.bytes, (void *)(uintptr_t)slice.data};
-}
-
-static struct kv_slice slice(MDB_val bytes)
-{
-    return kv_slice(bytes.mv_data, bytes.mv_size);
-}
-
-/* ---- transactions ------------------------------------------------------------------------------------------------ */
-
-static enum kv_err begin(struct store_env *env, bool writes, struct store_txn **out)
-{
-    struct store_txn *txn = kv_alloc_zero(1, sizeof *txn);
-    txn->env = env;
-    txn->writes = writes;
-    enum kv_err err = store_err(mdb_txn_begin(env->env, NULL, writes ? 0 : MDB_RDONLY, &txn->txn));
-    if (err == KV_OK)
-        *out = txn;
-    else
-        free(txn);
-    return err;
-}
-
-enum kv_err txn_begin_write(struct store_env *env, struct store_txn **out)
-{
-    return begin(env, true, out);
-}
-
-static void close_cursors(struct store_txn *txn)
-{
-    for (size_t table = 0; table < STORE_TABLES; table++)
-        if (txn->cursors[table])
-            mdb_cursor_close(txn->cursors[table]);
-}
-
-/* LMDB 0.9 reports a short write, which is how a disk fills up in the middle of one, as EIO (mdb_page_flush). */
-static bool disk_is_nearly_full(const struct store_env *env)
-{
-    struct statvfs disk;
-    int fd;
-    if (mdb_env_get_fd(env->env, &fd) != MDB_SUCCESS || fstatvfs(fd, &disk) != 0)
-        return false;
-    return (uint64_t)disk.f_bavail * disk.f_frsize < SHORT_WRITE_BYTES_MAX;
-}
-
-enum kv_err txn_commit(struct store_txn **txn)
-{
-    close_cursors(*txn);
-    int number = mdb_txn_commit((*txn)->txn);
-    if (number == EIO && disk_is_nearly_full((*txn)->env))
-        number = ENOSPC;
-    enum kv_err err = store_err(number);
-    free(*txn);
-    *txn = NULL;
-    return err;
-}
-
-void txn_abort(struct store_txn **txn)
-{
-    if (!*txn)
-        return;
-    close_cursors(*txn);
-    mdb_txn_abort((*txn)->txn);
-    free(*txn);
-    *txn = NULL;
-}
-
-enum kv_err txn_end(struct store_txn **txn, enum kv_err err)
-{
-    if (err == KV_OK)
-        return txn_commit(txn);
-    txn_abort(txn);
-    return err;
-}
-
-/* The table's one cursor: opened at its first use, and in the read transaction renewed at its first use after each begin. */
-static enum kv_err cursor_of(struct store_txn *txn, enum store_table table, MDB_cursor **out)
-{
-    MDB_cursor **cursor = &txn->cursors[table];
-    int number = MDB_SUCCESS;
-    if (!*cursor)
-        number = mdb_cursor_open(txn->txn, txn->env->tables[table], cursor);
-    else if (!txn->writes && !txn->renewed[table])
-        number = mdb_cursor_renew(txn->txn, *cursor);
-    txn->renewed[table] = number == MDB_SUCCESS;
-    *out = *cursor;
-    return store_err(number);
-}
-
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
-
-static enum kv_err move(struct store_txn *txn, enum store_table table, MDB_cursor_op op, struct kv_slice *key,
-                        struct kv_slice *value)
-{
-    MDB_cursor *cursor;
-    MDB_val k = val(*key), v;
-    enum kv_err err = cursor_of(txn, table, &cursor);
-    if (err == KV_OK)
-        err = store_err(mdb_cursor_get(cursor, &k, &v, op));
-    if (err != KV_OK)
-        return err;
-    *key = slice(k);
-    *value = slice(v);
-    return KV_OK;
-}
-
-/* With sorted writes the cursor is near already, which spares the way down the tree; a reader's cursor stays where it is. */
-enum kv_err txn_get(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice *value)
-{
-    if (txn->writes)
-        return move(txn, table, MDB_SET, &key, value);
-    MDB_val k = val(key), v;
-    enum kv_err err = store_err(mdb_get(txn->txn, txn->env->tables[table], &k, &v));
-    if (err == KV_OK)
-        *value = slice(v);
-    return err;
-}
-
-enum kv_err txn_seek(struct store_txn *txn, enum store_table table, struct kv_slice from, struct kv_slice *key,
-                     struct kv_slice *value)
-{
-    MDB_cursor_op op = from.bytes == 0 ? MDB_FIRST : MDB_SET_RANGE; /* LMDB knows no empty key */
-    enum kv_err err = move(txn, table, op, &from, value);
-    if (err == KV_OK)
-        *key = from;
-    return err;
-}
-
-enum kv_err txn_next(struct store_txn *txn, enum store_table table, struct kv_slice *key, struct kv_slice *value)
-{
-    *key = kv_slice(NULL, 0);
-    return move(txn, table, MDB_NEXT, key, value);
-}
-
-enum kv_err txn_last(struct store_txn *txn, enum store_table table, struct kv_slice *key, struct kv_slice *value)
-{
-    *key = kv_slice(NULL, 0);
-    return move(txn, table, MDB_LAST, key, value);
-}
-
-static enum kv_err put(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice value,
-                       unsigned flags)
-{
-    MDB_cursor *cursor;
-    MDB_val k = val(key), v = val(value);
-    enum kv_err err = cursor_of(txn, table, &cursor);
-    return err == KV_OK ? store_err(mdb_cursor_put(cursor, &k, &v, flags)) : err;
-}
-
-enum kv_err txn_put(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice value)
-{
-    return put(txn, table, key, value, 0);
-}
-
-enum kv_err txn_append(struct store_txn *txn, enum store_table table, struct kv_slice key, struct kv_slice value)
-{
-    return put(txn, table, key, value, MDB_APPEND);
-}
-
-enum kv_err txn_delete(struct store_txn *txn, enum store_table table, struct kv_slice key)
-{
-    struct kv_slice value;
-    enum kv_err err = move(txn, table, MDB_SET, &key, &value);
-    return err == KV_OK ? txn_delete_current(txn, table) : err;
-}
-
-enum kv_err txn_delete_current(struct store_txn *txn, enum store_table table)
-{
-    MDB_cursor *cursor;
-    enum kv_err err = cursor_of(txn, table, &cursor);
-    return err == KV_OK ? store_err(mdb_cursor_del(cursor, 0)) : err;
-}
-
-enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *rows)
-{
-    MDB_stat stat;
-    enum kv_err err = store_err(mdb_stat(txn->txn, txn->env->tables[table], &stat));
-    if (err == KV_OK)
-        *rows = stat.ms_entries;
-    return err;
-}
-
-void txn_leave(struct store_txn *txn, const void *data, size_t bytes)
-{
-    residency_leave(&txn->env->map, data, bytes);
-}
 
 void store_trim(struct store *store, uint64_t bytes_max)
 {
@@ -323,7 +90,7 @@ static enum kv_err claim(const char *path, struct store_env *env, const struct s
 {
     struct store_txn *txn = NULL;
     bool empty = false;
-    enum kv_err err = begin(env, true, &txn);
+    enum kv_err err = txn_begin(env, true, &txn);
     if (err == KV_OK)
         err = check_foreign(env, txn, &empty);
     if (err == KV_INVALID)
@@ -349,35 +116,61 @@ static struct residency find_map(struct store_txn *reader)
     return err == KV_OK ? residency_find(value.data) : (struct residency){NULL, 0};
 }
 
+static enum kv_err open_all(struct store *store, char *why, size_t why_bytes)
+{
+    store->env = kv_alloc_zero(1, sizeof *store->env);
+    enum kv_err err = explain(open_env(store->path, store->map_bytes, store->env), "cannot be opened", why, why_bytes);
+    if (err == KV_OK)
+        err = claim(store->path, store->env, &store->identity, why, why_bytes);
+    if (err == KV_OK)
+        err = explain(txn_begin(store->env, false, &store->reader), "cannot be read", why, why_bytes);
+    if (err != KV_OK)
+        return err;
+    store->env->map = find_map(store->reader);
+    mdb_txn_reset(store->reader->txn);
+    return KV_OK;
+}
+
+static void close_all(struct store *store)
+{
+    txn_abort(&store->reader);
+    if (store->env->env)
+        mdb_env_close(store->env->env);
+    free(store->env);
+    store->env = NULL;
+}
+
 enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_identity *identity, char *why,
                        size_t why_bytes, struct store **out)
 {
     struct store *store = kv_alloc_zero(1, sizeof *store);
-    store->env = kv_alloc_zero(1, sizeof *store->env);
     why[0] = '\0';
-    enum kv_err err = explain(open_env(path, map_bytes, store->env), "cannot be opened", why, why_bytes);
+    store->map_bytes = map_bytes;
+    store->identity = *identity;
+    snprintf(store->path, sizeof store->path, "%s", path);
+    snprintf(store->store_id, sizeof store->store_id, "%s", identity->store_id);
+    store->identity.store_id = store->store_id;
+    enum kv_err err = open_all(store, why, why_bytes);
     if (err == KV_OK)
-        err = claim(path, store->env, identity, why, why_bytes);
-    if (err == KV_OK)
-        err = explain(begin(store->env, false, &store->reader), "cannot be read", why, why_bytes);
-    if (err == KV_OK) {
-        store->env->map = find_map(store->reader);
-        mdb_txn_reset(store->reader->txn);
         *out = store;
-    } else {
+    else
         store_close(&store);
-    }
     return err;
+}
+
+enum kv_err store_renew(struct store *store, char *why, size_t why_bytes)
+{
+    kv_assert(!store->reading);
+    why[0] = '\0';
+    close_all(store);
+    return open_all(store, why, why_bytes);
 }
 
 void store_close(struct store **store)
 {
     if (!*store)
         return;
-    txn_abort(&(*store)->reader);
-    if ((*store)->env->env)
-        mdb_env_close((*store)->env->env);
-    free((*store)->env);
+    close_all(*store);
     free(*store);
     *store = NULL;
 }

@@ -1,4 +1,4 @@
-/* shard/store.h -- this shard's LMDB environment (store.c is the only file that includes lmdb.h).
+/* shard/store.h -- this shard's LMDB environment (only store.c and store_txn.c call LMDB).
  * Does:     tables keys, tails, objects, blobs, sweep, staged, meta; reads for the loop, large transactions for the applier.
  * Owns:     DB_PATH/shard-<i>/data.mdb and lock.mdb. One environment per process, opened after exec, MDB_NOTLS|MDB_NORDAHEAD,
  *           default sync flags.
@@ -47,6 +47,10 @@ struct store;
 enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_identity *identity, char *why,
                        size_t why_bytes, struct store **out);
 void store_close(struct store **store);
+/* Closes the environment and opens it again, as the only way to make LMDB give back the memory of its largest transaction: a page of
+ * heap for each page written. Loop thread, not within a read, while the applier has nothing to do. On an error the store
+ * can only be closed. */
+enum kv_err store_renew(struct store *store, char *why, size_t why_bytes);
 
 /* ---- loop thread ---------------------------------------------------------------------------------------------- */
 

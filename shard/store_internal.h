@@ -1,6 +1,6 @@
 /* shard/store_internal.h -- tables and transactions as the store's own files see them: the rim around LMDB.
- * Does:     names the tables; get, seek, next, put and delete on them inside a transaction. Implemented in store.c, the only
- *           file that includes lmdb.h; used by store_*.c, longkey.c and blobs.c and by nobody outside the store.
+ * Does:     names the tables; get, seek, next, put and delete on them inside a transaction. Implemented in store_txn.c; used by
+ *           store_*.c, longkey.c and blobs.c and by nobody outside the store.
  * Promises: values and keys given back are peeks into the map: in a read transaction valid to its end, in a write
  *           transaction until the next change of any table. txn_get leaves the place of txn_seek and txn_next alone in a
  *           read transaction; in a write transaction it moves it.
@@ -33,10 +33,17 @@ enum store_table {
 
 #define STORE_RESIDENT_BYTES_MAX (96u << 20) /* of the map, while large contents are staged or read */
 
+#define STORE_PATH_BYTES_MAX 4096u
+#define STORE_ID_BYTES_MAX 64u
+
 struct store_env;
 struct store_txn;
 
 struct store {
+    char path[STORE_PATH_BYTES_MAX]; /* what it was opened with */
+    uint64_t map_bytes;
+    struct store_identity identity;
+    char store_id[STORE_ID_BYTES_MAX];
     struct store_env *env;
     uint64_t blob_bytes_read; /* since the map was trimmed last */
     struct store_txn *reader; /* loop thread: renewed by store_read_begin */

@@ -167,6 +167,41 @@ Test(applier, applies_then_sweeps_what_nobody_reads)
     free(twin);
 }
 
+static void wait_idle(struct applier *applier)
+{
+    uint64_t end = kv_clock_ms() + WAIT_MS_MAX;
+    while (!applier_is_idle(applier)) {
+        cr_assert_lt(kv_clock_ms(), end, "it does not come to rest");
+        usleep(1000);
+    }
+}
+
+Test(applier, is_idle_when_all_is_done_and_swept)
+{
+    struct twin *twin = twin_new();
+    struct applier *applier = applier_with(twin);
+    struct core_generation generation = generation_new(NULL, 0);
+    wait_idle(applier);
+    gate(twin, true);
+    applier_apply(applier, &generation);
+    cr_expect_not(applier_is_idle(applier), "it may not even have noticed");
+    wait_inside(twin, 2);
+    cr_expect_not(applier_is_idle(applier));
+    gate(twin, false);
+    cr_expect_eq(next(applier).kind, APPLIER_APPLIED);
+    wait_idle(applier);
+    cr_expect_eq(twin->sweeps, 2u, "at the start and behind the generation");
+    gate(twin, true);
+    stage(applier, 1, 5, 100);
+    cr_expect_not(applier_is_idle(applier));
+    gate(twin, false);
+    cr_expect_eq(next(applier).kind, APPLIER_STAGED);
+    wait_idle(applier);
+    applier_free(&applier);
+    overlay_free(&generation.rows);
+    free(twin);
+}
+
 Test(applier, stages_what_is_queued_together_and_reports_each_piece)
 {
     struct twin *twin = twin_new();

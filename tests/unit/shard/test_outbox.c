@@ -70,6 +70,26 @@ Test(outbox, what_waits_for_nothing_overtakes)
     outbox_free(&outbox);
 }
 
+Test(outbox, what_waits_stays_when_memory_is_given_back)
+{
+    struct outbox outbox = {0};
+    add(&outbox, 1, 5, 10);
+    add(&outbox, 2, 0, 10);
+    outbox_trim(&outbox);
+    cr_expect_eq(take(&outbox), 2u);
+    outbox_trim(&outbox);
+    cr_expect_null(outbox.ready.data);
+    outbox_release(&outbox, 5);
+    outbox_trim(&outbox);
+    cr_expect_eq(take(&outbox), 1u);
+    outbox_trim(&outbox);
+    cr_expect(outbox.ready.data == NULL && outbox.held.data == NULL);
+    add(&outbox, 3, 6, 10);
+    outbox_release(&outbox, 6);
+    cr_expect_eq(take(&outbox), 3u);
+    outbox_free(&outbox);
+}
+
 Test(outbox, any_walk_keeps_the_rule)
 {
     enum { FRAMES = 20000 };

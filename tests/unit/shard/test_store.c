@@ -224,6 +224,43 @@ Test(store, all_of_a_generation_is_there_after_a_restart)
     place_free(&place);
 }
 
+Test(store, opened_anew_it_goes_on)
+{
+    struct place place;
+    struct kv_slice value;
+    place_init(&place, MAP_BYTES);
+    for (uint64_t round = 1; round <= 3; round++) {
+        char key[16];
+        snprintf(key, sizeof key, "key-%u", (unsigned)round);
+        put_key(&place, key, round, round);
+        put_object(&place, round, round, 65536);
+        place.meta.keys++;
+        place.meta.objects++;
+        place.meta.stored_bytes += 65536;
+        apply(&place, 100);
+        cr_assert_eq(store_renew(place.store, place.why, sizeof place.why), KV_OK, "%s", place.why);
+        expect_clean(&place);
+        for (uint64_t id = 1; id <= round; id++)
+            expect_blob(&place, id, 0, 65536);
+        cr_assert_eq(store_read_begin(place.store), KV_OK);
+        cr_expect_eq(store_get_key(place.store, kv_slice_text(key), &value), KV_OK);
+        store_read_end(place.store);
+    }
+    place_free(&place);
+}
+
+Test(store, what_cannot_be_opened_anew_says_so)
+{
+    struct place place;
+    char path[128];
+    place_init(&place, MAP_BYTES);
+    snprintf(path, sizeof path, "%s/data.mdb", place.path);
+    cr_assert_eq(truncate(path, 100), 0);
+    cr_expect_neq(store_renew(place.store, place.why, sizeof place.why), KV_OK);
+    cr_expect_not_null(strstr(place.why, "data.mdb"), "%s", place.why);
+    place_free(&place);
+}
+
 Test(store, missing_rows_are_corruption_not_short_answers)
 {
     struct place place;
