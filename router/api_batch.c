@@ -7,6 +7,8 @@
  * Decides:  the answer comes in the format of the request. Content-Type: application/json, anything+json, text/json, text/plain,
  *           application/x-www-form-urlencoded (what curl says by itself) or none is JSON; application/msgpack, x-msgpack,
  *           vnd.msgpack is MessagePack; another one is 415.
+ *           What the answer may take of memory is taken from the address's share (h2o_guard_room.c) before anything is done: as
+ *           GETS_BYTES_MIN says at first; a transaction whose GETs find more does nothing, waits for as much, and begins again.
  * Fails:    a malformed body before anything happened. 429 when large batches under way hold too much memory.
  * Tests:    http/test_http_batch.c, system/test_batch.c. */
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 #include "answer.h"
 #include "api.h"
 #include "batch.h"
+#include "h2o_guard.h"
 #include "kv/log.h"
 #include "list.h"
 #include "metrics.h"
@@ -24,6 +27,9 @@
 enum {
     BATCH_COPY_BYTES = 4 * 1024 * 1024,
     BATCH_SEND_BYTES = 256 * 1024,
+    RESULT_BYTES = 512,        /* of an operation in the answer, without its key, which the body has, and its content */
+    GETS_BYTES_MIN = 64 << 10, /* expected of all contents together, */
+    GET_BYTES = 4 << 10,       /* and of each besides */
 };
 
 struct post {
@@ -34,8 +40,10 @@ struct post {
     struct batch_refusal refusal;
     enum kv_err read_err;
     uint64_t value_bytes_max;
-    uint64_t reserved_bytes; /* of task.h, 0: none */
-    struct kv_buf body;      /* copy of a large one */
+    struct guard_share share; /* of the memory that answers may take */
+    uint64_t get_bytes_max;   /* that is in it */
+    uint64_t reserved_bytes;  /* of task.h, 0: none */
+    struct kv_buf body;       /* copy of a large one */
     h2o_timeout_entry_t copy_timer;
     struct task task;
     struct batch_results results; /* copies of large ones */
@@ -43,6 +51,8 @@ struct post {
     struct kv_buf answer;
     size_t sent;
 };
+
+static void on_room(struct guard_share *share);
 
 static void drop(struct post *post)
 {
@@ -62,6 +72,7 @@ static void on_gone(void *state)
 {
     struct post *post = state;
     post->exchange = NULL;
+    h2o_guard_share_end(&post->share);
     if (h2o_timeout_is_linked(&post->copy_timer))
         h2o_timeout_unlink(&post->copy_timer);
     drop(post);
@@ -95,19 +106,22 @@ static void on_taken(h2o_generator_t *generator, h2o_req_t *req)
     send_next(post);
 }
 
-static uint64_t count_reads(const struct batch *batch)
+static uint64_t count_ops(const struct batch *batch, enum backend_op_kind kind)
 {
     uint64_t count = 0;
     for (size_t i = 0; i < batch->count; i++)
-        count += batch->ops[i].kind == BACKEND_GET || batch->ops[i].kind == BACKEND_HEAD;
+        count += batch->ops[i].kind == kind;
     return count;
 }
 
 static void answer(struct post *post)
 {
     struct exchange *exchange = post->exchange;
+    if (post->answer.bytes < post->share.bytes)
+        h2o_guard_share_change(&post->share, post->answer.bytes, on_room);
     metrics_add(exchange->thread->metrics, METRICS_BATCH_OPERATIONS, post->batch.count);
-    metrics_add(exchange->thread->metrics, METRICS_BATCH_READS, count_reads(&post->batch));
+    metrics_add(exchange->thread->metrics, METRICS_BATCH_READS,
+                count_ops(&post->batch, BACKEND_GET) + count_ops(&post->batch, BACKEND_HEAD));
     answer_field(exchange, HPACK_CONTENT_TYPE, kv_slice_text(batch_content_type(post->batch.format)));
     answer_begin(exchange, 200, post->answer.bytes, &post->generator);
     send_next(post);
@@ -150,10 +164,29 @@ static void fail(struct post *post, enum kv_err err, size_t index)
         answer_failure(exchange, err);
 }
 
+/* Of the answer, and of the contents beside it from which it is written. */
+static size_t memory_needed(const struct post *post)
+{
+    return 2 * post->get_bytes_max + RESULT_BYTES * post->batch.count + http_body(post->exchange).bytes;
+}
+
+/* More than was expected, and nothing is done yet. False: more than MAX_BATCH_BYTES. */
+static bool try_with_more(struct post *post, uint64_t get_bytes)
+{
+    if (get_bytes <= post->get_bytes_max || get_bytes > post->exchange->thread->server->settings->batch_bytes_max)
+        return false;
+    post->get_bytes_max = get_bytes;
+    if (h2o_guard_share_change(&post->share, memory_needed(post), on_room))
+        on_room(&post->share);
+    return true;
+}
+
 static void on_transacted(void *arg, enum kv_err err, size_t index, const struct backend_op_result *results)
 {
     struct post *post = arg;
     post->exchange->call = NULL;
+    if (err == KV_TOO_LARGE && try_with_more(post, index))
+        return;
     metrics_transaction(post->exchange->thread->metrics, err);
     if (err != KV_OK) {
         fail(post, err, index);
@@ -191,6 +224,23 @@ static bool is_allowed(const struct post *post)
     return true;
 }
 
+static void on_room(struct guard_share *share)
+{
+    struct post *post = H2O_STRUCT_FROM_MEMBER(struct post, share, share);
+    post->holders++;
+    post->exchange->call = backend_transact(post->exchange->thread->backend, post->batch.ops, post->batch.count,
+                                            post->get_bytes_max, on_released, post, on_transacted, post);
+}
+
+/* A GET may ask for what the same batch has put. */
+static uint64_t expected_get_bytes(const struct post *post)
+{
+    uint64_t gets = count_ops(&post->batch, BACKEND_GET);
+    uint64_t bytes = GETS_BYTES_MIN + gets * GET_BYTES + http_body(post->exchange).bytes;
+    uint64_t bytes_max = post->exchange->thread->server->settings->batch_bytes_max;
+    return gets == 0 ? 0 : bytes < bytes_max ? bytes : bytes_max;
+}
+
 static void transact(struct post *post)
 {
     if (post->read_err != KV_OK) {
@@ -199,9 +249,8 @@ static void transact(struct post *post)
         batch_write(&post->batch, NULL, &post->answer);
         answer(post);
     } else if (is_allowed(post)) {
-        post->holders++;
-        post->exchange->call = backend_transact(post->exchange->thread->backend, post->batch.ops, post->batch.count,
-                                                on_released, post, on_transacted, post);
+        post->get_bytes_max = expected_get_bytes(post);
+        h2o_guard_share_take(&post->share, post->exchange->req, memory_needed(post), on_room);
     }
 }
 

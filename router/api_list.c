@@ -8,6 +8,7 @@
 #include "admit.h"
 #include "answer.h"
 #include "api.h"
+#include "h2o_guard.h"
 #include "json.h"
 #include "key.h"
 #include "kv/log.h"
@@ -17,9 +18,11 @@
 #define LIMIT_DEFAULT 100u
 #define OFFSET_MAX ((uint64_t)1 << 53) /* what JSON numbers hold everywhere */
 #define NAME_BYTES_SHOWN 40
+#define ENTRY_BYTES (KV_KEY_BYTES_MAX + 512u) /* of a page in memory; JSON may take more for keys that nobody has */
 
 struct listing {
     struct exchange *exchange;
+    struct guard_share share;  /* of the memory that answers may take: of a full page until its size is known */
     struct backend_list asked; /* slices live in the exchange */
     bool has_delimiter;
 };
@@ -174,6 +177,8 @@ static void write_key(struct kv_buf *out, const struct backend_list_entry *entry
     json_raw(out, "}");
 }
 
+static void on_room(struct guard_share *share);
+
 /* The entries of one kind, in order. */
 static void write_entries(struct kv_buf *out, const struct backend_list_entry *entries, size_t count, bool prefixes)
 {
@@ -220,6 +225,8 @@ static void on_list(void *arg, enum kv_err err, const struct backend_list_entry 
         json_text(&out, entries[count - 1].key);
     }
     json_raw(&out, "}");
+    if (out.bytes < listing->share.bytes)
+        h2o_guard_share_change(&listing->share, out.bytes, on_room);
     answer_body(exchange, 200, "application/json", kv_buf_peek(&out));
     kv_buf_free(&out);
 }
@@ -236,10 +243,25 @@ static bool is_within_prefix(const struct listing *listing)
     return within;
 }
 
+static void on_room(struct guard_share *share)
+{
+    struct listing *listing = H2O_STRUCT_FROM_MEMBER(struct listing, share, share);
+    struct exchange *exchange = listing->exchange;
+    exchange->call = backend_list(exchange->thread->backend, &listing->asked, on_list, listing);
+}
+
+static void on_gone(void *state)
+{
+    struct listing *listing = state;
+    h2o_guard_share_end(&listing->share);
+}
+
 void api_list(struct exchange *exchange)
 {
     struct listing *listing = http_alloc(exchange, sizeof(*listing));
     *listing = (struct listing){.exchange = exchange, .asked = {.limit = LIMIT_DEFAULT}};
+    exchange->state = listing;
+    exchange->on_gone = on_gone;
     if (take_parameters(listing) && is_within_prefix(listing))
-        exchange->call = backend_list(exchange->thread->backend, &listing->asked, on_list, listing);
+        h2o_guard_share_take(&listing->share, exchange->req, listing->asked.limit * ENTRY_BYTES, on_room);
 }

@@ -187,7 +187,6 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
     backend->shard_count = (unsigned)settings->shard_count;
     backend->epoch = settings->epoch;
     backend->wait_ms = settings->shard_wait_ms;
-    backend->batch_bytes_max = settings->batch_bytes_max;
     backend->creations = BACKEND_CREATIONS_FIRST;
     backend->codec = codec_new((int)settings->compression_level);
     struct shard_links_options options = {.context = context,

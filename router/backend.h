@@ -91,16 +91,16 @@ struct backend_op_result {
     struct kv_slice content; /* GET when found: the content, decoded and checked */
 };
 
-/* KV_OK: all done, `results` has one element per op. KV_PRECONDITION: nothing done, `index` is the op that refused.
- * KV_OVERLOADED, KV_NO_SPACE, KV_UNAVAILABLE, KV_TOO_LARGE (contents of GETs above MAX_BATCH_BYTES): nothing done.
- * KV_UNCERTAIN: open. KV_CORRUPT: a GET met damaged content, nothing done. `results` is NULL unless KV_OK. */
+/* KV_OK: all done, `results` has one element per op. KV_PRECONDITION: nothing done, `index` is the op that refused. KV_TOO_LARGE:
+ * nothing done, `index` is how many bytes the contents of the GETs have together. KV_OVERLOADED, KV_NO_SPACE, KV_UNAVAILABLE:
+ * nothing done. KV_UNCERTAIN: open. KV_CORRUPT: a GET met damaged content, nothing done. `results` is NULL unless KV_OK. */
 typedef void (*backend_on_transaction)(void *arg, enum kv_err err, size_t index,
                                        const struct backend_op_result *results);
-/* One atomic, isolated, durable transaction of `count` >= 1 ops. The ops, their keys and contents are copied or referenced
+/* One atomic, isolated, durable transaction of `count` >= 1 ops, whose GETs bring at most `get_bytes_max`. The ops, their keys and contents are copied or referenced
  * until `release(arg_release)` is called (exactly once, when the backend needs none of it any more; possibly long after the
  * callback). */
 struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
-                                      void (*release)(void *arg_release), void *arg_release,
+                                      uint64_t get_bytes_max, void (*release)(void *arg_release), void *arg_release,
                                       backend_on_transaction on_transaction, void *arg);
 
 /* ---- listing and state ---------------------------------------------------------------------------------------- */

@@ -37,7 +37,6 @@ struct backend {
     unsigned shard_count;
     uint64_t epoch;
     uint64_t wait_ms;
-    uint64_t batch_bytes_max;
     struct shard_links *links;
     struct calls *calls;
     struct txns *txns;

@@ -15,6 +15,7 @@ struct write_call {
     struct backend_call head;
     const struct backend_op *ops;
     size_t count;
+    uint64_t get_bytes_max;
     void (*release)(void *arg_release);
     void *arg_release;
     backend_on_transaction on_transaction;
@@ -239,10 +240,11 @@ static void on_locked(void *arg, const struct txn_row *rows)
         refuse_condition(write, index);
         return;
     }
-    if (err == KV_OK && plan_get_bytes(write->plan) > write->head.backend->batch_bytes_max)
+    uint64_t get_bytes = err == KV_OK ? plan_get_bytes(write->plan) : 0;
+    if (get_bytes > write->get_bytes_max)
         err = KV_TOO_LARGE;
     if (err != KV_OK) {
-        refuse(write, err, 0);
+        refuse(write, err, get_bytes);
         return;
     }
     write->loader = loader_new(write->head.backend, write->plan, on_loaded, write);
@@ -313,12 +315,13 @@ static void stage_next(struct write_call *write)
 }
 
 struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
-                                      void (*release)(void *arg_release), void *arg_release,
+                                      uint64_t get_bytes_max, void (*release)(void *arg_release), void *arg_release,
                                       backend_on_transaction on_transaction, void *arg)
 {
     struct write_call *write = backend_call_new(backend, sizeof *write, write_fail);
     write->ops = ops;
     write->count = count;
+    write->get_bytes_max = get_bytes_max;
     write->release = release;
     write->arg_release = arg_release;
     write->on_transaction = on_transaction;

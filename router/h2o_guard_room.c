@@ -1,5 +1,5 @@
 /* router/h2o_guard_room.c -- see h2o_guard.h. This file: contents that wait in memory until their clients take them.
- * A request of 40 bytes may ask for megabytes, a connection may have a hundred of them, and a client that closes its windows takes
+ * A request of 40 bytes (a GET, a batch, a page of keys) may ask for megabytes, a connection may have a hundred of them, and a client that closes its windows takes
  * none: so an address has ANSWER_BYTES_PER_ADDRESS_MAX, and its further requests wait before they ask the shards for anything. Those
  * of other addresses pass them by. The connections of an address take turns. Whoever holds its share without reading is cut after
  * CLIENT_WAIT_MS (http_watch, h2o_guard_sweep.c): so nobody waits for ever. */

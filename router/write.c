@@ -78,7 +78,7 @@ static void transact(struct write *write)
 {
     write->holders++;
     write->exchange->call =
-        backend_transact(write->exchange->thread->backend, &write->op, 1, on_released, write, on_transacted, write);
+        backend_transact(write->exchange->thread->backend, &write->op, 1, 0, on_released, write, on_transacted, write);
 }
 
 static void on_looked(void *arg, enum kv_err err, const struct backend_value *value)

@@ -28,7 +28,6 @@ struct fake_row {
 struct backend {
     h2o_context_t *context;
     struct codec *codec;
-    uint64_t batch_bytes_max;
     size_t pending;
 };
 
@@ -47,6 +46,7 @@ struct backend_call {
     backend_on_transaction on_transaction;
     const struct backend_op *ops;
     size_t op_count;
+    uint64_t get_bytes_max;
     void (*release)(void *arg_release);
     void *arg_release;
     struct backend_list list; /* slices owned */
@@ -372,7 +372,10 @@ static enum kv_err check_all(const struct backend_call *call, size_t *index)
             return KV_PRECONDITION;
         get_bytes += found && call->ops[i].kind == BACKEND_GET ? row.row.size : 0;
     }
-    return get_bytes > call->backend->batch_bytes_max ? KV_TOO_LARGE : KV_OK;
+    if (get_bytes <= call->get_bytes_max)
+        return KV_OK;
+    *index = get_bytes;
+    return KV_TOO_LARGE;
 }
 
 static void look(const struct backend_call *call, const struct backend_op *op, const struct fake_row *row,
@@ -638,13 +641,14 @@ void backend_close(struct backend *backend, const struct backend_hold *held)
 }
 
 struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
-                                      void (*release)(void *arg_release), void *arg_release,
+                                      uint64_t get_bytes_max, void (*release)(void *arg_release), void *arg_release,
                                       backend_on_transaction on_transaction, void *arg)
 {
     struct backend_call *call = start(backend, CALL_TRANSACT, arg);
     kv_assert(count >= 1);
     call->ops = ops;
     call->op_count = count;
+    call->get_bytes_max = get_bytes_max;
     call->release = release;
     call->arg_release = arg_release;
     call->on_transaction = on_transaction;
@@ -700,11 +704,11 @@ struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_co
                             unsigned thread_index)
 {
     struct backend *backend = kv_alloc_zero(1, sizeof(*backend));
+    (void)settings;
     (void)sockets_fd;
     (void)thread_index;
     backend->context = context;
     backend->codec = codec_new(0);
-    backend->batch_bytes_max = settings->batch_bytes_max;
     return backend;
 }
 

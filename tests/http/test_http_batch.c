@@ -141,6 +141,27 @@ static json_t *parse(struct answer *answer)
     return root;
 }
 
+/* More than the router expects of a few gets: it begins again with as much, and nothing is done twice. */
+Test(batch, gets_that_find_much)
+{
+    struct kv_buf content = http_content(3 * KV_MIB, false);
+    struct answer put = http_put(H2, "/much", kv_buf_peek(&content), NULL);
+    cr_assert_eq(put.status, 201);
+    answer_free(&put);
+    kv_buf_free(&content);
+    size_t calls = fake_calls();
+    struct answer answer = post_text(H2, "[{\"op\":\"put\",\"key\":\"new\",\"value\":\"x\",\"if_none_match\":\"*\"},"
+                                         "{\"op\":\"get\",\"key\":\"much\"},{\"op\":\"get\",\"key\":\"much\"}]");
+    cr_expect_eq(answer.status, 200, "%ld", answer.status);
+    json_t *root = parse(&answer);
+    json_t *get = json_object_get(json_array_get(json_object_get(root, "results"), 2), "get");
+    cr_expect_eq(json_string_length(json_object_get(get, "value")), 3 * KV_MIB);
+    json_decref(root);
+    cr_expect_eq(fake_calls(), calls + 2);
+    cr_expect_eq(fake_keys(), 2);
+    http_wait_until(fake_unreleased() == 0);
+}
+
 static void large(enum version version)
 {
     struct kv_buf body = {0};

@@ -234,37 +234,75 @@ Test(budgets, requests_that_end_make_room)
 
 enum { LARGE_BYTES = 300000, LARGE_COUNT = 60 };
 
-static size_t calls_for_closed_windows(bool guarded, int *fd, struct victim *victim)
+/* A request for an answer of about LARGE_BYTES. */
+typedef void (*ask_large)(struct kv_buf *out, uint32_t stream);
+
+static void by_get(struct kv_buf *out, uint32_t stream)
 {
-    struct kv_buf out = {0}, content = http_content(LARGE_BYTES, true);
-    *victim = victim_start(guarded);
-    struct answer put = http_put(H1, "/large", kv_buf_peek(&content), NULL);
+    request(out, "GET", "/large", END_STREAM | END_HEADERS, stream);
+}
+
+static void by_batch(struct kv_buf *out, uint32_t stream)
+{
+    request(out, "POST", "/batch", END_HEADERS, stream);
+    frame(out, DATA, END_STREAM, stream, kv_slice_text("[{\"op\":\"get\",\"key\":\"large\"}]"));
+}
+
+static void by_listing(struct kv_buf *out, uint32_t stream)
+{
+    request(out, "GET", "/keys?limit=100", END_STREAM | END_HEADERS, stream);
+}
+
+static void store(const char *path, size_t bytes)
+{
+    struct kv_buf content = http_content(bytes, true);
+    struct answer put = http_put(H1, path, kv_buf_peek(&content), NULL);
     cr_assert_eq(put.status, 201);
     answer_free(&put);
     kv_buf_free(&content);
+}
+
+static void store_long_keys(void)
+{
+    char path[3000];
+    for (int i = 0; i < 100; i++) {
+        memset(path, 'k', sizeof(path));
+        snprintf(path, 16, "/%014d", i);
+        path[15] = 'k';
+        path[sizeof(path) - 1] = '\0';
+        store(path, 1);
+    }
+}
+
+static size_t calls_for_closed_windows(bool guarded, ask_large ask, int *fd, struct victim *victim)
+{
+    struct kv_buf out = {0};
+    *victim = victim_start(guarded);
+    store("/large", LARGE_BYTES);
+    if (ask == by_listing)
+        store_long_keys();
     http_nap(50);
     size_t before = victim->shared->calls;
     *fd = h2_connect();
     frame32(&out, WINDOW_UPDATE, 0, 1u << 30);
     window_setting(&out, 0);
     for (uint32_t i = 0; i < LARGE_COUNT; i++)
-        request(&out, "GET", "/large", END_STREAM | END_HEADERS, 2 * i + 1);
+        ask(&out, 2 * i + 1);
     give(*fd, &out);
     is_closed(*fd, 1000);
     return victim->shared->calls - before;
 }
 
-Test(budgets, contents_that_nobody_takes_do_not_pile_up)
+static void expect_no_pile(ask_large ask)
 {
     http_settings.answer_bytes_per_address_max = 1 << 20;
     struct kv_buf out = {0};
     struct victim victim;
     int fd;
-    cr_expect_geq(calls_for_closed_windows(false, &fd, &victim), LARGE_COUNT, "all of them without the guard");
+    cr_expect_geq(calls_for_closed_windows(false, ask, &fd, &victim), LARGE_COUNT, "all of them without the guard");
     close(fd);
     victim_end(&victim);
-    /* sixteen times 64 KiB are asked for, then three are large and in memory: the others wait */
-    cr_expect_leq(calls_for_closed_windows(true, &fd, &victim), LARGE_COUNT / 2);
+    cr_expect_leq(calls_for_closed_windows(true, ask, &fd, &victim), LARGE_COUNT / 2);
     http_wait_until(victim.shared->counters[METRICS_ANSWERS_DELAYED] >= LARGE_COUNT / 2);
     cr_expect(is_serving());
     window_setting(&out, 1u << 24);
@@ -278,13 +316,30 @@ Test(budgets, contents_that_nobody_takes_do_not_pile_up)
     victim_end(&victim);
 }
 
+/* Sixteen times 64 KiB are asked for, then three are large and in memory: the others wait. */
+Test(budgets, contents_that_nobody_takes_do_not_pile_up)
+{
+    expect_no_pile(by_get);
+}
+
+/* The first ones find more than was expected of them, and begin again, one after the other. */
+Test(budgets, batches_that_nobody_takes_do_not_pile_up)
+{
+    expect_no_pile(by_batch);
+}
+
+Test(budgets, pages_of_keys_that_nobody_takes_do_not_pile_up)
+{
+    expect_no_pile(by_listing);
+}
+
 /* Those that wait leave without having been served. */
 Test(budgets, who_waits_for_room_may_leave)
 {
     http_settings.answer_bytes_per_address_max = 1 << 20;
     struct victim victim;
     int fd;
-    calls_for_closed_windows(true, &fd, &victim);
+    calls_for_closed_windows(true, by_get, &fd, &victim);
     close(fd);
     http_wait_until(victim.shared->connections == 0);
     struct answer answer = http_get(H2, "/large", NULL);

@@ -21,6 +21,8 @@ static void next_turn(struct sim *sim, uint64_t delay_us_max);
 
 /* ---- answers -------------------------------------------------------------------------------------------------- */
 
+enum { GET_BYTES_MAX = 64 << 20 };
+
 static void end_op(struct op *op, enum op_outcome outcome, enum kv_err err)
 {
     struct sim *sim = sim_running;
@@ -273,7 +275,8 @@ static void ask(struct sim *sim, struct op *op)
     else if (op->kind == OP_LIST)
         ask_list(backend, op);
     else
-        op->call = backend_transact(backend, op->bundle->ops, op->count, on_release, op->bundle, on_transaction, op);
+        op->call = backend_transact(backend, op->bundle->ops, op->count, GET_BYTES_MAX, on_release, op->bundle,
+                                    on_transaction, op);
     heap_enter(before);
     asking = NULL;
 }

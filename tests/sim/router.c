@@ -277,7 +277,6 @@ static void thread_start(struct router *router, unsigned index)
     backend->shard_count = config->shard_count;
     backend->epoch = router->epoch;
     backend->wait_ms = config->wait_ms;
-    backend->batch_bytes_max = 64u << 20;
     backend->codec = router_codec();
     backend->arm_pauses = arm_pauses;
     backend->chance = kv_txn_id(router->epoch, index);
