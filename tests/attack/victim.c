@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kv/buf.h"
@@ -65,6 +67,22 @@ unsigned long victim_memory_peak_mb(const struct victim *victim)
     if (file != NULL)
         fclose(file);
     return kb / 1000;
+}
+
+/* The listening sockets', from which all others inherit it. */
+bool victim_clip(const struct victim *victim, int send_bytes)
+{
+    int router = (int)syscall(SYS_pidfd_open, victim->router, 0);
+    unsigned clipped = 0;
+    for (unsigned number = 0; number < 64; number++) {
+        int fd = (int)syscall(SYS_pidfd_getfd, router, number, 0), listens = 0;
+        socklen_t bytes = sizeof(listens);
+        if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) == 0 && listens != 0)
+            clipped += setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes)) == 0;
+        close(fd);
+    }
+    close(router);
+    return clipped > 0;
 }
 
 /* ---- one honest request ------------------------------------------------------------------------------------------- */

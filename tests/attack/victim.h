@@ -26,6 +26,12 @@ void victim_look(struct victim *victim);
 /* Forgets the peak, and reads it: MB. */
 void victim_memory_reset(const struct victim *victim);
 unsigned long victim_memory_peak_mb(const struct victim *victim);
+/* Connections that come from now on have a send buffer of so many bytes. What it wants, the router gets only where net.core.wmem_max
+ * has been raised or with CAP_NET_ADMIN: to see what an attack does elsewhere. False: they were not changed; that needs the rights of
+ * a debugger. */
+#define VICTIM_SEND_BYTES_ORDINARY 212992 /* wmem_max of Linux */
+#define VICTIM_SEND_BYTES_WANTED 1048576  /* router/listen.c */
+bool victim_clip(const struct victim *victim, int send_bytes);
 /* A counter of GET /metrics; 0 when it is not there. */
 uint64_t victim_counter(const struct victim *victim, const char *name);
 
