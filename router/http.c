@@ -71,7 +71,7 @@ struct kv_slice http_header_named(struct exchange *exchange, const char *name, b
     return find_header(exchange, NULL, kv_slice_text(name), found);
 }
 
-static enum http_method method_of(const h2o_req_t *req)
+static enum http_method method_of(h2o_iovec_t name)
 {
     static const struct {
         const char *name;
@@ -80,7 +80,7 @@ static enum http_method method_of(const h2o_req_t *req)
         {"GET", HTTP_GET}, {"HEAD", HTTP_HEAD}, {"PUT", HTTP_PUT}, {"DELETE", HTTP_DELETE}, {"POST", HTTP_POST},
     };
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
-        if (kv_slice_equal(kv_slice(req->method.base, req->method.len), kv_slice_text(methods[i].name)))
+        if (kv_slice_equal(kv_slice(name.base, name.len), kv_slice_text(methods[i].name)))
             return methods[i].method;
     return HTTP_OTHER;
 }
@@ -207,7 +207,7 @@ static struct exchange *exchange_new(h2o_req_t *req)
     *exchange = (struct exchange){
         .req = req,
         .thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx),
-        .method = method_of(req),
+        .method = method_of(req->method),
         .path = kv_slice(req->path.base, req->path.len),
         .begin_ns = kv_clock_ns(),
         .refusal = refusal_of(req),
@@ -274,7 +274,7 @@ static void refuse_body(struct exchange *exchange, enum kv_err state)
                      exchange->method == HTTP_POST ? settings->batch_bytes_max : settings->value_bytes_max);
     else if (state == KV_CANCELLED)
         answer_error(exchange, 503, "unavailable",
-                     "The token was not yet valid when the body began, so that it was not kept: send it again.");
+                     "The token did not allow this when the body began, so that it was not kept: send it again.");
     else if (state == KV_NO_SPACE)
         answer_error(exchange, 507, "insufficient_storage",
                      "The disk for uploads under way ($TMPDIR or /tmp) is full; nothing was stored.");
@@ -284,10 +284,13 @@ static void refuse_body(struct exchange *exchange, enum kv_err state)
                      settings->upload_bytes_max);
 }
 
-/* KV_CANCELLED: http_may_send refused. No handler looks at the body of GET, HEAD and DELETE. */
+/* KV_CANCELLED: http_may_send refused, and the body was forgotten or not invited. No handler looks at the body of GET, HEAD and
+ * DELETE. */
 static enum kv_err body_err(struct exchange *exchange)
 {
     enum kv_err state = http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX ? body_state(exchange->req) : KV_OK;
+    if (exchange->refusal != NULL && exchange->refusal->status == 0)
+        state = KV_CANCELLED;
     if (state != KV_OK)
         exchange->req->http1_is_persistent = 0; /* bytes behind such a body may have been forgotten with it */
     return state == KV_CANCELLED && (exchange->method & (HTTP_PUT | HTTP_POST)) == 0 ? KV_OK : state;
@@ -358,11 +361,17 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
 
 bool http_may_send(h2o_req_t *req)
 {
-    const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
-    struct kv_slice method = kv_slice(req->input.method.base, req->input.method.len);
-    if (kv_slice_equal(method, kv_slice_text("PUT")))
-        return admit_may_send(thread, req, TOKEN_WRITE);
-    return kv_slice_equal(method, kv_slice_text("POST")) && admit_may_send(thread, req, TOKEN_KEYS);
+    uint8_t space[KV_KEY_BYTES_MAX];
+    enum http_method method = method_of(req->input.method);
+    struct key_target target;
+    struct kv_slice key;
+    const char *why;
+    if ((method & (HTTP_PUT | HTTP_POST)) == 0 ||
+        key_target(kv_slice(req->input.path.base, req->input.path.len), &target) != KV_OK ||
+        key_decode(target.path, space, sizeof(space), &key, &why) != KV_OK)
+        return false;
+    const struct route *route = routes_find(key);
+    return (route->methods & method) != 0 && admit_may_send(req, route, method, key);
 }
 
 void http_register(h2o_pathconf_t *pathconf)

@@ -47,7 +47,8 @@ struct exchange {
 /* Makes the handler of a path configuration; `h2o_handler_t.on_req` does the rest. */
 void http_register(h2o_pathconf_t *pathconf);
 
-/* Whether a body that is arriving may become large: a request with a good token and a method that has a body. */
+/* Whether the body of a request may be worth its bytes: a method that has a body, a route that has the method, a good key, and a token
+ * with the right to it. The rest of http.c then finds the same, unless the tokens changed meanwhile. */
 bool http_may_send(h2o_req_t *req);
 
 /* The value of a request header, several of the same name joined with ", "; empty when there is none (see `found`, which may

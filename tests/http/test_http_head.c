@@ -22,6 +22,7 @@ TestSuite(head, .init = setup, .fini = http_stop);
 #define AUTH "Authorization: Bearer " TOKEN "\r\n"
 #define JSON "Accept: application/json\r\n"
 #define GOOD HOST AUTH JSON
+#define EXPECT "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
 #define LAST "GET /-/healthy HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"
 #define ABC_HASH "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define BEHIND "GET /-/healthy HTTP/1.1\r\n" HOST "\r\n"
@@ -102,6 +103,17 @@ static const struct row {
     {"PUT /a HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n", "401", "unauthorized"},
     {"PUT /a HTTP/1.1\r\n" HOST JSON "Authorization: Bearer no\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
      "401", "unauthorized"},
+    {"PUT / HTTP/1.1\r\n" GOOD EXPECT, "404", "not_found"},
+    {"PUT /keys HTTP/1.1\r\n" GOOD EXPECT, "405", "method_not_allowed"},
+    {"PUT /-/ready HTTP/1.1\r\n" GOOD EXPECT, "405", "method_not_allowed"},
+    {"POST /a HTTP/1.1\r\n" GOOD EXPECT, "405", "method_not_allowed"},
+    {"POST /%62atch/ HTTP/1.1\r\n" GOOD EXPECT, "405", "method_not_allowed"},
+    {"PUT /%zz HTTP/1.1\r\n" GOOD EXPECT, "400", "invalid_key"},
+    {"PUT /%00 HTTP/1.1\r\n" GOOD EXPECT, "400", "invalid_key"},
+    {"PUT a HTTP/1.1\r\n" GOOD EXPECT, "400", "invalid_request"},
+    {"PUT /keys HTTP/1.1\r\n" HOST JSON EXPECT, "401", "unauthorized"},
+    {"PUT /keys HTTP/1.1\r\n" GOOD "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", "405",
+     "method_not_allowed"},
     {"PUT /a HTTP/1.1\r\n" HOST JSON "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "401", "unauthorized"},
     {"PUT /a HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", "401", "unauthorized"},
     {"PUT /a HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n", "401", "unauthorized"},
@@ -206,6 +218,7 @@ static void send_long(const char *before, size_t bytes, const char *behind, cons
 Test(head, long_ones)
 {
     send_long("GET /", 40000, " HTTP/1.1\r\n" GOOD "Connection: close\r\n\r\n", "414", "key_too_long");
+    send_long("PUT /", 4097, " HTTP/1.1\r\n" GOOD EXPECT, "414", "key_too_long");
     send_long("GET /keys?prefix=", 40000, " HTTP/1.1\r\n" GOOD "Connection: close\r\n\r\n", "414", "key_too_long");
     send_long("GET /a HTTP/1.1\r\n" GOOD "Connection: close\r\nX-Long: ", 40000, "\r\n\r\n", "431", "invalid_request");
     send_long("GET /", 500000, "", "414", NULL);

@@ -318,3 +318,33 @@ Test(tokens, other_tokens_hold_from_now_on)
     expect(H1, TOKEN, "GET", "/k", NULL, 404);
     http_stop();
 }
+
+/* Of a client that waits to be invited before it sends a body. */
+static void expect_status(const char *token, const char *target, const char *status)
+{
+    char head[256];
+    int fd = http_connect();
+    snprintf(
+        head, sizeof(head),
+        "PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+        target, token);
+    http_send(fd, head);
+    struct kv_buf answer = http_receive(fd, 300);
+    cr_expect(answer.bytes > 12 && memcmp(answer.data + 9, status, 3) == 0, "%s %s: %s", token, target,
+              (char *)answer.data);
+    kv_buf_free(&answer);
+    close(fd);
+}
+
+Test(tokens, nobody_is_invited_to_send_what_is_forbidden)
+{
+    http_start();
+    expect_status("app", "/app/a", "100");
+    expect_status("app", "/ap", "403");
+    expect_status("reads", "/a", "403");
+    expect_status("scrapes", "/a", "403");
+    expect_status("nobody", "/a", "401");
+    expect_status("writes", "/a", "100");
+    cr_expect_eq(fake_keys(), 0);
+    http_stop();
+}
