@@ -383,6 +383,7 @@ void api_batch(struct exchange *exchange)
     post->copy_timer.cb = on_copy;
     post->generator.proceed = on_taken;
     batch_init(&post->batch, format);
+    post->batch.hides_refs = !grant_sees_all(&exchange->grant);
     exchange->state = post;
     exchange->on_gone = on_gone;
     if (http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX) {

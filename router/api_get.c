@@ -95,7 +95,8 @@ static void add_headers(struct exchange *exchange, struct kv_slice content_type,
     answer_field(exchange, HPACK_X_CONTENT_SHA256, digits);
     answer_field(exchange, HPACK_X_HASH, digits);
     answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
-    answer_field(exchange, HPACK_X_REFS, kv_slice(text->refs, text->refs_bytes));
+    if (grant_sees_all(&exchange->grant))
+        answer_field(exchange, HPACK_X_REFS, kv_slice(text->refs, text->refs_bytes));
     answer_field(exchange, HPACK_X_CREATED_AT, kv_slice(text->created, text->created_bytes));
     if (compressed)
         answer_field(exchange, HPACK_CONTENT_ENCODING, kv_slice_text("zstd"));

@@ -160,7 +160,7 @@ static bool take_parameters(struct listing *listing)
 
 /* ---- the page ----------------------------------------------------------------------------------------------------- */
 
-static void write_key(struct kv_buf *out, const struct backend_list_entry *entry)
+static void write_key(struct kv_buf *out, const struct backend_list_entry *entry, bool with_refs)
 {
     json_raw(out, "{\"key\":");
     json_text(out, entry->key);
@@ -168,8 +168,11 @@ static void write_key(struct kv_buf *out, const struct backend_list_entry *entry
     json_number(out, entry->row.size);
     json_raw(out, ",\"hash\":");
     json_hash(out, &entry->row.hash);
-    json_raw(out, ",\"hash_algorithm\":\"sha256\",\"refs\":");
-    json_number(out, entry->refs);
+    json_raw(out, ",\"hash_algorithm\":\"sha256\"");
+    if (with_refs) {
+        json_raw(out, ",\"refs\":");
+        json_number(out, entry->refs);
+    }
     json_raw(out, ",\"created_at\":");
     json_number(out, entry->row.created_s);
     json_raw(out, ",\"content_type\":");
@@ -180,7 +183,8 @@ static void write_key(struct kv_buf *out, const struct backend_list_entry *entry
 static void on_room(struct guard_share *share);
 
 /* The entries of one kind, in order. */
-static void write_entries(struct kv_buf *out, const struct backend_list_entry *entries, size_t count, bool prefixes)
+static void write_entries(struct kv_buf *out, const struct listing *listing, const struct backend_list_entry *entries,
+                          size_t count, bool prefixes)
 {
     bool first = true;
     json_raw(out, "[");
@@ -193,7 +197,7 @@ static void write_entries(struct kv_buf *out, const struct backend_list_entry *e
         if (prefixes)
             json_text(out, entries[i].key);
         else
-            write_key(out, &entries[i]);
+            write_key(out, &entries[i], grant_sees_all(&listing->exchange->grant));
     }
     json_raw(out, "]");
 }
@@ -210,10 +214,10 @@ static void on_list(void *arg, enum kv_err err, const struct backend_list_entry 
         return;
     }
     json_raw(&out, "{\"keys\":");
-    write_entries(&out, entries, count, false);
+    write_entries(&out, listing, entries, count, false);
     if (listing->has_delimiter) {
         json_raw(&out, ",\"prefixes\":");
-        write_entries(&out, entries, count, true);
+        write_entries(&out, listing, entries, count, true);
     }
     if (listing->asked.prefix.bytes == 0) {
         json_raw(&out, ",\"total\":");

@@ -75,7 +75,8 @@ static void on_stored(struct write *write, const struct backend_op_result *resul
     answer_field(exchange, HPACK_X_CONTENT_SHA256, hex);
     answer_field(exchange, HPACK_X_HASH, hex);
     answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
-    answer_field(exchange, HPACK_X_DEDUPLICATED, kv_slice_text(result->existed ? "true" : "false"));
+    if (grant_sees_all(&exchange->grant))
+        answer_field(exchange, HPACK_X_DEDUPLICATED, kv_slice_text(result->existed ? "true" : "false"));
     answer_body(exchange, result->found ? 200 : 201, "text/plain", kv_slice(body, sizeof(body)));
 }
 

@@ -34,6 +34,7 @@ struct batch_content {
 
 struct batch {
     enum batch_format format;
+    bool hides_refs; /* of heads */
     struct backend_op *ops;
     size_t count;
     size_t capacity;

@@ -247,14 +247,16 @@ static void write_value(struct kv_buf *out, struct kv_slice content)
     }
 }
 
-static void write_head(struct kv_buf *out, const struct backend_op_result *result)
+static void write_head(struct kv_buf *out, const struct backend_op_result *result, bool with_refs)
 {
     json_raw(out, ",\"hash\":");
     json_hash(out, &result->row.hash);
     json_raw(out, ",\"size\":");
     json_number(out, result->row.size);
-    json_raw(out, ",\"refs\":");
-    json_number(out, result->refs);
+    if (with_refs) {
+        json_raw(out, ",\"refs\":");
+        json_number(out, result->refs);
+    }
     json_raw(out, ",\"created_at\":");
     json_number(out, result->row.created_s);
     json_raw(out, ",\"content_type\":");
@@ -267,7 +269,8 @@ static void write_found(struct kv_buf *out, bool found)
     json_bool(out, found);
 }
 
-static void write_result(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result)
+static void write_result(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result,
+                         bool with_refs)
 {
     static const char *const openings[] = {[BACKEND_PUT] = "{\"put\":{\"key\":",
                                            [BACKEND_GET] = "{\"get\":{\"key\":",
@@ -287,7 +290,7 @@ static void write_result(struct kv_buf *out, const struct backend_op *op, const 
         if (result->found && op->kind == BACKEND_GET)
             write_value(out, result->content);
         else if (result->found)
-            write_head(out, result);
+            write_head(out, result, with_refs);
         write_found(out, result->found);
     }
     json_raw(out, "}}");
@@ -299,7 +302,7 @@ void batch_write_json(const struct batch *batch, const struct backend_op_result 
     for (size_t i = 0; i < batch->count; i++) {
         if (i > 0)
             json_raw(out, ",");
-        write_result(out, &batch->ops[i], &results[i]);
+        write_result(out, &batch->ops[i], &results[i], !batch->hides_refs);
     }
     json_raw(out, "]}");
 }

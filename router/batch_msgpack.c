@@ -138,15 +138,17 @@ static void pack_get(struct kv_buf *out, const struct backend_op *op, const stru
     pack_flag(out, "found", result->found);
 }
 
-static void pack_head(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result)
+static void pack_head(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result,
+                      bool with_refs)
 {
-    open_result(out, "head", op, result->found ? 7 : 2);
+    open_result(out, "head", op, !result->found ? 2 : with_refs ? 7 : 6);
     if (result->found) {
         struct kv_buf type = {0};
         json_header_to_utf8(&type, result->row.content_type);
         pack_hash(out, &result->row.hash);
         pack_number(out, "size", result->row.size);
-        pack_number(out, "refs", result->refs);
+        if (with_refs)
+            pack_number(out, "refs", result->refs);
         pack_number(out, "created_at", result->row.created_s);
         pack_name(out, "content_type");
         kv_pack_str(out, kv_buf_peek(&type));
@@ -155,7 +157,8 @@ static void pack_head(struct kv_buf *out, const struct backend_op *op, const str
     pack_flag(out, "found", result->found);
 }
 
-static void pack_result(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result)
+static void pack_result(struct kv_buf *out, const struct backend_op *op, const struct backend_op_result *result,
+                        bool with_refs)
 {
     switch (op->kind) {
     case BACKEND_PUT:
@@ -171,7 +174,7 @@ static void pack_result(struct kv_buf *out, const struct backend_op *op, const s
         pack_get(out, op, result);
         break;
     case BACKEND_HEAD:
-        pack_head(out, op, result);
+        pack_head(out, op, result, with_refs);
         break;
     }
 }
@@ -182,5 +185,5 @@ void batch_write_msgpack(const struct batch *batch, const struct backend_op_resu
     pack_name(out, "results");
     kv_pack_array(out, batch->count);
     for (size_t i = 0; i < batch->count; i++)
-        pack_result(out, &batch->ops[i], &results[i]);
+        pack_result(out, &batch->ops[i], &results[i], !batch->hides_refs);
 }

@@ -248,6 +248,11 @@ const struct grant *tokens_find(const struct tokens *tokens, struct kv_slice pre
     return place == 0 ? NULL : &tokens->list[place - 1].grant;
 }
 
+bool grant_sees_all(const struct grant *grant)
+{
+    return grant->prefix.bytes == 0;
+}
+
 const char *grant_lacks(const struct grant *grant, unsigned rights)
 {
     if (rights == 0 || (grant->rights & rights) != 0)

@@ -48,6 +48,8 @@ void tokens_release(struct tokens **tokens);
 /* NULL: no such token. Valid as long as the set. */
 const struct grant *tokens_find(const struct tokens *tokens, struct kv_slice presented);
 
+/* May it know whether other keys hold a content, and how many? With a prefix it may not: it could ask what others store. */
+bool grant_sees_all(const struct grant *grant);
 /* Why none of `rights` holds, in words to go on with; NULL: one of them does, or 0 are asked for. */
 const char *grant_lacks(const struct grant *grant, unsigned rights);
 /* The same for one right and a key. */

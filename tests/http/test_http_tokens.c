@@ -165,6 +165,60 @@ Test(tokens, a_batch_is_refused_as_a_whole)
     http_stop();
 }
 
+static void expect_told(const struct answer *answer, const char *name, bool told)
+{
+    bool found = http_value(answer, name)[0] != '\0';
+    for (size_t at = 0; at + 4 <= answer->body.bytes && !found; at++)
+        found = memcmp(answer->body.data + at, "refs", 4) == 0;
+    cr_expect_eq(answer->status / 100, 2, "%ld", answer->status);
+    cr_expect_eq(found, told, "%s: %s", name, (const char *)answer->body.data);
+}
+
+static void expect_sharing(enum version version, const char *token, bool told)
+{
+    static const char *const asked[][4] = {
+        {"PUT", "/app/a", "secret", "x-deduplicated"},
+        {"GET", "/app/a", NULL, "x-refs"},
+        {"HEAD", "/app/a", NULL, "x-refs"},
+        {"GET", "/keys?prefix=app/", NULL, "refs"},
+        {"GET", "/keys?prefix=app/&delimiter=z", NULL, "refs"},
+        {"POST", "/batch", "[{\"op\":\"head\",\"key\":\"app/a\"}]", "refs"},
+        {"POST", "/batch",
+         "\x91\x82\xa2op\xa4head\xa3key\xa5"
+         "app/a",
+         "refs"},
+    };
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+        char header[128];
+        snprintf(header, sizeof(header), "Authorization: Bearer %s", token);
+        bool packed = asked[i][2] != NULL && asked[i][2][0] < 0;
+        struct request request = {.method = asked[i][0],
+                                  .path = asked[i][1],
+                                  .headers = {header, packed ? "Content-Type: application/msgpack" : NULL},
+                                  .no_token = true};
+        if (asked[i][2] != NULL) {
+            request.body = kv_slice_text(asked[i][2]);
+            request.has_body = true;
+        }
+        struct answer answer = http_ask(version, &request);
+        expect_told(&answer, asked[i][3], told);
+        answer_free(&answer);
+    }
+}
+
+/* Who has a part of the keys cannot ask whether others hold a content. */
+Test(tokens, a_prefix_hides_who_shares_a_content)
+{
+    http_start();
+    for (size_t v = 0; v < 2; v++) {
+        expect(http_versions[v], TOKEN, "PUT", "/other", "secret", v == 0 ? 201 : 200);
+        expect_sharing(http_versions[v], "app", false);
+        expect_sharing(http_versions[v], TOKEN, true);
+        expect_sharing(http_versions[v], "app", false); /* out of the cache */
+    }
+    http_stop();
+}
+
 /* Large bodies of those who may not send any are not kept, and yet get their answer. */
 Test(tokens, large_bodies_without_the_right)
 {
