@@ -176,7 +176,9 @@ static bool has_too_many_fields(const uint8_t *src, size_t len)
 }
 
 /* One byte of a block may stand for a field that costs the library a hundred. The connection ends, since the block cannot be
- * skipped: the tables of both sides would differ. Cache-Digest is for server push, which is not done here: not decoded. */
+ * skipped: the tables of both sides would differ. Cache-Digest is for server push, which is not done here: not decoded.
+ * Trailers, for which the library asks without a map, are dropped as in HTTP/1 (RFC 9110, 6.5.1): it would add them to the
+ * headers, so that a token or a condition counted that whoever stands in front of us never saw. */
 int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_table, const uint8_t *src, size_t len,
                             int *pseudo_header_exists_map, size_t *content_length, h2o_cache_digests_t **digests,
                             const char **err_desc)
@@ -198,7 +200,12 @@ int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_tab
         *err_desc = "header block too large";
         return H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM;
     }
-    return library.parse_headers(req, header_table, src, len, pseudo_header_exists_map, content_length, NULL, err_desc);
+    const size_t headers = req->headers.size;
+    int result =
+        library.parse_headers(req, header_table, src, len, pseudo_header_exists_map, content_length, NULL, err_desc);
+    if (pseudo_header_exists_map == NULL)
+        req->headers.size = headers;
+    return result;
 }
 
 /* ---- frames ------------------------------------------------------------------------------------------------------- */

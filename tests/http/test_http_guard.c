@@ -299,6 +299,34 @@ Test(guard, a_header_table_that_was_smaller_for_a_moment_is_noticed)
     victim_end(&victim);
 }
 
+/* ---- trailers ----------------------------------------------------------------------------------------------------- */
+
+/* A PUT of "abc" with a trailer that would refuse it: whether the answer holds `text`. */
+static bool answers_trailed_put(bool guarded, const char *text)
+{
+    struct kv_buf out = {0}, trailers = {0};
+    struct victim victim = victim_start(guarded);
+    int fd = h2_connect();
+    request(&out, "PUT", "/trailed", END_HEADERS, 1);
+    frame(&out, DATA, 0, 1, kv_slice_text("abc"));
+    kv_buf_append(&trailers, raw("\0", 1));
+    short_string(&trailers, "x-content-sha256");
+    short_string(&trailers, "no hash");
+    frame(&out, HEADERS, END_STREAM | END_HEADERS, 1, kv_buf_peek(&trailers));
+    kv_buf_free(&trailers);
+    cr_expect(give(fd, &out));
+    bool found = receives(fd, text, strlen(text));
+    close(fd);
+    victim_end(&victim);
+    return found;
+}
+
+Test(guard, trailers_are_no_headers)
+{
+    cr_expect(answers_trailed_put(false, "is not 64 hex digits"), "the hole is open without the guard");
+    cr_expect(answers_trailed_put(true, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+}
+
 /* ---- is the guard there ------------------------------------------------------------------------------------------- */
 
 Test(guard, knows_its_library)
