@@ -22,10 +22,11 @@ TestSuite(supervise, .init = temp_setup, .fini = temp_teardown, .timeout = 60);
 #define SHARDS 2
 #define WAIT_MS 10000
 
-/* Every child notes its birth and its pid, says READY, and leaves on SIGTERM with a note. */
+/* Every child notes its birth and its pid, says READY once it is prepared for signals, and leaves on SIGTERM with a note. */
 #define CHILD_BEGIN "#!/bin/sh\ncd %s\nname=$(basename $0)$1\necho born-$name >>events\necho $$ >$name.pid\n"
 #define CHILD_READY "printf R >&4\n"
-#define CHILD_WAIT "trap 'echo term-$name >>events; exit 0' TERM\nwhile :; do sleep 0.05; done\n"
+#define CHILD_WAIT "while :; do sleep 0.05; done\n"
+#define CHILD_SERVES "trap 'echo term-$name >>events; exit 0' TERM\n" CHILD_READY CHILD_WAIT
 
 static char shard_program[128], router_program[128];
 static int listener = -1; /* instead of /dev/null */
@@ -158,7 +159,7 @@ Test(supervise, refuses_connections_from_the_stop_on)
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     cr_assert(bind(listener, (struct sockaddr *)&address, bytes) == 0 && listen(listener, 8) == 0);
     cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
-    use_scripts(CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts(CHILD_SERVES, CHILD_SERVES);
     pid_t pid = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
     cr_expect_eq(connect_to(&address), 0);
@@ -170,7 +171,7 @@ Test(supervise, refuses_connections_from_the_stop_on)
 
 Test(supervise, stops_in_order_router_first)
 {
-    use_scripts(CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts(CHILD_SERVES, CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
     kill(supervisor, SIGTERM);
@@ -184,7 +185,7 @@ Test(supervise, stops_in_order_router_first)
 
 Test(supervise, what_dies_is_started_again_and_the_router_with_a_higher_epoch)
 {
-    use_scripts(CHILD_READY CHILD_WAIT, "grep ^KV_EPOCH= /dev/fd/3 >>epochs\n" CHILD_READY CHILD_WAIT);
+    use_scripts(CHILD_SERVES, "grep ^KV_EPOCH= /dev/fd/3 >>epochs\n" CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
     kill(pid_of("shard1"), SIGKILL);
@@ -203,7 +204,7 @@ Test(supervise, what_dies_is_started_again_and_the_router_with_a_higher_epoch)
 /* A shard that knew nothing of epochs would take the frames of a router that was replaced while it was down. */
 Test(supervise, a_shard_is_told_the_epoch_of_the_last_router)
 {
-    use_scripts("test $1 = 1 && grep ^KV_EPOCH= /dev/fd/3 >>epochs\n" CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts("test $1 = 1 && grep ^KV_EPOCH= /dev/fd/3 >>epochs\n" CHILD_SERVES, CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
     kill(pid_of("router"), SIGKILL);
@@ -217,7 +218,7 @@ Test(supervise, a_shard_is_told_the_epoch_of_the_last_router)
 
 Test(supervise, pauses_double_for_a_child_that_never_gets_ready)
 {
-    use_scripts("test $1 = 1 && exit 3\n" CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts("test $1 = 1 && exit 3\n" CHILD_SERVES, CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", "starts again in 400 ms", 1);
     cr_expect_eq(count("log", "starts again in 50 ms"), 1u, "%s", temp_read("log"));
@@ -230,7 +231,7 @@ Test(supervise, pauses_double_for_a_child_that_never_gets_ready)
 
 Test(supervise, a_wrong_start_stops_everything)
 {
-    use_scripts("test $1 = 1 && exit 2\n" CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts("test $1 = 1 && exit 2\n" CHILD_SERVES, CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     cr_expect_eq(exit_code(supervisor), KV_EXIT_CONFIG);
     cr_expect_eq(count("events", "born-shard1"), 1u, "not repeated");
@@ -240,7 +241,7 @@ Test(supervise, a_wrong_start_stops_everything)
 
 Test(supervise, who_does_not_stop_is_killed)
 {
-    static const char stubborn[] = CHILD_READY "trap '' TERM\nwhile :; do sleep 0.05; done\n";
+    static const char stubborn[] = "trap '' TERM\n" CHILD_READY CHILD_WAIT;
     use_scripts(stubborn, stubborn);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
@@ -253,7 +254,7 @@ Test(supervise, who_does_not_stop_is_killed)
 
 Test(supervise, a_second_signal_stops_at_once)
 {
-    static const char stubborn[] = CHILD_READY "trap 'echo term >>events' TERM\nwhile :; do sleep 0.05; done\n";
+    static const char stubborn[] = "trap 'echo term >>events' TERM\n" CHILD_READY CHILD_WAIT;
     use_scripts(stubborn, stubborn);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
@@ -267,7 +268,7 @@ Test(supervise, a_second_signal_stops_at_once)
 /* A crash while the router drains must not cost the requests under way: the shard comes back until the router is done. */
 Test(supervise, a_shard_that_dies_during_the_drain_comes_back)
 {
-    use_scripts(CHILD_READY CHILD_WAIT,
+    use_scripts(CHILD_SERVES,
                 CHILD_READY "trap 'echo draining >>events; kill -9 $(cat shard0.pid); sleep 0.3; exit 0' TERM\n"
                             "while :; do sleep 0.05; done\n");
     pid_t supervisor = start_supervisor();
@@ -281,9 +282,8 @@ Test(supervise, a_shard_that_dies_during_the_drain_comes_back)
 /* Only to the router, and not before it is ready: it might not have its signals blocked yet. */
 Test(supervise, hang_up_is_for_the_router)
 {
-    use_scripts(CHILD_READY CHILD_WAIT, "while [ ! -e go ]; do sleep 0.02; done\n"
-                                        "trap 'echo hup-router >>events; printf L >&4' HUP\n" CHILD_READY
-                                        "trap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n");
+    use_scripts(CHILD_SERVES, "while [ ! -e go ]; do sleep 0.02; done\n"
+                              "trap 'echo hup-router >>events; printf L >&4' HUP\n" CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS);
     kill(supervisor, SIGHUP);
@@ -300,7 +300,7 @@ Test(supervise, hang_up_is_for_the_router)
 
 Test(supervise, nothing_outlives_a_killed_supervisor)
 {
-    use_scripts(CHILD_READY CHILD_WAIT, CHILD_READY CHILD_WAIT);
+    use_scripts(CHILD_SERVES, CHILD_SERVES);
     pid_t supervisor = start_supervisor();
     wait_until("log", " ready after ", SHARDS + 1);
     kill(supervisor, SIGKILL);
