@@ -25,14 +25,14 @@ struct option {
     enum kind kind;
     const char *name, *help;
     const char *text; /* TEXT: default; CHOICE: the words */
-    uint64_t standard;
+    uint64_t standard, min;
 };
 
 static const struct option options[] = {
-#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0},
-#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard},
-#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard},
-#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard},
+#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0, 0},
+#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard, min},
+#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard, min},
+#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard, 0},
     KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
 #undef TEXT
 #undef NUMBER
@@ -302,10 +302,13 @@ void config_wipe_token(int argc, char **argv)
 
 /* ---- help ----------------------------------------------------------------------------------------------------- */
 
-/* The default as a user would write it. */
+/* The default as a user would write it; nothing when it is a number that nobody can give: its help says what happens then. */
 static void standard_text(const struct option *option, char *out, size_t out_bytes)
 {
     const char *word = option->text;
+    *out = '\0';
+    if (option->standard < option->min)
+        return;
     switch (option->kind) {
     case KIND_TEXT:
         snprintf(out, out_bytes, "%s", option->text);

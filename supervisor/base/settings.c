@@ -255,11 +255,19 @@ static struct kv_slice choice_word(const struct row *row, uint64_t index)
     return kv_slice(word, strcspn(word, "|"));
 }
 
+/* Below what may be given: it was not, and a reader has the same default. */
+static bool is_ungiven(const struct row *row, struct kv_settings *settings)
+{
+    return row->kind != KIND_TEXT && *number_of(row, settings) < row->min;
+}
+
 void kv_settings_write(const struct kv_settings *settings, struct kv_buf *out)
 {
     struct kv_settings view = *settings; /* text_of and number_of serve writers too */
     for (size_t i = 0; i < ROW_COUNT; i++) {
         const struct row *row = &rows[i];
+        if (is_ungiven(row, &view))
+            continue;
         append_text(out, row->name);
         append_text(out, "=");
         if (row->kind == KIND_TEXT) {

@@ -46,7 +46,7 @@ Test(settings, good_values)
         uint64_t expected;
     } good[] = {
 #define ROW(name, value, member, expected) {name, value, offsetof(struct kv_settings, member), expected}
-        ROW("SHARDS", "0", shards, 0),
+        ROW("SHARDS", "1", shards, 1),
         ROW("SHARDS", "16", shards, 16),
         ROW("SHARDS", "007", shards, 7),
         ROW("COMPRESSION_LEVEL", "21", compression_level, 21),
@@ -84,9 +84,11 @@ Test(settings, bad_values_change_nothing_and_say_why)
         {"SHARDS", "1 ", "SHARDS: \"1 \" is not a whole number"},
         {"SHARDS", "0x4", "SHARDS: \"0x4\" is not a whole number"},
         {"SHARDS", "2K", "SHARDS: \"2K\" is not a whole number"},
-        {"SHARDS", "17", "SHARDS: 17 is not between 0 and 16"},
-        {"SHARDS", "18446744073709551616", "SHARDS: 18446744073709551616 is not between 0 and 16"},
-        {"SHARDS", "18446744073709551617", "SHARDS: 18446744073709551617 is not between 0 and 16"},
+        {"SHARDS", "0", "SHARDS: 0 is not between 1 and 16"},
+        {"ROUTER_THREADS", "0", "ROUTER_THREADS: 0 is not between 1 and 64"},
+        {"SHARDS", "17", "SHARDS: 17 is not between 1 and 16"},
+        {"SHARDS", "18446744073709551616", "SHARDS: 18446744073709551616 is not between 1 and 16"},
+        {"SHARDS", "18446744073709551617", "SHARDS: 18446744073709551617 is not between 1 and 16"},
         {"FLUSH_INTERVAL_MS", "0", "FLUSH_INTERVAL_MS: 0 is not between 1 and 60000"},
         {"MAX_VALUE_BYTES", "0", "MAX_VALUE_BYTES: 0 is not between 1 and 64G"},
         {"MAX_VALUE_BYTES", "65G", "MAX_VALUE_BYTES: 65G is not between 1 and 64G"},

@@ -90,7 +90,7 @@ static const struct bad bad_cases[] = {
     {{"TOKEN_FILE=/nonexistent/f"}, {NULL}, "TOKEN_FILE: /nonexistent/f cannot be opened: No such file"},
     {{"TOKEN_FILE=/tmp"}, {NULL}, "TOKEN_FILE: /tmp cannot be read: Is a directory"},
     {{"TOKEN=secret", "SHARDS=x"}, {NULL}, "SHARDS: \"x\" is not a whole number"},
-    {{"TOKEN=secret"}, {"--shards=17"}, "SHARDS: 17 is not between 0 and 16"},
+    {{"TOKEN=secret"}, {"--shards=17"}, "SHARDS: 17 is not between 1 and 16"},
     {{"TOKEN=secret"}, {"--shards"}, "--shards: a value must follow"},
     {{"TOKEN=secret"}, {"--shard=1"}, "--shard=1: no such flag"},
     {{"TOKEN=secret"}, {"--=1"}, "--=1: no such flag"},
