@@ -128,7 +128,7 @@ static void *thread_main(void *arg)
 {
     struct work *work = arg;
     pthread_setname_np(pthread_self(), "kv-codec");
-    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread only; refused is no harm */
+    setpriority(PRIO_PROCESS, 0, NICE); /* 0: of this thread; refused is no harm */
     pthread_mutex_lock(&work->lock);
     while (!work->stopping) {
         struct work_job *job = queue_take(&work->chunks);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kv/clock.h"
@@ -345,7 +344,7 @@ static bool work(struct applier *applier)
 
 static void *run(void *arg)
 {
-    if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), APPLIER_NICE) != 0)
+    if (setpriority(PRIO_PROCESS, 0, APPLIER_NICE) != 0) /* 0: of this thread */
         kv_warn("the applier keeps its priority: %m");
     while (work(arg))
         ;

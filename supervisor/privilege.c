@@ -2,6 +2,7 @@
 #include "privilege.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdbool.h>
@@ -123,6 +124,18 @@ enum kv_err privilege_drop(struct why *why)
     return KV_OK;
 }
 
+/* By a descriptor: whoever owns the folder above could have put a link to something else in its place by now. */
+static int give_away(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int given = fd < 0 ? -1 : fchown(fd, user.uid, user.gid);
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = saved;
+    return given;
+}
+
 int privilege_mkdir(const char *path, mode_t mode)
 {
     if (mkdir(path, mode) == 0)
@@ -132,7 +145,7 @@ int privilege_mkdir(const char *path, mode_t mode)
     privilege_raise();
     int made = mkdir(path, mode);
     int saved = errno;
-    if (made == 0 && chown(path, user.uid, user.gid) != 0) {
+    if (made == 0 && give_away(path) != 0) {
         saved = errno;
         made = -1;
         rmdir(path);

@@ -167,9 +167,7 @@ bool confine_kernel_lacks(char *out, size_t out_bytes)
     int abi = landlock_abi();
     snprintf(out, out_bytes, "%s%s",
              confine_seccomp_exists() ? "" : "no seccomp (system calls of router and shards are not limited); ",
-             abi == 0           ? "no Landlock (the paths that shards may open are not limited); "
-             : abi < ABI_SCOPED ? "no Landlock for signals before Linux 6.12; "
-                                : "");
+             abi == 0 ? "no Landlock (the paths that shards may open are not limited); " : "");
     size_t bytes = strlen(out);
     if (bytes >= 2)
         out[bytes - 2] = '\0';

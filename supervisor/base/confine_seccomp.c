@@ -40,16 +40,27 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-enum when { ALWAYS, IF_ANY_BIT, IF_ABOVE, UNLESS_EQUAL };
+enum when { ALWAYS, IF_ANY_BIT, IF_ABOVE, UNLESS_EQUAL, UNLESS_OWN, UNLESS_BOTH_0 };
 
 struct rule {
     unsigned number;
     enum when when;
-    unsigned argument; /* of the call, counted from 0; only its low 32 bits count */
+    unsigned argument; /* of the call, counted from 0; only its low 32 bits count. UNLESS_OWN: it is this process's id;
+                        * UNLESS_BOTH_0: it and the one before it are 0 */
     uint32_t mask;     /* IF_ABOVE: the greatest that passes */
     uint32_t value;    /* UNLESS_EQUAL: what argument & mask must be for the call to pass */
 };
 
+/* Of this thread alone. */
+#define OF_OURSELVES(name, argument)                                                                                   \
+    {                                                                                                                  \
+        SYS_##name, UNLESS_EQUAL, argument, UINT32_MAX, 0                                                              \
+    }
+/* To this process alone. */
+#define TO_OURSELVES(name)                                                                                             \
+    {                                                                                                                  \
+        SYS_##name, UNLESS_OWN, 0, 0, 0                                                                                \
+    }
 #define NEVER(name)                                                                                                    \
     {                                                                                                                  \
         SYS_##name, ALWAYS, 0, 0, 0                                                                                    \
@@ -112,7 +123,21 @@ static const struct rule of_all[] = {
     NEVER(mknodat),
     NEVER(bind),
     NEVER(listen),
-    {SYS_prlimit64, UNLESS_EQUAL, 0, UINT32_MAX, 0}, /* of ourselves: a limit of 0 bytes per file would end a shard */
+    OF_OURSELVES(prlimit64, 0), /* a limit of 0 bytes per file would end a shard */
+    OF_OURSELVES(sched_setaffinity, 0),
+    OF_OURSELVES(sched_setscheduler, 0),
+    OF_OURSELVES(sched_setparam, 0),
+    OF_OURSELVES(sched_setattr, 0),
+    {SYS_setpriority, UNLESS_BOTH_0, 1, 0, 0}, /* PRIO_PROCESS is 0: not of a group or of a user */
+    NEVER(ioprio_set),
+    NEVER(migrate_pages),
+    NEVER(move_pages),
+    NEVER(process_madvise),
+    TO_OURSELVES(kill),
+    TO_OURSELVES(tgkill), /* abort */
+    TO_OURSELVES(rt_sigqueueinfo),
+    TO_OURSELVES(rt_tgsigqueueinfo),
+    NEVER(tkill),
     {SYS_clone, IF_ANY_BIT, 0, CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
      0},
 #ifdef __x86_64__
@@ -202,23 +227,53 @@ static void emit_return(struct program *program, uint32_t error)
     emit(program, BPF_RET | BPF_K, error == 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | error, 0, 0);
 }
 
+/* The low half of an argument: both architectures are little-endian. */
+static void emit_load_argument(struct program *program, unsigned argument)
+{
+    emit_load(program, offsetof(struct seccomp_data, args) + 8 * argument);
+}
+
+/* What the test looks at, and the test: the call passes when it says so, or, of the first two kinds, when it does not. */
+static void emit_test(struct program *program, const struct rule *rule)
+{
+    emit_load_argument(program, rule->argument);
+    switch (rule->when) {
+    case ALWAYS:
+        kv_assert(false);
+        break;
+    case IF_ANY_BIT:
+        emit(program, BPF_JMP | BPF_JSET | BPF_K, rule->mask, 0, 1);
+        break;
+    case IF_ABOVE:
+        emit(program, BPF_JMP | BPF_JGT | BPF_K, rule->mask, 0, 1);
+        break;
+    case UNLESS_EQUAL:
+        emit(program, BPF_ALU | BPF_AND | BPF_K, rule->mask, 0, 0);
+        emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->value, 1, 0);
+        break;
+    case UNLESS_OWN:
+        emit(program, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 1, 0);
+        break;
+    case UNLESS_BOTH_0:
+        emit(program, BPF_MISC | BPF_TAX, 0, 0, 0);
+        emit_load_argument(program, rule->argument - 1);
+        emit(program, BPF_ALU | BPF_OR | BPF_X, 0, 0, 0);
+        emit(program, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+        break;
+    }
+}
+
 /* Another number skips the row. The number is lost when an argument was loaded, but then the call is decided. */
 static void emit_rule(struct program *program, const struct rule *rule)
 {
-    if (rule->when == ALWAYS) {
-        emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, 1);
-        emit_return(program, EPERM);
-        return;
-    }
-    bool equal = rule->when == UNLESS_EQUAL;
-    emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, equal ? 5 : 4);
-    emit_load(program, offsetof(struct seccomp_data, args) + 8 * rule->argument); /* low half: both are little-endian */
-    if (equal)
-        emit(program, BPF_ALU | BPF_AND | BPF_K, rule->mask, 0, 0);
-    uint16_t test = equal ? BPF_JEQ : rule->when == IF_ABOVE ? BPF_JGT : BPF_JSET;
-    emit(program, (uint16_t)(BPF_JMP | test | BPF_K), equal ? rule->value : rule->mask, equal ? 1 : 0, equal ? 0 : 1);
+    emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, 1);
+    unsigned short skip = program->count - 1;
+    if (rule->when != ALWAYS)
+        emit_test(program, rule);
     emit_return(program, EPERM);
-    emit_return(program, 0);
+    if (rule->when != ALWAYS)
+        emit_return(program, 0);
+    program->code[skip].jf = (uint8_t)(program->count - skip - 1);
 }
 
 static void emit_rules(struct program *program, const struct rule *rules, size_t count)
