@@ -1,8 +1,7 @@
-/* router/api_get.c -- GET and HEAD /{key}.
+/* router/api_get.c -- GET and HEAD /{key}: which answer it is.
  * Does:     answers from the cache when it can (cache.h); else reads the row with READ_BYTES of the content, decides conditions,
- *           range and encoding, then streams: one chunk (about 256 KiB) is out at a time, and one piece is fetched
- *           meanwhile for the next. What came whole is kept.
- * Owns:     struct get, in the memory of the exchange; a hold on the object, closed when through or when the client leaves.
+ *           range and encoding; value_stream.h brings the bytes. What came whole is kept.
+ * Owns:     struct get, in the memory of the exchange.
  * Promises: headers leave only when the first frame has proved good; later damage breaks the answer off, so that no client
  *           takes a part for the whole.
  * Fails:    content gone before the first byte (overwritten meanwhile): read again, GET_TRIES_MAX times, then 503.
@@ -14,8 +13,8 @@
 #include "condition.h"
 #include "digest.h"
 #include "kv/log.h"
-#include "reader.h"
 #include "thread.h"
+#include "value_stream.h"
 
 enum {
     GET_TRIES_MAX = 5,
@@ -25,48 +24,28 @@ _Static_assert(READ_BYTES > CACHE_CONTENT_BYTES_MAX + 12, "with its index");
 
 struct get {
     struct exchange *exchange;
-    h2o_generator_t generator;
     struct condition condition;
     struct kv_row row; /* its content type lives in the exchange */
     struct kv_object object;
     struct guard_share share; /* of the memory that answers may take */
-    struct backend_hold hold;
     struct value_text text;
     struct cache_entry *entry; /* what all of it is from, or NULL */
     bool keep;                 /* the cache may have what is read */
     uint64_t since;            /* as cache.h wants it */
-    bool holding;              /* backend_close is due */
-    bool reading;              /* `reader` is to be freed */
-    bool started;              /* headers are out */
-    bool taking;               /* the client has the chunk; what comes next is fetched meanwhile */
-    enum kv_err ahead_err;     /* what came of that */
     bool compressed;
     unsigned tries;
     enum range_kind range_kind;
     struct range range;
-    struct reader reader;
-    struct kv_buf chunk; /* what the client is taking */
+    struct value_stream stream;
 };
 
 static void read_value(struct get *get);
 static void on_room(struct guard_share *share);
-static void go_on(struct get *get);
-
-static void let_go(struct get *get)
-{
-    if (get->holding)
-        backend_close(get->exchange->thread->backend, &get->hold);
-    get->holding = false;
-    if (get->reading)
-        reader_free(&get->reader);
-    get->reading = false;
-}
 
 static void on_gone(void *state)
 {
     struct get *get = state;
-    let_go(get);
-    kv_buf_free(&get->chunk);
+    value_stream_end(&get->stream);
     h2o_guard_share_end(&get->share);
     if (get->entry != NULL)
         cache_let_go(get->entry);
@@ -106,16 +85,20 @@ static void add_headers(struct exchange *exchange, struct kv_slice content_type,
 static bool begin(struct get *get)
 {
     uint64_t bytes = get->compressed ? get->object.stored_bytes - codec_index_bytes(get->row.size) : get->range.bytes;
-    get->started = true;
     add_headers(get->exchange, get->row.content_type, &get->text, get->compressed);
     if (get->range_kind == RANGE_PART)
         answer_header(get->exchange, "content-range",
                       answer_format(get->exchange, "bytes %lu-%lu/%lu", get->range.first,
                                     get->range.first + get->range.bytes - 1, get->row.size));
-    return answer_begin(get->exchange, get->range_kind == RANGE_PART ? 206 : 200, bytes, &get->generator);
+    return answer_begin(get->exchange, get->range_kind == RANGE_PART ? 206 : 200, bytes, &get->stream.generator);
 }
 
-/* ---- the body ----------------------------------------------------------------------------------------------------- */
+static void on_ready(struct value_stream *stream)
+{
+    begin(H2O_STRUCT_FROM_MEMBER(struct get, stream, stream));
+}
+
+/* ---- what may go wrong -------------------------------------------------------------------------------------------- */
 
 static void report_damage(struct get *get)
 {
@@ -124,9 +107,9 @@ static void report_damage(struct get *get)
     exchange->thread->frames_corrupt++;
     metrics_add(exchange->thread->metrics, METRICS_CHECKSUM_FAILURES, 1);
     digest_hex(&get->row.hash, hex);
-    if (get->reading)
+    if (get->stream.reading)
         kv_log_request(KV_LOG_ERROR, exchange->request_id, "damaged content %.64s at frame %lu", hex,
-                       get->reader.frame);
+                       get->stream.reader.frame);
     else
         kv_log_request(KV_LOG_ERROR, exchange->request_id, "damaged row or content of a key");
 }
@@ -136,8 +119,9 @@ static void fail(struct get *get, enum kv_err err)
     struct exchange *exchange = get->exchange;
     if (err == KV_CORRUPT)
         report_damage(get);
-    let_go(get);
-    if (get->started)
+    bool started = get->stream.started;
+    value_stream_end(&get->stream);
+    if (started)
         answer_break(exchange);
     else if (err == KV_STALE && get->tries < GET_TRIES_MAX)
         read_value(get);
@@ -145,79 +129,9 @@ static void fail(struct get *get, enum kv_err err)
         answer_failure(exchange, err == KV_STALE ? KV_UNAVAILABLE : err);
 }
 
-static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
+static void on_failed(struct value_stream *stream, enum kv_err err)
 {
-    struct get *get = arg;
-    uint64_t offset, asked;
-    get->exchange->call = NULL;
-    reader_needs(&get->reader, &offset, &asked);
-    if (err == KV_OK && (bytes.bytes == 0 || bytes.bytes > asked))
-        err = KV_CORRUPT;
-    if (err == KV_OK)
-        reader_feed(&get->reader, bytes);
-    if (get->taking)
-        get->ahead_err = err;
-    else if (err != KV_OK)
-        fail(get, err);
-    else
-        go_on(get);
-}
-
-static void fetch(struct get *get)
-{
-    uint64_t offset, bytes;
-    reader_needs(&get->reader, &offset, &bytes);
-    if (!get->holding) { /* the first read said that everything came along, and yet bytes are missing */
-        fail(get, KV_CORRUPT);
-        return;
-    }
-    get->exchange->call = backend_fetch(get->exchange->thread->backend, &get->hold, offset, bytes, on_piece, get);
-}
-
-/* While the client takes a chunk the shard shall not idle. */
-static void fetch_ahead(struct get *get)
-{
-    reader_keep(&get->reader); /* what the first read brought dies with its callback */
-    get->taking = true;
-    get->ahead_err = KV_OK;
-    if (get->holding && reader_lacks(&get->reader))
-        fetch(get);
-}
-
-/* Sends the next chunk, or fetches what it needs. */
-static void go_on(struct get *get)
-{
-    get->chunk.bytes = 0;
-    enum reader_step step = reader_next(&get->reader, get->exchange->thread->codec, &get->chunk);
-    if (step == READER_NEED) {
-        reader_keep(&get->reader);
-        fetch(get);
-        return;
-    }
-    if (step == READER_CORRUPT) {
-        fail(get, KV_CORRUPT);
-        return;
-    }
-    bool last = reader_through(&get->reader);
-    if (last)
-        let_go(get);
-    else
-        fetch_ahead(get);
-    if (!get->started)
-        begin(get);
-    answer_send(get->exchange, kv_buf_peek(&get->chunk), last); /* after the last one `get` may be gone */
-}
-
-static void on_taken(h2o_generator_t *generator, h2o_req_t *req)
-{
-    struct get *get = H2O_STRUCT_FROM_MEMBER(struct get, generator, generator);
-    (void)req;
-    http_unwatch(get->exchange);
-    get->taking = false;
-    if (get->ahead_err != KV_OK)
-        fail(get, get->ahead_err);
-    else if (get->exchange->call == NULL)
-        go_on(get); /* else on_piece does */
+    fail(H2O_STRUCT_FROM_MEMBER(struct get, stream, stream), err);
 }
 
 /* ---- decisions ---------------------------------------------------------------------------------------------------- */
@@ -259,19 +173,19 @@ static bool answer_without_content(struct get *get)
     struct exchange *exchange = get->exchange;
     enum kv_err err = condition_check_read(&get->condition, &get->row);
     if (err == KV_PRECONDITION) {
-        let_go(get);
+        value_stream_end(&get->stream);
         answer_failure(exchange, err);
     } else if (err == KV_END) {
-        let_go(get);
+        value_stream_end(&get->stream);
         add_validators(exchange, &get->text, get->compressed);
         answer_empty(exchange, 304);
     } else if (get->range_kind == RANGE_UNSATISFIABLE) {
-        let_go(get);
+        value_stream_end(&get->stream);
         answer_header(exchange, "content-range", answer_format(exchange, "bytes */%lu", get->row.size));
         answer_error(exchange, 416, "range_not_satisfiable", "The range lies outside of the value's %lu bytes.",
                      get->row.size);
     } else if (exchange->method == HTTP_HEAD) {
-        let_go(get);
+        value_stream_end(&get->stream);
         begin(get);
     } else {
         return false;
@@ -292,7 +206,7 @@ static bool has_room(struct get *get)
     size_t bytes = get->exchange->method == HTTP_HEAD ? 0 : memory_needed(get);
     if (h2o_guard_share_change(&get->share, bytes, on_room))
         return true;
-    let_go(get);
+    value_stream_end(&get->stream);
     return false;
 }
 
@@ -303,8 +217,7 @@ static void serve(struct get *get, const struct backend_value *value)
     get->row.content_type = answer_copy(get->exchange, value->row.content_type);
     get->object = value->object;
     get->object.bytes = kv_slice(NULL, 0);
-    get->hold = value->hold;
-    get->holding = value->object.held;
+    value_stream_init(&get->stream, get->exchange, value, on_ready, on_failed);
     if (value->object.size != value->row.size || value->object.stored_bytes < codec_index_bytes(value->row.size)) {
         fail(get, KV_CORRUPT);
         return;
@@ -315,10 +228,7 @@ static void serve(struct get *get, const struct backend_value *value)
         return;
     if (answer_without_content(get))
         return;
-    reader_begin(&get->reader, &get->object, get->range, get->compressed);
-    reader_start(&get->reader, value->object.bytes);
-    get->reading = true;
-    go_on(get);
+    value_stream_run(&get->stream, &value->object, get->range, get->compressed);
 }
 
 /* ---- the cache ---------------------------------------------------------------------------------------------------- */
@@ -367,18 +277,19 @@ static bool keep(struct get *get, const struct backend_value *value)
     const struct kv_object *object = &value->object;
     if (!get->keep || !cache_wants(thread->cache, object) || object->size != value->row.size)
         return false;
-    get->chunk.bytes = 0;
-    if (codec_decode(thread->codec, object->bytes, object->size, &get->chunk) != KV_OK)
-        return false; /* whoever serves it reports it */
-    struct kv_slice content = kv_buf_peek(&get->chunk);
-    if (object->codec == KV_CODEC_RAW)
-        content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);
-    cache_put(thread->cache, get->since, get->exchange->key, &value->row, object, content);
-    count_entries(thread);
-    get->entry = cache_get(thread->cache, get->exchange->key);
+    struct kv_buf decoded = {0};
+    if (codec_decode(thread->codec, object->bytes, object->size, &decoded) ==
+        KV_OK) { /* else who serves it reports it */
+        struct kv_slice content = kv_buf_peek(&decoded);
+        if (object->codec == KV_CODEC_RAW)
+            content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);
+        cache_put(thread->cache, get->since, get->exchange->key, &value->row, object, content);
+        count_entries(thread);
+        get->entry = cache_get(thread->cache, get->exchange->key);
+    }
+    kv_buf_free(&decoded);
     if (get->entry == NULL)
         return false;
-    kv_buf_free(&get->chunk);
     h2o_guard_share_end(&get->share);
     return true;
 }
@@ -442,7 +353,7 @@ void api_get(struct exchange *exchange)
         return;
     struct get *get = http_alloc(exchange, sizeof(*get));
     const char *why;
-    *get = (struct get){.exchange = exchange, .entry = entry, .generator = {.proceed = on_taken}};
+    *get = (struct get){.exchange = exchange, .entry = entry};
     exchange->state = get;
     exchange->on_gone = on_gone;
     if (condition_read(exchange, &get->condition, &why) != KV_OK)

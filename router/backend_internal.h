@@ -1,5 +1,5 @@
 /* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_pause.c, backend_read.c,
- * backend_write.c, backend_load.c, backend_stage.c, backend_list.c. Nobody else includes it. */
+ * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c. Nobody else includes it. */
 #ifndef KV_ROUTER_BACKEND_INTERNAL_H
 #define KV_ROUTER_BACKEND_INTERNAL_H
 
@@ -31,6 +31,12 @@ struct stage_room {
     struct stager *waiting; /* utlist, first come first served */
 };
 
+/* Pieces on their way from one shard, and who waits to ask for more (backend_fetch.c). */
+struct fetch_room {
+    unsigned pieces;
+    struct fetch_call *waiting; /* utlist, first come first served */
+};
+
 struct backend {
     h2o_context_t *context;
     unsigned thread_index;
@@ -48,6 +54,7 @@ struct backend {
     struct backend_call *list; /* all calls under way, utlist */
     size_t count;
     struct stage_room stage_rooms[KV_SHARDS_MAX];
+    struct fetch_room fetch_rooms[KV_SHARDS_MAX];
     h2o_timeout_t tick;
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */

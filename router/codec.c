@@ -148,7 +148,7 @@ struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice conte
 
 enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored)
 {
-    if (stored.bytes != entry.stored_bytes || stored.bytes == 0)
+    if (stored.bytes != entry.stored_bytes || stored.bytes == 0 || stored.bytes > CODEC_FRAME_BYTES_MAX)
         return KV_CORRUPT;
     return XXH3_64bits(stored.data, stored.bytes) == entry.checksum ? KV_OK : KV_CORRUPT;
 }

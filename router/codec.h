@@ -14,6 +14,7 @@
 #include "kv/model.h"
 
 #define CODEC_INDEX_ENTRY_BYTES 12u
+#define CODEC_FRAME_BYTES_MAX KV_CONTENT_FRAME_BYTES /* stored: none is longer than its content could be */
 
 static inline uint64_t codec_frame_count(uint64_t size)
 {

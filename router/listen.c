@@ -15,6 +15,7 @@ enum {
     ACCEPTS_PER_TURN = 16,
     RECEIVE_BUFFER_BYTES = 256 * 1024, /* h2o reads a socket empty before it turns to others: keep it short */
     SEND_BUFFER_BYTES = 1024 * 1024,   /* few partial writes, which h2o's bug #1951 needs */
+    UNSENT_BYTES = 256 * 1024, /* of it, what the client's window has no room for: a slow reader keeps no more */
 };
 
 static void on_accept(h2o_socket_t *socket, const char *err);
@@ -119,10 +120,12 @@ void listeners_set_options(int fd, uint64_t client_wait_ms)
 {
     int send_bytes = SEND_BUFFER_BYTES;
     int receive_bytes = RECEIVE_BUFFER_BYTES;
+    int unsent_bytes = UNSENT_BYTES;
     unsigned wait_ms = (unsigned)client_wait_ms;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
     setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &send_bytes, sizeof(send_bytes));
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof(unsent_bytes));
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &wait_ms, sizeof(wait_ms));
 }
 

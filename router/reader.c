@@ -26,7 +26,7 @@ void reader_start(struct reader *reader, struct kv_slice bytes)
 
 void reader_keep(struct reader *reader)
 {
-    if (reader->fed.bytes == 0 || reader->kept.bytes != 0)
+    if (reader->kept.bytes != 0)
         return;
     kv_buf_append(&reader->kept, reader->fed);
     reader->fed = kv_buf_peek(&reader->kept);
@@ -38,6 +38,8 @@ static void pass(struct reader *reader, uint64_t bytes)
     size_t passed = bytes < reader->fed.bytes ? bytes : reader->fed.bytes;
     if (passed != 0)
         reader->fed = kv_slice(reader->fed.data + passed, reader->fed.bytes - passed);
+    if (reader->fed.bytes == 0)
+        reader->kept.bytes = 0;
     reader->fed_at += passed;
 }
 
@@ -48,9 +50,10 @@ static enum reader_step locate_frames(struct reader *reader)
     for (uint64_t frame = 0; frame < codec_frame_count(reader->size); frame++) {
         if (frame == reader->frame)
             reader->frame_at = at;
-        at += codec_entry_read(reader->index.data, frame).stored_bytes;
-        if (frame + 1 == reader->frame_end)
-            reader->needed_end = at;
+        uint32_t bytes = codec_entry_read(reader->index.data, frame).stored_bytes;
+        if (bytes == 0 || bytes > CODEC_FRAME_BYTES_MAX)
+            return READER_CORRUPT;
+        at += bytes;
     }
     reader->indexed = true;
     return at == reader->stored_bytes ? READER_CHUNK : READER_CORRUPT;
@@ -80,38 +83,77 @@ static bool peek_frame(struct reader *reader, struct codec_entry *entry, struct 
     return true;
 }
 
-/* Cuts what lies outside of the range off a decoded frame, which begins at `begin` within `out`. */
-static void trim(const struct reader *reader, struct kv_buf *out, size_t begin)
+/* What lies within the range, of this frame's content. */
+static struct kv_slice trim(const struct reader *reader, struct kv_slice content)
 {
     uint64_t content_at = reader->frame * KV_CONTENT_FRAME_BYTES;
-    uint64_t content_end = content_at + (out->bytes - begin);
     uint64_t range_end = reader->range.first + reader->range.bytes;
-    if (content_end > range_end)
-        out->bytes -= content_end - range_end;
-    if (reader->range.first > content_at) {
-        size_t cut = reader->range.first - content_at;
-        memmove(out->data + begin, out->data + begin + cut, out->bytes - begin - cut);
-        out->bytes -= cut;
-    }
+    if (content_at + content.bytes > range_end)
+        content.bytes = range_end - content_at;
+    size_t cut = reader->range.first > content_at ? reader->range.first - content_at : 0;
+    return kv_slice(content.data + cut, content.bytes - cut);
 }
 
-static enum kv_err give_frame(struct reader *reader, struct codec *codec, struct codec_entry entry,
-                              struct kv_slice stored, struct kv_buf *out)
+/* The first `bytes` at hand, taken to be given out: not copied when nothing else is kept with them. */
+static struct kv_slice take(struct reader *reader, size_t bytes)
 {
-    size_t begin = out->bytes;
-    uint64_t left = reader->size - reader->frame * KV_CONTENT_FRAME_BYTES;
-    size_t content_bytes = left < KV_CONTENT_FRAME_BYTES ? left : KV_CONTENT_FRAME_BYTES;
-    enum kv_err err;
-    if (reader->compressed) {
-        err = entry.raw ? KV_CORRUPT : codec_check_frame(entry, stored);
-        if (err == KV_OK)
-            kv_buf_append(out, stored);
+    struct kv_slice taken = kv_slice(reader->fed.data, bytes);
+    struct kv_buf given = reader->given;
+    given.bytes = 0;
+    if (reader->kept.bytes != 0 && bytes == reader->fed.bytes) {
+        reader->given = reader->kept;
+        reader->kept = given;
     } else {
-        err = codec_decode_frame(codec, entry, stored, content_bytes, out);
-        if (err == KV_OK)
-            trim(reader, out, begin);
+        kv_buf_append(&given, taken);
+        taken = kv_buf_peek(&given);
+        reader->given = given;
     }
-    return err;
+    pass(reader, bytes);
+    return taken;
+}
+
+static size_t content_bytes(const struct reader *reader)
+{
+    uint64_t left = reader->size - reader->frame * KV_CONTENT_FRAME_BYTES;
+    return left < KV_CONTENT_FRAME_BYTES ? left : KV_CONTENT_FRAME_BYTES;
+}
+
+static enum reader_step give_frame(struct reader *reader, struct codec *codec, struct codec_entry entry,
+                                   struct kv_slice stored, struct kv_slice *chunk)
+{
+    struct kv_slice content;
+    if (entry.raw) {
+        if (stored.bytes != content_bytes(reader) || codec_check_frame(entry, stored) != KV_OK)
+            return READER_CORRUPT;
+        content = take(reader, stored.bytes);
+    } else {
+        reader->given.bytes = 0;
+        if (codec_decode_frame(codec, entry, stored, content_bytes(reader), &reader->given) != KV_OK)
+            return READER_CORRUPT;
+        content = kv_buf_peek(&reader->given);
+    }
+    *chunk = trim(reader, content);
+    reader->frame++;
+    reader->frame_at += entry.stored_bytes;
+    return READER_CHUNK;
+}
+
+/* Frames that are at hand, as they are stored, beginning with this one: CHUNK_BYTES of them end a chunk. */
+static enum reader_step give_stored(struct reader *reader, struct kv_slice *chunk)
+{
+    struct kv_slice left = reader->fed;
+    while (!reader_through(reader) && reader->fed.bytes - left.bytes < CHUNK_BYTES) {
+        struct codec_entry entry = codec_entry_read(reader->index.data, reader->frame);
+        if (entry.stored_bytes > left.bytes)
+            break;
+        if (entry.raw || codec_check_frame(entry, kv_slice(left.data, entry.stored_bytes)) != KV_OK)
+            return READER_CORRUPT;
+        left = kv_slice(left.data + entry.stored_bytes, left.bytes - entry.stored_bytes);
+        reader->frame++;
+        reader->frame_at += entry.stored_bytes;
+    }
+    *chunk = take(reader, reader->fed.bytes - left.bytes);
+    return READER_CHUNK;
 }
 
 bool reader_lacks(struct reader *reader)
@@ -121,9 +163,8 @@ bool reader_lacks(struct reader *reader)
     return !reader->indexed || !peek_frame(reader, &entry, &stored);
 }
 
-enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_buf *out)
+enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_slice *chunk)
 {
-    size_t begin = out->bytes;
     struct codec_entry entry;
     struct kv_slice stored;
     if (reader_through(reader))
@@ -133,27 +174,33 @@ enum reader_step reader_next(struct reader *reader, struct codec *codec, struct 
         if (step != READER_CHUNK)
             return step;
     }
-    do {
-        if (!peek_frame(reader, &entry, &stored))
-            return out->bytes > begin ? READER_CHUNK : READER_NEED;
-        if (give_frame(reader, codec, entry, stored, out) != KV_OK)
-            return READER_CORRUPT;
-        reader->frame++;
-        reader->frame_at += entry.stored_bytes;
-    } while (reader->compressed && !reader_through(reader) && out->bytes - begin < CHUNK_BYTES);
-    return READER_CHUNK;
+    if (!peek_frame(reader, &entry, &stored))
+        return READER_NEED;
+    return reader->compressed ? give_stored(reader, chunk) : give_frame(reader, codec, entry, stored, chunk);
+}
+
+/* Where the last frame ends that a fetch from `at` brings as a whole. */
+static uint64_t fetch_end(const struct reader *reader, uint64_t at)
+{
+    uint64_t end = reader->frame_at;
+    for (uint64_t frame = reader->frame; frame < reader->frame_end; frame++) {
+        uint32_t bytes = codec_entry_read(reader->index.data, frame).stored_bytes;
+        if (end + bytes > at + READER_FETCH_BYTES_MAX)
+            break;
+        end += bytes;
+    }
+    return end;
 }
 
 void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes)
 {
-    uint64_t end = reader->indexed ? reader->needed_end : reader->stored_bytes;
     uint64_t at = reader->fed_at + reader->fed.bytes;
     if (reader->indexed && reader->frame_at > at)
         at = reader->frame_at;
-    uint64_t missing = end - at;
-    kv_assert(missing > 0);
+    uint64_t end = reader->indexed ? fetch_end(reader, at) : reader->stored_bytes;
+    kv_assert(end > at);
     *offset = at;
-    *bytes = missing < READER_FETCH_BYTES_MAX ? missing : READER_FETCH_BYTES_MAX;
+    *bytes = end - at < READER_FETCH_BYTES_MAX ? end - at : READER_FETCH_BYTES_MAX;
 }
 
 void reader_feed(struct reader *reader, struct kv_slice bytes)
@@ -161,9 +208,13 @@ void reader_feed(struct reader *reader, struct kv_slice bytes)
     uint64_t offset, asked;
     reader_needs(reader, &offset, &asked);
     kv_assert(bytes.bytes > 0 && bytes.bytes <= asked);
-    kv_buf_consume(&reader->kept, reader->kept.bytes - reader->fed.bytes);
-    if (reader->fed.bytes == 0)
+    if (reader->fed.bytes == 0) {
+        reader->fed = bytes;
         reader->fed_at = offset;
+        return;
+    }
+    reader_keep(reader);
+    kv_buf_consume(&reader->kept, reader->kept.bytes - reader->fed.bytes);
     kv_buf_append(&reader->kept, bytes);
     reader->fed = kv_buf_peek(&reader->kept);
 }
@@ -177,5 +228,6 @@ void reader_free(struct reader *reader)
 {
     kv_buf_free(&reader->index);
     kv_buf_free(&reader->kept);
+    kv_buf_free(&reader->given);
     reader->fed = kv_slice(NULL, 0);
 }

@@ -1,8 +1,9 @@
 /* router/reader.h -- walks the stored form of one object and yields what a response sends, frame by frame.
  * Does:     collects the index, finds the frames that a range needs, checks and decodes them one by one; or hands the
- *           compressed frames on as they are, without the index.
- * Promises: a byte leaves only when its frame's checksum held. Keeps at most one fed piece, part of a frame and the index
- *           (12 bytes per 256 KiB of content); each chunk is one decoded frame, or about as many compressed bytes.
+ *           compressed frames on as they are, without the index. Asks for whole frames, so that a raw one that comes in one
+ *           piece is copied once, or not at all.
+ * Promises: a byte leaves only when its frame's checksum held. Keeps at most the last chunk, one fed piece, part of a frame
+ *           and the index (12 bytes per 256 KiB of content); a chunk is one decoded frame, or about as many compressed bytes.
  * Fails:    READER_CORRUPT: the stored form contradicts itself; nothing of that frame was given out.
  * Pure: whoever drives it fetches what it needs. Tests: unit/router/test_reader.c. */
 #ifndef KV_ROUTER_READER_H
@@ -15,7 +16,7 @@
 #define READER_FETCH_BYTES_MAX KV_CONTENT_FRAME_BYTES
 
 enum reader_step {
-    READER_CHUNK, /* bytes were appended to `out` */
+    READER_CHUNK, /* `chunk` is the next bytes */
     READER_NEED,  /* feed what reader_needs asks for */
     READER_END,   /* all was given out before */
     READER_CORRUPT,
@@ -30,25 +31,26 @@ struct reader {
     uint64_t frame;      /* next to give out */
     uint64_t frame_end;  /* behind the last */
     uint64_t frame_at;   /* where it begins within the stored form */
-    uint64_t needed_end; /* where the last one ends */
     struct kv_buf index; /* complete when `indexed` */
-    struct kv_slice fed; /* stored bytes at hand, from `fed_at`; borrowed, or within `kept` */
+    struct kv_slice fed; /* stored bytes at hand, from `fed_at`: within `kept`, or borrowed when that is empty */
     uint64_t fed_at;
     struct kv_buf kept;
+    struct kv_buf given; /* what the last chunk lies in */
 };
 
 /* `compressed` only for KV_CODEC_ZSTD. The whole of an empty content has a range of 0 bytes. */
 void reader_begin(struct reader *reader, const struct kv_object *object, struct range range, bool compressed);
 /* Bytes at the front of the stored form, borrowed until reader_keep. Once, right after reader_begin; may be empty. */
 void reader_start(struct reader *reader, struct kv_slice bytes);
-/* Copies what is left of the borrowed bytes. Call it before they die, unless all was given out. */
+/* Copies what is left of the borrowed bytes, which a chunk never is. Call it before they die, unless all was given out. */
 void reader_keep(struct reader *reader);
-enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_buf *out);
+/* `chunk` is valid until the next reader_next or reader_free, whatever is fed meanwhile. */
+enum reader_step reader_next(struct reader *reader, struct codec *codec, struct kv_slice *chunk);
 /* Will reader_next say READER_NEED? Not when all was given out. */
 bool reader_lacks(struct reader *reader);
 /* What to fetch after READER_NEED, or when it lacks something: at least 1 byte, at most READER_FETCH_BYTES_MAX. */
 void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes);
-/* The bytes at that offset (copied): at least 1, at most what was asked. */
+/* The bytes at that offset, borrowed until reader_keep: at least 1, at most what was asked. */
 void reader_feed(struct reader *reader, struct kv_slice bytes);
 /* Nothing is left to give out. */
 bool reader_through(const struct reader *reader);

@@ -134,15 +134,18 @@ enum kv_err core_on_fetch(struct core *core, const struct request *request)
     struct kv_msg_fetch fetch;
     if (kv_get_fetch(request->body, &fetch) != KV_OK)
         return KV_INVALID;
-    struct kv_buf *bytes = bytes_begin(core);
-    struct kv_msg_piece piece = {.err = KV_STALE};
-    if (find_hold(core, request->session, fetch.object_id) != NULL)
-        piece.err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, bytes);
-    if (piece.err == KV_OK)
-        piece.bytes = kv_buf_peek(bytes);
-    kv_put_piece(core_answer(core, request, KV_MSG_PIECE, 0), &piece);
+    struct kv_buf *buf = core_answer(core, request, KV_MSG_PIECE, 0);
+    size_t begin = buf->bytes;
+    enum kv_err err = KV_STALE;
+    if (find_hold(core, request->session, fetch.object_id) != NULL) {
+        kv_put_piece_begin(buf, fetch.bytes_max); /* the bytes go right where they leave from */
+        err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, buf);
+    }
+    if (err != KV_OK) {
+        buf->bytes = begin;
+        kv_put_piece(buf, &(struct kv_msg_piece){.err = err});
+    }
     core_answered(core);
-    bytes_end(core);
     return KV_OK;
 }
 

@@ -170,6 +170,38 @@ static enum kv_err session_greet(struct session *session, const struct kv_frame 
     return KV_OK;
 }
 
+/* ---- out ------------------------------------------------------------------------------------------------------ */
+
+/* False: the session is closed. A peer that is gone is only hung up on: it is closed in the next turn's callbacks, since closing
+ * may wake other sessions' requests, and at the end of a turn nobody would look after them. */
+static bool session_write(struct session *session)
+{
+    for (struct kv_slice out; (out = outbox_peek(&session->outbox)).bytes > 0;) {
+        ssize_t sent = write(session->watch.fd, out.data, out.bytes);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno == EAGAIN)
+            break;
+        if (sent < 0) {
+            shutdown(session->watch.fd, SHUT_RDWR);
+            break;
+        }
+        outbox_consume(&session->outbox, (size_t)sent);
+    }
+    if (session->leaving) {
+        session_close(session);
+        return false;
+    }
+    return true;
+}
+
+/* What is worth a system call leaves at once, so that the router works on it while the next answers are made. */
+static void write_early(struct session *session)
+{
+    if (!session->leaving && outbox_peek(&session->outbox).bytes >= SESSION_WRITE_BYTES)
+        session_write(session);
+}
+
 /* ---- in ------------------------------------------------------------------------------------------------------- */
 
 static enum kv_err session_frame(struct session *session, const struct kv_frame *frame)
@@ -197,6 +229,7 @@ static bool session_process(struct session *session)
         if (err != KV_OK)
             break;
         done += used;
+        write_early(session);
         session->paused = congested(session, 1);
     }
     if (err != KV_OK && err != KV_NOT_FOUND) {
@@ -228,31 +261,6 @@ static bool session_read(struct session *session)
         total += (size_t)got;
         if ((size_t)got < READ_CHUNK_BYTES)
             return true;
-    }
-    return true;
-}
-
-/* ---- out ------------------------------------------------------------------------------------------------------ */
-
-/* False: the session is closed. A peer that is gone is only hung up on: it is closed in the next turn's callbacks, since closing
- * may wake other sessions' requests, and at the end of a turn nobody would look after them. */
-static bool session_write(struct session *session)
-{
-    for (struct kv_slice out; (out = outbox_peek(&session->outbox)).bytes > 0;) {
-        ssize_t sent = write(session->watch.fd, out.data, out.bytes);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0 && errno == EAGAIN)
-            break;
-        if (sent < 0) {
-            shutdown(session->watch.fd, SHUT_RDWR);
-            break;
-        }
-        outbox_consume(&session->outbox, (size_t)sent);
-    }
-    if (session->leaving) {
-        session_close(session);
-        return false;
     }
     return true;
 }

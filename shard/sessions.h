@@ -17,6 +17,7 @@
 
 #define SESSIONS_MAX 256u                              /* more are closed at once: 64 threads need 64 */
 #define SESSION_READ_BYTES (1024u * 1024)              /* read from one session in one turn */
+#define SESSION_WRITE_BYTES (128u * 1024)              /* answers that do not wait for the end of the turn */
 #define SESSION_OUTPUT_BYTES_MAX ((size_t)64 << 20)    /* answers waiting: beyond it nothing is read */
 #define SESSION_STAGING_BYTES_MAX ((uint64_t)64 << 20) /* staged content waiting for the disk: as above */
 #define SESSION_SOCKET_BYTES (1024 * 1024)             /* SO_SNDBUF asked for */

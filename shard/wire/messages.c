@@ -415,6 +415,13 @@ void kv_put_piece(struct kv_buf *buf, const struct kv_msg_piece *piece)
     kv_pack_bin(buf, piece->bytes);
 }
 
+void kv_put_piece_begin(struct kv_buf *buf, size_t bytes)
+{
+    kv_pack_array(buf, 2);
+    kv_pack_uint(buf, KV_OK);
+    kv_pack_bin_begin(buf, bytes);
+}
+
 enum kv_err kv_get_piece(struct kv_slice body, struct kv_msg_piece *out)
 {
     struct kv_unpack in = kv_unpack_start(body);

@@ -81,6 +81,8 @@ struct kv_msg_piece {
     struct kv_slice bytes;
 };
 void kv_put_piece(struct kv_buf *buf, const struct kv_msg_piece *piece);
+/* The same for KV_OK, without the bytes: exactly so many are to be appended. */
+void kv_put_piece_begin(struct kv_buf *buf, size_t bytes);
 enum kv_err kv_get_piece(struct kv_slice body, struct kv_msg_piece *out);
 
 /* CLOSE, STAGE_DROP, COMMIT, ABORT, RELEASE: one number, an object or transaction id. */

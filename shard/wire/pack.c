@@ -50,6 +50,12 @@ void kv_pack_nil(struct kv_buf *buf)
     msgpack_pack_nil(&out);
 }
 
+void kv_pack_bin_begin(struct kv_buf *buf, size_t bytes)
+{
+    msgpack_packer out = packer(buf);
+    msgpack_pack_bin(&out, bytes);
+}
+
 void kv_pack_bin(struct kv_buf *buf, struct kv_slice bytes)
 {
     msgpack_packer out = packer(buf);

@@ -14,6 +14,7 @@ void kv_pack_uint(struct kv_buf *buf, uint64_t value);
 void kv_pack_bool(struct kv_buf *buf, bool value);
 void kv_pack_nil(struct kv_buf *buf);
 void kv_pack_bin(struct kv_buf *buf, struct kv_slice bytes);
+void kv_pack_bin_begin(struct kv_buf *buf, size_t bytes); /* so many are to be appended */
 void kv_pack_str(struct kv_buf *buf, struct kv_slice text);
 
 struct kv_unpack {

@@ -23,14 +23,17 @@ static enum reader_step read_all(const struct kv_object *object, struct kv_slice
                                  struct codec *codec, struct kv_buf *out)
 {
     struct reader reader;
+    struct kv_slice chunk;
     enum reader_step step = READER_NEED;
     reader_begin(&reader, object, (struct range){0, object->size}, compressed);
     reader_start(&reader, kv_slice(stored.data, stored.bytes / 2));
-    while ((step = reader_next(&reader, codec, out)) == READER_CHUNK || step == READER_NEED) {
+    while ((step = reader_next(&reader, codec, &chunk)) == READER_CHUNK || step == READER_NEED) {
         uint64_t offset, bytes;
         reader_keep(&reader);
-        if (step == READER_CHUNK)
+        if (step == READER_CHUNK) {
+            kv_buf_append(out, chunk);
             continue;
+        }
         reader_needs(&reader, &offset, &bytes);
         FUZZ_CHECK(bytes >= 1 && bytes <= READER_FETCH_BYTES_MAX && offset < stored.bytes &&
                    bytes <= stored.bytes - offset);

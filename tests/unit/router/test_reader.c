@@ -37,24 +37,34 @@ static void drop(void)
 static enum kv_err read_all(struct range range, bool compressed, size_t first, size_t piece, struct kv_buf *out)
 {
     struct reader reader;
+    struct kv_slice chunk;
     enum reader_step step;
     first = first < stored.bytes ? first : stored.bytes;
     uint8_t *borrowed = kv_copy(kv_slice(stored.data, first));
     reader_begin(&reader, &object, range, compressed);
     reader_start(&reader, kv_slice(borrowed, first));
-    step = reader_next(&reader, codec, out);
-    reader_keep(&reader);
-    free(borrowed); /* ASan watches that nothing of it is used any more */
-    for (; step == READER_CHUNK || step == READER_NEED; step = reader_next(&reader, codec, out)) {
+    while ((step = reader_next(&reader, codec, &chunk)) == READER_CHUNK || step == READER_NEED) {
         uint64_t offset, bytes;
-        if (step == READER_CHUNK)
+        bool ahead = step == READER_CHUNK;
+        if (ahead && (reader_through(&reader) || !reader_lacks(&reader))) {
+            kv_buf_append(out, chunk);
             continue;
+        }
+        reader_keep(&reader);
+        free(borrowed); /* ASan watches that nothing of it is used any more */
         reader_needs(&reader, &offset, &bytes);
         cr_assert_leq(offset + bytes, stored.bytes);
         cr_assert_leq(bytes, READER_FETCH_BYTES_MAX);
-        reader_feed(&reader, kv_slice(stored.data + offset, bytes < piece ? bytes : piece));
+        borrowed = kv_copy(kv_slice(stored.data + offset, bytes < piece ? bytes : piece));
+        reader_feed(&reader, kv_slice(borrowed, bytes < piece ? bytes : piece));
+        if (ahead) { /* a chunk outlives what is fed meanwhile */
+            reader_keep(&reader);
+            kv_buf_append(out, chunk);
+        }
+        cr_assert_leq(reader.kept.bytes, first + KV_CONTENT_FRAME_BYTES + READER_FETCH_BYTES_MAX);
+        cr_assert_leq(reader.given.bytes, KV_CONTENT_FRAME_BYTES + READER_FETCH_BYTES_MAX);
     }
-    cr_assert_leq(reader.kept.bytes, KV_PIECE_BYTES_MAX + KV_CONTENT_FRAME_BYTES);
+    free(borrowed);
     reader_free(&reader);
     return step == READER_END ? KV_OK : KV_CORRUPT;
 }
