@@ -226,6 +226,12 @@ bool backend_may_keep(const struct backend *backend)
     return txn_ids_are_recovered(backend->ids);
 }
 
+void backend_trim(struct backend *backend)
+{
+    codec_trim(backend->codec);
+    shard_links_trim(backend->links);
+}
+
 size_t backend_pending(const struct backend *backend)
 {
     return backend->count + txns_active(backend->txns);

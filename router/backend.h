@@ -162,6 +162,8 @@ struct backend *backend_new(const struct kv_settings *settings, struct st_h2o_co
 void backend_use_marks(struct backend *backend, struct marks *marks);
 /* Whether what is read from now on may be kept: not while transactions of the last router are in doubt, which nobody marks. */
 bool backend_may_keep(const struct backend *backend);
+/* Gives back memory in which nothing is. */
+void backend_trim(struct backend *backend);
 /* Calls under way (a drain waits for 0). */
 size_t backend_pending(const struct backend *backend);
 

@@ -13,6 +13,7 @@
 #define PLACES_MIN 1024u
 #define BLOCK_UNIT 64u /* blocks begin at cache lines */
 #define LINE_BYTES 64u
+#define CACHE_SWEEP_BYTES_MIN 262144u
 #define AHEAD_BYTES_MAX 4096u /* of a content: the rest, the processor guesses */
 
 /* The hash is the marks', seeded, since clients choose the keys. */
@@ -121,12 +122,12 @@ static size_t find_free(const struct cache *cache, uint32_t tag)
     return at;
 }
 
-static void grow(struct cache *cache)
+static void resize(struct cache *cache, size_t count)
 {
     struct place *old = cache->places;
     size_t old_count = cache->place_mask + 1;
-    cache->place_mask = old_count * 2 - 1;
-    cache->places = places_new(old_count * 2);
+    cache->place_mask = count - 1;
+    cache->places = places_new(count);
     for (size_t i = 0; i < old_count; i++)
         if (old[i].unit != 0)
             cache->places[find_free(cache, old[i].tag)] = old[i];
@@ -216,7 +217,7 @@ static struct cache_entry *take_block(struct cache *cache, uint64_t bytes)
 static void list(struct cache *cache, struct cache_entry *entry)
 {
     if (2 * (cache->count + 1) > cache->place_mask)
-        grow(cache);
+        resize(cache, 2 * (cache->place_mask + 1));
     uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / BLOCK_UNIT + 1);
     cache->places[find_free(cache, entry->inside.tag)] =
         (struct place){entry->inside.tag, unit, entry->inside.content_slot, 0};
@@ -283,10 +284,54 @@ struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
         return NULL;
     }
     entry->inside.holders++;
+    entry->inside.asked = true;
     if (is_old(cache, entry))
         entry = renew(cache, entry);
     fetch_ahead(entry->content.data, entry->content.bytes < AHEAD_BYTES_MAX ? entry->content.bytes : AHEAD_BYTES_MAX);
     return entry;
+}
+
+/* ---- sweeping ----------------------------------------------------------------------------------------------------- */
+
+/* Gives the memory of [begin, end) of the ring back, which the tail has passed, unless the head has come round. */
+static void leave(const struct cache *cache, uint64_t begin, uint64_t end)
+{
+    if (begin + cache->ring_bytes < cache->head)
+        begin = cache->head - cache->ring_bytes;
+    while (begin < end) {
+        uint64_t bytes = end - begin < to_end(cache, begin) ? end - begin : to_end(cache, begin);
+        huge_leave(block_at(cache, begin), bytes);
+        begin += bytes;
+    }
+}
+
+/* Copies the oldest entry to the head, as if it came now. */
+static void keep_oldest(struct cache *cache)
+{
+    struct cache_entry *oldest = block_at(cache, cache->tail);
+    oldest->inside.holders++;
+    oldest->inside.asked = false;
+    cache_let_go(renew(cache, oldest));
+}
+
+void cache_sweep(struct cache *cache)
+{
+    if (cache == NULL)
+        return;
+    uint64_t begin = cache->tail, end = cache->head; /* what is copied comes behind it */
+    uint64_t until = begin + (end - begin) / CACHE_SWEEPS + CACHE_SWEEP_BYTES_MIN;
+    while (cache->tail < until && cache->tail < end) {
+        const struct cache_inside *oldest = &block_at(cache, cache->tail)->inside;
+        if (oldest->holders > 0)
+            break; /* next time */
+        if (oldest->listed && oldest->asked)
+            keep_oldest(cache);
+        else
+            pass_oldest(cache);
+    }
+    leave(cache, begin, cache->tail);
+    while (cache->place_mask >= PLACES_MIN && cache->count < cache->place_mask / 8)
+        resize(cache, (cache->place_mask + 1) / 2);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------------ */
@@ -348,7 +393,8 @@ void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const s
 {
     kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
     uint64_t hash = marks_hash(cache->marks, key);
-    struct cache_inside inside = {.since = since, .tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes};
+    struct cache_inside inside = {
+        .since = since, .tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes, .asked = true};
     inside.key_slot = marks_slot(cache->marks, hash);
     inside.content_slot = marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)));
     if (!marks_remembers(cache->marks, since) || !marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) ||

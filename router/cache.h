@@ -17,6 +17,7 @@
 #include "value_text.h"
 
 #define CACHE_CONTENT_BYTES_MAX 65536u
+#define CACHE_SWEEPS 30u
 #define CACHE_BYTES_PER_MARK 256u /* the marks of a process take a thirty-second of CACHE_BYTES beside it */
 
 struct cache_entry {
@@ -29,6 +30,7 @@ struct cache_entry {
         uint32_t holders;
         uint32_t key_bytes; /* behind the entry */
         bool listed;        /* the table has it */
+        bool asked;         /* for, since the last sweep passed */
     } inside;
     struct kv_row row;       /* its content type is within the entry */
     struct kv_object object; /* `bytes` is the whole stored form; nothing is held */
@@ -54,6 +56,10 @@ bool cache_wants(const struct cache *cache, const struct kv_object *object);
  * `content` the whole content (which may lie within it). All is copied. */
 void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
                const struct kv_object *object, struct kv_slice content);
+
+/* The oldest CACHE_SWEEPS-th of the ring: what nobody has asked for since it was swept last leaves, with its memory, the rest begins
+ * anew. So CACHE_SWEEPS calls go round once, and an entry leaves one to two rounds after it was asked for last. */
+void cache_sweep(struct cache *cache);
 
 /* Of the ring, in use. */
 uint64_t cache_bytes(const struct cache *cache);

@@ -24,7 +24,7 @@ enum {
 
 struct codec {
     int level;
-    ZSTD_CCtx *packer;
+    ZSTD_CCtx *packer; /* NULL until it is needed */
     ZSTD_DCtx *unpacker;
 };
 
@@ -32,21 +32,38 @@ struct codec *codec_new(int level)
 {
     struct codec *codec = kv_alloc_zero(1, sizeof(*codec));
     codec->level = level;
-    codec->packer = ZSTD_createCCtx();
-    codec->unpacker = ZSTD_createDCtx();
-    if (codec->packer == NULL || codec->unpacker == NULL)
-        kv_fatal("no memory for zstd contexts");
     return codec;
+}
+
+void codec_trim(struct codec *codec)
+{
+    ZSTD_freeCCtx(codec->packer); /* which may be NULL */
+    ZSTD_freeDCtx(codec->unpacker);
+    codec->packer = NULL;
+    codec->unpacker = NULL;
 }
 
 void codec_free(struct codec **codec)
 {
     if (*codec == NULL)
         return;
-    ZSTD_freeCCtx((*codec)->packer);
-    ZSTD_freeDCtx((*codec)->unpacker);
+    codec_trim(*codec);
     free(*codec);
     *codec = NULL;
+}
+
+static ZSTD_CCtx *packer_of(struct codec *codec)
+{
+    if (codec->packer == NULL && (codec->packer = ZSTD_createCCtx()) == NULL)
+        kv_fatal("no memory to compress");
+    return codec->packer;
+}
+
+static ZSTD_DCtx *unpacker_of(struct codec *codec)
+{
+    if (codec->unpacker == NULL && (codec->unpacker = ZSTD_createDCtx()) == NULL)
+        kv_fatal("no memory to decompress");
+    return codec->unpacker;
 }
 
 struct kv_hash codec_hash(struct kv_slice content)
@@ -124,7 +141,7 @@ static size_t try_zstd(struct codec *codec, struct kv_slice content, bool force,
     /* one byte less than raw, or it is not worth it */
     size_t room = force ? ZSTD_compressBound(content.bytes) : content.bytes - 1;
     size_t made =
-        ZSTD_compressCCtx(codec->packer, kv_buf_reserve(out, room), room, content.data, content.bytes, codec->level);
+        ZSTD_compressCCtx(packer_of(codec), kv_buf_reserve(out, room), room, content.data, content.bytes, codec->level);
     return ZSTD_isError(made) ? 0 : made;
 }
 
@@ -164,8 +181,8 @@ enum kv_err codec_decode_frame(struct codec *codec, struct codec_entry entry, st
         kv_buf_append(out, stored);
         return KV_OK;
     }
-    size_t made = ZSTD_decompressDCtx(codec->unpacker, kv_buf_reserve(out, content_bytes), content_bytes, stored.data,
-                                      stored.bytes);
+    size_t made = ZSTD_decompressDCtx(unpacker_of(codec), kv_buf_reserve(out, content_bytes), content_bytes,
+                                      stored.data, stored.bytes);
     if (ZSTD_isError(made) || made != content_bytes)
         return KV_CORRUPT;
     out->bytes += made;

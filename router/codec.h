@@ -36,6 +36,8 @@ struct codec_entry {
 struct codec;
 struct codec *codec_new(int level); /* 0: everything raw */
 void codec_free(struct codec **codec);
+/* Gives the contexts back; they come again when they are needed. */
+void codec_trim(struct codec *codec);
 
 struct kv_hash codec_hash(struct kv_slice content);
 

@@ -217,6 +217,7 @@ static struct exchange *exchange_new(h2o_req_t *req)
     exchange->request_id = request_id(exchange);
     metrics_add(exchange->thread->metrics, METRICS_REQUEST_BODY_BYTES, req->entity.len);
     metrics_set(exchange->thread->metrics, METRICS_GAUGE_REQUESTS, ++exchange->thread->exchanges);
+    exchange->thread->requests++;
     if (req->version >= 0x200)
         exchange->thread->exchanges_h2++;
     return exchange;

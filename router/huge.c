@@ -1,6 +1,7 @@
 /* router/huge.c -- see huge.h. */
 #include "huge.h"
 
+#include <stdint.h>
 #include <sys/mman.h>
 
 #define PAGE_BYTES ((size_t)2 << 20)
@@ -21,6 +22,14 @@ void *huge_map(size_t bytes)
     if (bytes >= PAGE_BYTES)
         madvise(memory, whole, MADV_HUGEPAGE); /* a wish */
     return memory;
+}
+
+void huge_leave(void *memory, size_t bytes)
+{
+    uintptr_t begin = ((uintptr_t)memory + SMALL_PAGE_BYTES - 1) / SMALL_PAGE_BYTES * SMALL_PAGE_BYTES;
+    uintptr_t end = ((uintptr_t)memory + bytes) / SMALL_PAGE_BYTES * SMALL_PAGE_BYTES;
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 void huge_unmap(void *memory, size_t bytes)

@@ -8,6 +8,8 @@
 
 /* NULL: there is none. */
 void *huge_map(size_t bytes);
+/* What lies within is not wanted any more, and is zeros from now on or what it was: whole small pages leave. */
+void huge_leave(void *memory, size_t bytes);
 /* NULL is accepted. */
 void huge_unmap(void *memory, size_t bytes);
 

@@ -241,9 +241,9 @@ static bool link_take_hello(struct shard_link *link)
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
 
-static void give_back_large_input(h2o_socket_t *socket)
+static void give_back_input(h2o_socket_t *socket, size_t keep_bytes)
 {
-    if (socket->input->size > 0 || socket->input->capacity <= BUFFER_KEEP_BYTES)
+    if (socket->input->size > 0 || socket->input->capacity <= keep_bytes)
         return;
     h2o_buffer_dispose(&socket->input);
     h2o_buffer_init(&socket->input, &input_prototype);
@@ -266,7 +266,7 @@ static void on_read(h2o_socket_t *socket, const char *err)
         return;
     }
     h2o_buffer_consume(&socket->input, used);
-    give_back_large_input(socket);
+    give_back_input(socket, BUFFER_KEEP_BYTES);
 }
 
 /* ---- connecting ----------------------------------------------------------------------------------------------- */
@@ -329,6 +329,21 @@ struct shard_links *shard_links_new(const struct shard_links_options *options, s
     }
     *calls_out = links->calls;
     return links;
+}
+
+void shard_links_trim(struct shard_links *links)
+{
+    for (unsigned i = 0; i < links->options.shard_count; i++) {
+        struct shard_link *link = &links->link[i];
+        struct kv_buf *output = calls_output(links->calls, i);
+        if (link->phase != LINK_UP)
+            continue;
+        if (output->bytes == 0)
+            kv_buf_free(output);
+        if (link->writing.bytes == 0)
+            kv_buf_free(&link->writing);
+        give_back_input(link->socket, INPUT_BYTES_MIN);
+    }
 }
 
 void shard_links_free(struct shard_links **links)

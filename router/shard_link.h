@@ -28,6 +28,8 @@ struct shard_links_options {
 
 /* Starts connecting. `calls_out` receives the calls that travel over these links. */
 struct shard_links *shard_links_new(const struct shard_links_options *options, struct calls **calls_out);
+/* Gives back buffers in which nothing is; not from within a callback. */
+void shard_links_trim(struct shard_links *links);
 /* Closes the sockets and frees the calls; not from within a callback. For tests: a router just exits. */
 void shard_links_free(struct shard_links **links);
 

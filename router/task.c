@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "kv/log.h"
+#include "rest.h"
 
 struct tasks {
     pthread_t thread;
@@ -13,14 +14,22 @@ struct tasks {
     struct task **last;
     unsigned reserved;
     uint64_t reserved_bytes;
-    struct codec *codec; /* the thread's alone */
+    bool worked;         /* the thread's alone: since it gave things back, */
+    struct codec *codec; /* and this */
 };
 
 static struct task *take(struct tasks *tasks)
 {
     pthread_mutex_lock(&tasks->lock);
-    while (tasks->first == NULL)
-        pthread_cond_wait(&tasks->changed, &tasks->lock);
+    while (tasks->first == NULL) {
+        if (!rest_wait(&tasks->changed, &tasks->lock, &tasks->worked))
+            continue;
+        pthread_mutex_unlock(&tasks->lock);
+        codec_trim(tasks->codec);
+        rest_memory();
+        pthread_mutex_lock(&tasks->lock);
+    }
+    tasks->worked = true;
     struct task *task = tasks->first;
     tasks->first = task->next;
     if (tasks->first == NULL)

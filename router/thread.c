@@ -13,6 +13,7 @@
 #include "kv/clock.h"
 #include "kv/log.h"
 #include "metrics.h"
+#include "rest.h"
 #include "task.h"
 #include "work.h"
 
@@ -117,6 +118,7 @@ static void set_up(struct router_thread *thread)
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();
     gauges_start(thread);
+    rest_start(thread);
     h2o_guard_thread_init(thread);
     listeners_open(&thread->listeners, thread);
 }

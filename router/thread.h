@@ -40,6 +40,7 @@ struct router_thread {
     size_t refusals_delayed;         /* admit.h */
     size_t unread;                   /* of them, whose client has bytes to take (http_watch) */
     h2o_timeout_entry_t gauges;      /* gauges.h */
+    uint64_t requests;               /* so far */
     uint64_t random;                 /* state of the request ids */
     _Atomic uint64_t frames_corrupt; /* stored frames that failed their checksum */
     struct {
@@ -48,6 +49,12 @@ struct router_thread {
         h2o_timeout_entry_t room;
         h2o_timeout_entry_t tick;
     } guard;
+    struct { /* rest.h */
+        h2o_timeout_t timeout;
+        h2o_timeout_entry_t entry;
+        uint64_t requests; /* at the last look */
+        unsigned due;
+    } rest;
     struct {
         bool asked;
         struct timeval asked_at; /* the loop's clock: requests that begin later get 503 */

@@ -10,6 +10,7 @@
 
 #include "digest.h"
 #include "kv/log.h"
+#include "rest.h"
 
 struct queue {
     struct work_job *first;
@@ -27,6 +28,7 @@ struct work {
     uint64_t content_bytes; /* begun and not let go of */
     bool stopping;
     /* the thread's alone */
+    bool worked; /* since it gave things back */
     struct codec *codec;
     struct kv_buf content; /* of a file, as read */
     struct kv_buf frames;  /* of a file, on their way back */
@@ -124,6 +126,14 @@ static bool step(struct work *work, struct work_job *job)
     return true;
 }
 
+static void give_back(struct work *work)
+{
+    codec_trim(work->codec);
+    kv_buf_free(&work->content);
+    kv_buf_free(&work->frames);
+    rest_memory();
+}
+
 static void *thread_main(void *arg)
 {
     struct work *work = arg;
@@ -132,10 +142,14 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&work->lock);
     while (!work->stopping) {
         struct work_job *job = queue_take(&work->chunks);
-        if (job == NULL) {
-            pthread_cond_wait(&work->changed, &work->lock);
-            continue;
+        if (job == NULL && rest_wait(&work->changed, &work->lock, &work->worked)) {
+            pthread_mutex_unlock(&work->lock);
+            give_back(work);
+            pthread_mutex_lock(&work->lock);
         }
+        if (job == NULL)
+            continue;
+        work->worked = true;
         pthread_mutex_unlock(&work->lock);
         bool tell = step(work, job);
         if (tell)

@@ -178,6 +178,27 @@ void journal_submit(struct journal *journal)
     building->records = 0;
 }
 
+static void trim(struct journal_queue *queue)
+{
+    if (queue->records == 0)
+        kv_buf_free(&queue->bytes);
+}
+
+void journal_trim(struct journal *journal)
+{
+    struct journal_writer *writer = &journal->writer;
+    trim(&journal->building);
+    pthread_mutex_lock(&journal->mutex);
+    trim(&journal->submitted);
+    if (journal->resting) { /* then the writer may be touched */
+        trim(&writer->taken);
+        free(writer->staging);
+        writer->staging = NULL;
+        writer->staging_bytes = 0;
+    }
+    pthread_mutex_unlock(&journal->mutex);
+}
+
 /* ---- writing on the loop ------------------------------------------------------------------------------------------ */
 
 /* Takes the writer from a resting thread, with what was appended. */

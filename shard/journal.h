@@ -73,6 +73,9 @@ int journal_event_fd(const struct journal *journal);
 /* Loop thread: records up to `position` are in LMDB, their segments may be recycled. */
 void journal_release(struct journal *journal, uint64_t position);
 
+/* Loop thread: gives back buffers in which nothing is. */
+void journal_trim(struct journal *journal);
+
 struct journal_stats {
     struct kv_histogram
         group_records; /* one value for each group: its count is that of groups, its sum that of records */

@@ -310,8 +310,7 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     struct applier_world applier_world = applier_store_world(serve->on.store);
     serve->loop = loop_new();
     serve->started_ms = serve->quiet_ms = kv_clock_ms();
-    serve->rest_due = true; /* what was replayed */
-    serve->written_bytes = SERVE_REST_BYTES;
+    serve->written_bytes = SERVE_REST_BYTES; /* what was replayed, perhaps */
     serve->carry = counters_carry_open(options->counters);
     serve->position = journal_durable(serve->on.journal);
     serve->applied = serve->position - serve->on.records; /* positions number the records */

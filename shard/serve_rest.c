@@ -18,6 +18,7 @@ static void rest(struct serve *serve)
         serve->written_bytes = 0;
     }
     sessions_trim(serve->sessions);
+    journal_trim(serve->on.journal);
     malloc_trim(0);
 }
 
@@ -30,7 +31,7 @@ void serve_rest_if_due(struct serve *serve)
     bool quiet = serve->quiet_messages < SERVE_REST_MESSAGES;
     serve->quiet_ms = now_ms;
     serve->quiet_messages = 0;
-    serve->rest_due = serve->rest_due || !quiet;
+    serve->rest_due = serve->rest_due || !quiet || serve->written_bytes >= SERVE_REST_BYTES;
     bool idle = serve->frozen == NULL && !core_wants_freeze(serve->on.core, true) && applier_is_idle(serve->applier);
     if (!quiet || !idle || !serve->rest_due || serve->stopping)
         return;

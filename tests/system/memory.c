@@ -25,7 +25,8 @@ struct memory memory_of(pid_t pid)
     struct kv_buf status = read_proc(pid, "status");
     struct memory memory = {.peak = field(&status, "VmHWM:"),
                             .anon = field(&status, "RssAnon:"),
-                            .file = field(&status, "RssFile:") + field(&status, "RssShmem:")};
+                            .file = field(&status, "RssFile:") + field(&status, "RssShmem:"),
+                            .own = field(&status, "RssAnon:") + field(&status, "RssShmem:")};
     kv_buf_free(&status);
     return memory;
 }

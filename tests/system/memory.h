@@ -8,6 +8,7 @@ struct memory {
     uint64_t peak; /* VmHWM: everything that was ever resident at once, mapped files too */
     uint64_t anon; /* RssAnon now */
     uint64_t file; /* RssFile and RssShmem now */
+    uint64_t own;  /* all but the page cache now: RssAnon and RssShmem */
 };
 
 struct memory memory_of(pid_t pid);

@@ -337,3 +337,74 @@ Test(cache, texts_of_a_value)
     expect_slice(kv_slice(text.modified, sizeof text.modified), kv_slice_text("Tue, 29 Feb 2000 00:00:00 GMT"));
     expect_slice(kv_slice(text.refs, text.refs_bytes), kv_slice_text("0"));
 }
+
+/* ---- sweeping ----------------------------------------------------------------------------------------------------- */
+
+Test(cache, what_nobody_asks_for_is_swept_away)
+{
+    for (unsigned i = 0; i < 8; i++)
+        put(i, 100 + i);
+    cache_sweep(cache); /* a small ring is swept at once */
+    cr_expect_eq(cache_entries(cache), 8);
+    cr_expect(has(3, 103) && has(5, 105));
+    cache_sweep(cache);
+    cr_expect_eq(cache_entries(cache), 2);
+    cr_expect(has(3, 103) && has(5, 105));
+    cache_sweep(cache);
+    cr_expect_eq(cache_entries(cache), 2);
+    cache_sweep(cache);
+    cr_expect_eq(cache_entries(cache), 0);
+    cr_expect_eq(cache_bytes(cache), 0);
+    put(9, 1000);
+    cr_expect(has(9, 1000));
+}
+
+Test(cache, a_sweep_leaves_alone_what_is_lent_out)
+{
+    put(1, 100);
+    struct cache_entry *lent = get(1);
+    put(2, 200);
+    for (unsigned i = 0; i < 5; i++)
+        cache_sweep(cache);
+    check(lent, 1, 100);
+    cr_expect(has(2, 200), "it is behind");
+    cache_let_go(lent);
+    for (unsigned i = 0; i < 3; i++)
+        cache_sweep(cache);
+    cr_expect_eq(cache_entries(cache), 0);
+}
+
+/* Sweeps, writes and reads in turns, so that the head comes round again and again in a ring that is full, half full and empty. */
+Test(cache, sweeping_never_touches_what_is_there)
+{
+    struct cache_entry *lent[8] = {NULL};
+    unsigned lent_number[8] = {0};
+    uint64_t random = 1, found = 0;
+    for (unsigned i = 0; i < 40000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        unsigned number = (unsigned)(random >> 40) % 64, what = (unsigned)(random >> 33) % 64, place = number % 8;
+        size_t bytes = 100 + number * 40;
+        if (what == 0) {
+            cache_sweep(cache);
+        } else if (what < 8 && lent[place] != NULL) {
+            check(lent[place], lent_number[place], 100 + lent_number[place] * 40);
+            cache_let_go(lent[place]);
+            lent[place] = NULL;
+        } else if (what < 16 && lent[place] == NULL) {
+            lent[place] = get(number);
+            lent_number[place] = number;
+        } else if (what < 32) {
+            found += has(number, bytes);
+        } else if (i % 4000 < 3000) {
+            put(number, bytes);
+        }
+    }
+    cr_expect_gt(found, 1000);
+    for (unsigned i = 0; i < 8; i++)
+        if (lent[i] != NULL)
+            cache_let_go(lent[i]);
+    for (unsigned i = 0; i < 4; i++)
+        cache_sweep(cache);
+    cr_expect_eq(cache_entries(cache), 0);
+    cr_expect_eq(cache_bytes(cache), 0);
+}

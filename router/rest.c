@@ -1,0 +1,59 @@
+/* router/rest.c -- see rest.h. */
+#include "rest.h"
+
+#include <errno.h>
+#include <malloc.h>
+
+#include "kv/clock.h"
+#include "thread.h"
+
+/* mimalloc's, where it is linked in (CMakeLists.txt). */
+extern void mi_collect(bool force) __attribute__((weak));
+
+void rest_memory(void)
+{
+    if (mi_collect != NULL)
+        mi_collect(true);
+    else
+        malloc_trim(0);
+}
+
+bool rest_wait(pthread_cond_t *changed, pthread_mutex_t *lock, bool *worked)
+{
+    if (!*worked) {
+        pthread_cond_wait(changed, lock);
+        return false;
+    }
+    uint64_t until_ns = kv_clock_ns() + (uint64_t)REST_MS * 1000000;
+    struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
+    bool is_over = pthread_cond_clockwait(changed, lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT;
+    if (is_over)
+        *worked = false;
+    return is_over;
+}
+
+static void give_back(struct router_thread *thread)
+{
+    codec_trim(thread->codec);
+    backend_trim(thread->backend);
+    rest_memory();
+}
+
+static void on_look(h2o_timeout_entry_t *entry)
+{
+    struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, rest.entry, entry);
+    bool quiet = thread->requests - thread->rest.requests < REST_REQUESTS;
+    thread->rest.requests = thread->requests;
+    cache_sweep(thread->cache);
+    if (quiet && thread->rest.due)
+        give_back(thread);
+    thread->rest.due = quiet ? thread->rest.due / 2 : 2;
+    h2o_timeout_link(thread->context.loop, &thread->rest.timeout, entry);
+}
+
+void rest_start(struct router_thread *thread)
+{
+    thread->rest.entry.cb = on_look;
+    h2o_timeout_init(thread->context.loop, &thread->rest.timeout, REST_MS);
+    h2o_timeout_link(thread->context.loop, &thread->rest.timeout, &thread->rest.entry);
+}
