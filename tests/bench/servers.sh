@@ -52,10 +52,12 @@ start_ours() { # start_ours name shards [NAME=value...]
     start_ours_again "$name" "$shards" "$@"
 }
 
-start_ours_again() {
-    local name=$1 shards=$2
-    shift 2
-    env TOKEN="$token" DB_PATH="$work/$name" BIND_ADDR="127.0.0.1:${port[$name]}" SHARDS="$shards" LOG_LEVEL=warn "$@" \
+start_ours_again() { start_ours_in "$1" "$@"; }
+
+start_ours_in() { # start_ours_in name folder shards [NAME=value...]: on the files of this folder
+    local name=$1 folder=$2 shards=$3
+    shift 3
+    env TOKEN="$token" DB_PATH="$work/$folder" BIND_ADDR="127.0.0.1:${port[$name]}" SHARDS="$shards" LOG_LEVEL=warn "$@" \
         "$bin/kv-storage" >>"$work/$name.log" 2>&1 &
     pid[$name]=$!
     wait_until "kv-storage ($name)" curl -sf "http://127.0.0.1:${port[$name]}/-/ready"
