@@ -204,7 +204,11 @@ void intents_clear(struct intents *intents)
             parked_free(&parked);
         }
     }
-    intents_forget(intents, 0, UINT64_MAX, (struct kv_list){0});
+    struct done *done, *later;
+    HASH_ITER(hh, intents->done, done, later)
+    {
+        remove_done(intents, done);
+    }
 }
 
 struct parked *parked_new(uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body)
