@@ -346,7 +346,7 @@ static bool answer_from_cache(struct exchange *exchange, struct cache_entry **ou
     return true;
 }
 
-void api_get(struct exchange *exchange)
+void api_get_now(struct exchange *exchange)
 {
     struct cache_entry *entry;
     if (answer_from_cache(exchange, &entry))

@@ -2,7 +2,7 @@
  * The ring is a row of blocks, oldest first from `tail` to `head`: entries, entries that were dropped, and padding at its end or before
  * an entry that could not be moved out of the way. A block is dropped by forgetting its place in the table; its memory comes
  * back when the tail passes. A table with open addressing finds entries. What a look-up needs lies far apart in memory: all of it is
- * asked for as soon as its address is known, so that it waits twice (place, entry) and not six times. */
+ * asked for as soon as its address is known, and before it is needed where others come along (gets.h). */
 #include "cache.h"
 
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #define BLOCK_UNIT 64u /* blocks begin at cache lines */
 #define LINE_BYTES 64u
 #define CACHE_SWEEP_BYTES_MIN 262144u
+#define KEY_BYTES_LIKELY 64u
 #define AHEAD_BYTES_MAX 4096u /* of a content: the rest, the processor guesses */
 
 /* The hash is the marks', seeded, since clients choose the keys. */
@@ -99,18 +100,26 @@ static struct kv_slice key_of(const struct cache_entry *entry)
     return kv_slice(entry + 1, entry->inside.key_bytes);
 }
 
+/* The first place from `at` on with an entry of this tag, or the free one where it would be. */
+static size_t find_tag(const struct cache *cache, uint32_t tag, size_t at)
+{
+    while (cache->places[at].unit != 0 && cache->places[at].tag != tag)
+        at = (at + 1) & cache->place_mask;
+    return at;
+}
+
+static void fetch_entry(const struct cache *cache, size_t at)
+{
+    fetch_ahead(entry_at(cache, at), sizeof(struct cache_entry) + KEY_BYTES_LIKELY);
+    marks_fetch_ahead(cache->marks, cache->places[at].content_slot);
+}
+
 /* Where the key is, or the free place where it would be. */
 static size_t find(const struct cache *cache, uint32_t tag, struct kv_slice key)
 {
-    size_t at = tag & cache->place_mask;
-    for (; cache->places[at].unit != 0; at = (at + 1) & cache->place_mask) {
-        if (cache->places[at].tag != tag)
-            continue;
-        fetch_ahead(entry_at(cache, at), sizeof(struct cache_entry) + key.bytes);
-        marks_fetch_ahead(cache->marks, cache->places[at].content_slot);
-        if (kv_slice_equal(key_of(entry_at(cache, at)), key))
-            break;
-    }
+    size_t at = find_tag(cache, tag, tag & cache->place_mask);
+    while (cache->places[at].unit != 0 && !kv_slice_equal(key_of(entry_at(cache, at)), key))
+        at = find_tag(cache, tag, (at + 1) & cache->place_mask);
     return at;
 }
 
@@ -236,11 +245,6 @@ static bool is_old(const struct cache *cache, const struct cache_entry *entry)
     return cache->head - cache->tail > 3 * quarter && before < quarter;
 }
 
-static void shift(struct kv_slice *slice, ptrdiff_t by)
-{
-    slice->data += by;
-}
-
 /* A copy at the head in its place, with the caller as its holder, or the entry itself where that cannot be. */
 static struct cache_entry *renew(struct cache *cache, struct cache_entry *entry)
 {
@@ -249,9 +253,9 @@ static struct cache_entry *renew(struct cache *cache, struct cache_entry *entry)
         return entry;
     memcpy(copy, entry, entry->inside.bytes);
     ptrdiff_t by = (uint8_t *)copy - (uint8_t *)entry;
-    shift(&copy->row.content_type, by);
-    shift(&copy->object.bytes, by);
-    shift(&copy->content, by);
+    copy->row.content_type.data += by;
+    copy->object.bytes.data += by;
+    copy->content.data += by;
     if (entry->inside.listed)
         drop(cache, find(cache, entry->inside.tag, key_of(entry)));
     cache_let_go(entry);
@@ -269,12 +273,30 @@ static bool is_true(const struct cache *cache, const struct cache_inside *inside
            marks_unchanged(cache->marks, inside->content_slot, inside->content_word);
 }
 
+uint64_t cache_fetch_place(struct cache *cache, struct kv_slice key)
+{
+    if (cache == NULL)
+        return 0;
+    uint64_t hash = marks_hash(cache->marks, key);
+    marks_fetch_ahead(cache->marks, marks_slot(cache->marks, hash));
+    fetch_ahead(&cache->places[(uint32_t)hash & cache->place_mask], sizeof(struct place));
+    return hash;
+}
+
+void cache_fetch_entry(struct cache *cache, uint64_t hash)
+{
+    if (cache == NULL)
+        return;
+    size_t at = find_tag(cache, (uint32_t)hash, (uint32_t)hash & cache->place_mask);
+    if (cache->places[at].unit != 0)
+        fetch_entry(cache, at);
+}
+
 struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
 {
     if (cache == NULL)
         return NULL;
-    uint64_t hash = marks_hash(cache->marks, key);
-    marks_fetch_ahead(cache->marks, marks_slot(cache->marks, hash));
+    uint64_t hash = cache_fetch_place(cache, key);
     size_t at = find(cache, (uint32_t)hash, key);
     if (cache->places[at].unit == 0)
         return NULL;

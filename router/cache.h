@@ -44,6 +44,10 @@ struct cache;
 struct cache *cache_new(uint64_t bytes_max, struct marks *marks);
 void cache_free(struct cache **cache);
 
+/* Before cache_get, if there is something else to do meanwhile: ask for the memory that it looks at first, and with what that returned, a
+ * while later, for the rest. */
+uint64_t cache_fetch_place(struct cache *cache, struct kv_slice key);
+void cache_fetch_entry(struct cache *cache, uint64_t hash);
 /* The entry with a holder more, or NULL. */
 struct cache_entry *cache_get(struct cache *cache, struct kv_slice key);
 void cache_let_go(struct cache_entry *entry);

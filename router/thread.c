@@ -115,6 +115,7 @@ static void set_up(struct router_thread *thread)
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
     backend_use_marks(thread->backend, server->marks);
     thread->cache = cache_new(server->settings->cache_bytes / server->thread_count, server->marks);
+    gets_init(&thread->gets);
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();
     gauges_start(thread);

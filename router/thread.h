@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "cache.h"
 #include "codec.h"
+#include "gets.h"
 #include "h2o_guard.h"
 #include "listen.h"
 #include "server.h"
@@ -28,6 +29,7 @@ struct router_thread {
     struct backend *backend;
     struct codec *codec;
     struct cache *cache; /* NULL when CACHE_BYTES is 0 */
+    struct gets gets;    /* that wait to be looked up */
     struct listeners listeners;
     struct tokens *tokens;              /* a reference of its own */
     struct metrics_thread *metrics;     /* its slot */

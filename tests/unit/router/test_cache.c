@@ -120,6 +120,7 @@ Test(cache, off)
     struct cache *none = cache_new(RING_BYTES, NULL);
     cr_expect_null(none);
     cr_expect_null(cache_get(none, kv_slice_text("a")));
+    cache_fetch_entry(none, cache_fetch_place(none, kv_slice_text("a")));
     cr_expect_not(cache_wants(none, &sample(0, 100)->object));
     cr_expect_eq(cache_now(none), 0);
     cr_expect_eq(cache_bytes(none) + cache_entries(none), 0);
