@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "client.h"
 
@@ -53,6 +54,14 @@ static uint64_t nanoseconds(const char *seconds)
     return (uint64_t)(value * 1e9);
 }
 
+/* With room for two slashes and a number. */
+static const char *short_text(const char *text)
+{
+    if (strlen(text) + 32 > WORKLOAD_PATH_BYTES)
+        refuse("a path or a prefix is too long");
+    return text;
+}
+
 static void set(int option, const char *value, struct client_options *client, struct workload_options *workload)
 {
     static char bearer[512];
@@ -98,10 +107,10 @@ static void set(int option, const char *value, struct client_options *client, st
         workload->text = true;
         break;
     case 'P':
-        workload->path = value;
+        workload->path = short_text(value);
         break;
     case 'x':
-        workload->prefix = value;
+        workload->prefix = short_text(value);
         break;
     case 'S':
         workload->seed = number(value, 0, UINT64_MAX);
@@ -116,17 +125,27 @@ static double microseconds(const struct client_result *result, double share)
     return (double)histogram_at(&result->latency, share) / 1e3;
 }
 
+/* Of this program: the machine is shared, so what it takes, the server does not have. */
+static uint64_t cpu_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
 static void print(const struct client_options *client, const struct workload_options *workload,
                   const struct client_result *result)
 {
     double seconds = (double)result->duration_ns / 1e9;
     printf("kind=%s connections=%u streams=%u value_bytes=%zu requests=%lu errors=%lu seconds=%.3f per_s=%.0f "
            "ops_per_s=%.0f "
-           "mib_per_s=%.1f p50_us=%.1f p90_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.1f\n",
+           "client_cpu_us=%lu mib_per_s=%.1f p50_us=%.1f p90_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.1f\n",
            workload_kind_name(workload->kind), client->connections, client->streams, workload->value_bytes,
            result->requests, result->errors, seconds, (double)result->requests / seconds, (double)result->ops / seconds,
-           (double)result->body_bytes / seconds / 1048576, microseconds(result, 0.5), microseconds(result, 0.9),
-           microseconds(result, 0.99), microseconds(result, 0.999), (double)result->latency.max_ns / 1e3);
+           cpu_us(), (double)result->body_bytes / seconds / 1048576, microseconds(result, 0.5),
+           microseconds(result, 0.9), microseconds(result, 0.99), microseconds(result, 0.999),
+           (double)result->latency.max_ns / 1e3);
 }
 
 int main(int argc, char **argv)

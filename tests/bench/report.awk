@@ -1,6 +1,10 @@
 # tests/bench/report.awk -- the table: per scenario and system the median of the rounds, and ratios to the first system's rivals.
 # GNU awk, for asort.
 
+function rounded(number) {
+    return number == "" ? "" : sprintf("%.2f", number)
+}
+
 function median(list,    copy, count) {
     count = asort(list, copy)
     return count == 0 ? "" : (copy[int((count + 1) / 2)] + copy[int(count / 2) + 1]) / 2
@@ -32,32 +36,35 @@ function values(field, key,    found, i) {
         value[key, run, name] = pair[name]
     if (pair["requests"] > 0 && "server_cpu_us" in pair)
         value[key, run, "cpu_per_request"] = pair["server_cpu_us"] / pair["requests"]
+    if (pair["requests"] > 0 && "client_cpu_us" in pair)
+        value[key, run, "client_cpu_per_request"] = pair["client_cpu_us"] / pair["requests"]
 }
 
 END {
-    row = "%-20s %-24s %11s %11s %9s %10s %10s %11s\n"
-    printf row, "scenario", "system", "requests/s", "ops/s", "MiB/s", "p50 us", "p99 us", "cpu us/req"
+    row = "%-20s %-24s %11s %11s %9s %10s %10s %11s %11s\n"
+    printf row, "scenario", "system", "requests/s", "ops/s", "MiB/s", "p50 us", "p99 us", "cpu us/req", "load us/req"
     for (s = 1; s <= scenario_count; s++)
         for (k = 1; k <= keys; k++) {
             split(order[k], part, SUBSEP)
             if (part[1] != scenarios[s])
                 continue
-            cpu = values("cpu_per_request", order[k])
             printf row, part[1], part[2], values("per_s", order[k]), values("ops_per_s", order[k]),
                 values("mib_per_s", order[k]), values("p50_us", order[k]), values("p99_us", order[k]),
-                cpu == "" ? "" : sprintf("%.2f", cpu)
+                rounded(values("cpu_per_request", order[k])), rounded(values("client_cpu_per_request", order[k]))
             for (field in wanted)
                 if ((order[k], 1, field) in value)
                     printf "    %s %s\n", field, values(field, order[k])
         }
     print ""
     ratio("get", "ours", "bare", "per_s", 0.60, 1)
+    ratio("get", "ours", "bare", "cpu_per_request", 0, -1)
     ratio("get", "ours", "bare-with-our-headers", "per_s", 0, 1)
     ratio("get", "ours", "nginx", "per_s", 0, 1)
     ratio("put", "ours", "redis-P32-c8", "per_s", 0.70, 1)
     ratio("put", "ours", "redis-P1-c256", "per_s", 1.00, 1)
     ratio("put", "ours", "raw-journal-64", "ops_per_s", 0, 1)
     ratio("mix-80-20", "ours", "bare", "per_s", 0.45, 1)
+    ratio("mix-80-20", "ours", "bare", "cpu_per_request", 0, -1)
     ratio("unloaded-get", "ours", "bare", "p50_us", 2.00, -1)
     unloaded_put()
     least("batch-100-json", "ops_per_s", 200000)
