@@ -5,7 +5,11 @@
 #include "codec.h"
 
 #include <stdlib.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* XXH3 with the vectors that this CPU has */
+#else
 #include <xxhash.h>
+#endif
 #include <zstd.h>
 
 #include "digest.h"

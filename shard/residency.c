@@ -10,7 +10,7 @@
 
 struct residency residency_find(const void *within)
 {
-    struct residency found = {NULL, 0};
+    struct residency found = {.begin = NULL};
     char line[512];
     FILE *maps = fopen("/proc/self/maps", "re");
     uintptr_t wanted = (uintptr_t)within;
@@ -18,7 +18,7 @@ struct residency residency_find(const void *within)
         unsigned long begin, end, inode;
         if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &begin, &end, &inode) == 3 && begin <= wanted && wanted < end &&
             inode != 0)
-            found = (struct residency){(const uint8_t *)begin, end - begin};
+            found = (struct residency){.begin = (const uint8_t *)begin, .bytes = end - begin};
     }
     if (maps != NULL)
         fclose(maps);
@@ -30,6 +30,8 @@ void residency_leave(const struct residency *residency, const void *data, size_t
 {
     uintptr_t map = (uintptr_t)residency->begin, map_end = map + residency->bytes;
     uintptr_t begin = (uintptr_t)data, end = begin + bytes;
+    if (!atomic_load_explicit(&residency->crowded, memory_order_relaxed))
+        return;
     if (map == 0 || begin < map || end > map_end)
         return;
     begin = begin / FAULT_WINDOW_BYTES * FAULT_WINDOW_BYTES;
@@ -51,8 +53,10 @@ static uint64_t file_bytes_in_memory(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void residency_trim(const struct residency *residency, uint64_t bytes_max)
+void residency_trim(struct residency *residency, uint64_t bytes_max)
 {
-    if (residency->begin != NULL && file_bytes_in_memory() > bytes_max)
+    uint64_t bytes = file_bytes_in_memory();
+    atomic_store_explicit(&residency->crowded, bytes > bytes_max / 2, memory_order_relaxed);
+    if (residency->begin != NULL && bytes > bytes_max)
         madvise((void *)(uintptr_t)residency->begin, residency->bytes, MADV_DONTNEED);
 }

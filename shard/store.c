@@ -113,7 +113,7 @@ static struct residency find_map(struct store_txn *reader)
 {
     struct kv_slice key, value;
     enum kv_err err = txn_seek(reader, STORE_META, kv_slice(NULL, 0), &key, &value);
-    return err == KV_OK ? residency_find(value.data) : (struct residency){NULL, 0};
+    return err == KV_OK ? residency_find(value.data) : (struct residency){.begin = NULL};
 }
 
 static enum kv_err open_all(struct store *store, char *why, size_t why_bytes)

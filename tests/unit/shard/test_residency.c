@@ -52,6 +52,10 @@ Test(residency, what_was_read_leaves_and_can_be_read_again)
     cr_assert_eq(residency.bytes, BYTES);
     read_all();
     uint64_t full = file_bytes();
+    residency_trim(&residency, 2 * full + MIB);
+    residency_leave(&residency, map + 4 * MIB + 100, 8 * MIB);
+    cr_expect_geq(file_bytes() + MIB, full, "nobody minds as long as there is room");
+    residency_trim(&residency, full + MIB);
     residency_leave(&residency, map + 4 * MIB + 100, 8 * MIB);
     cr_expect_leq(file_bytes() + 7 * MIB, full);
     cr_expect_geq(file_bytes() + 13 * MIB, full, "what was not named stays, huge pages at the edges aside");
@@ -77,6 +81,7 @@ Test(residency, memory_of_others_is_never_touched)
     char *heap = malloc(MIB);
     memset(heap, 'x', MIB);
     cr_expect_null(nothing.begin);
+    residency_trim(&residency, file_bytes() + 1);
     residency_leave(&residency, heap, MIB);
     residency_leave(&residency, map + BYTES - 100, MIB);
     residency_leave(&nothing, map, MIB);
