@@ -56,13 +56,20 @@ static void count_failure(struct exchange *exchange, enum auth_outcome outcome)
     metrics_auth_failure(exchange->thread->metrics, reasons[outcome]);
 }
 
+static enum auth_outcome check(struct exchange *exchange, struct kv_slice value, const struct grant **grant)
+{
+    struct guarded *guarded = exchange->req->version >= 0x200 ? h2o_guard_of(exchange->req) : NULL;
+    struct tokens *tokens = exchange->thread->tokens;
+    return guarded == NULL ? auth_check(tokens, value, grant) : auth_check_again(&guarded->seen, tokens, value, grant);
+}
+
 bool admit_authenticate(struct exchange *exchange, const struct route *route)
 {
     const struct grant *grant = NULL;
     if (route->is_public && (route->methods & exchange->method) != 0)
         return true;
     struct kv_slice value = http_header(exchange, H2O_TOKEN_AUTHORIZATION, NULL);
-    enum auth_outcome outcome = auth_check(exchange->thread->tokens, value, &grant);
+    enum auth_outcome outcome = check(exchange, value, &grant);
     if (outcome == AUTH_GRANTED) {
         exchange->grant = *grant;
         if (grant->prefix.bytes > 0) /* another set of tokens may come while the request lives */

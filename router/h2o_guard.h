@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "auth.h"
 #include "kv/err.h"
 #include "metrics.h"
 
@@ -66,6 +67,7 @@ struct guarded {
     h2o_socket_cb h1_read;     /* libh2o's, while a 408 is on its way */
     uint64_t since_ms;         /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
     struct guarded *prev, *next;
+    struct auth_seen seen;       /* admit.c's */
     struct guard_share *waiting; /* utlist */
     struct guarded *crowded_prev, *crowded_next;
 };

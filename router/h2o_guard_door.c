@@ -204,6 +204,7 @@ void h2o_guard_leave(struct guarded **guarded)
     DL_DELETE(old->thread->guard.connections, old);
     kv_assert(old->streams == 0 && old->waiting == NULL);
     address_leave(old->thread->server->door, old->address);
+    auth_forget(&old->seen);
     free(old);
 }
 

@@ -402,3 +402,47 @@ Test(tokens, nobody_is_invited_to_send_what_is_forbidden)
     cr_expect_eq(fake_keys(), 0);
     http_stop();
 }
+
+static long ask_over(CURL *easy, bool fresh)
+{
+    long status = 0, connects = 0;
+    CURLcode code = curl_easy_perform(easy);
+    cr_expect_eq(code, CURLE_OK, "%s", curl_easy_strerror(code));
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connects);
+    cr_expect_eq(connects, fresh, "all over one connection");
+    return status;
+}
+
+static size_t drop(char *data, size_t size, size_t count, void *arg)
+{
+    (void)data;
+    (void)arg;
+    return size * count;
+}
+
+/* What it has shown before is remembered (auth.h). */
+Test(tokens, an_open_connection_loses_them_too)
+{
+    static const char *const after[][2] = {{"reader:r::", "reads-too"}};
+    char why[256] = "", url[64];
+    http_settings.auth_failures_max = 0;
+    http_start();
+    CURL *easy = curl_easy_init();
+    struct curl_slist *headers = curl_slist_append(NULL, "Authorization: Bearer reads");
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/k", http_port);
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                     (long)CURL_HTTP_VERSION_2_0); /* prior knowledge: curl 7.88 fails at the second one */
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, drop);
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(ask_over(easy, i == 0), 404);
+    write_tokens(after, 1);
+    cr_expect_eq(http_reload(why, sizeof(why)), KV_OK, "%s", why);
+    http_nap(200);
+    cr_expect_eq(ask_over(easy, false), 401);
+    curl_easy_cleanup(easy);
+    curl_slist_free_all(headers);
+    http_stop();
+}
