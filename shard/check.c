@@ -1,8 +1,12 @@
 /* shard/check.c -- see check.h. */
 #include "check.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "kv/log.h"
 #include "kv/settings.h"
@@ -81,7 +85,20 @@ static bool read_identity(const char *path, unsigned *shard_count, char id[STORE
     return true;
 }
 
-static bool check_store(const char *path)
+/* The supervisor's lock, for as long as `fd` is open; a copy that came without one needs none (-1). */
+static bool take_lock(const char *path, int *fd)
+{
+    char file_path[PATH_BYTES_MAX];
+    snprintf(file_path, sizeof(file_path), "%s/lock", path);
+    *fd = open(file_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*fd < 0 || flock(*fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return true;
+    close(*fd);
+    printf("%s is in use: stop kv-storage first, or check a copy\n", path);
+    return false;
+}
+
+static bool check_shards(const char *path)
 {
     unsigned shard_count = 0;
     char id[STORE_ID_BYTES + 1] = "";
@@ -90,6 +107,17 @@ static bool check_store(const char *path)
         struct store_identity identity = {.shard_index = i, .shard_count = shard_count, .store_id = id};
         whole = print_shard(path, &identity) && whole;
     }
+    return whole;
+}
+
+static bool check_store(const char *path)
+{
+    int lock_fd;
+    if (!take_lock(path, &lock_fd))
+        return false;
+    bool whole = check_shards(path);
+    if (lock_fd >= 0)
+        close(lock_fd);
     return whole;
 }
 

@@ -3,6 +3,7 @@
 #include "shard_rig.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include "check.h"
 
@@ -55,6 +56,20 @@ Test(check, a_crashed_one_is_counted_with_its_journal)
     cr_expect_str_eq(out, "shard 0 keys 3 objects 3 stored_bytes 15000 journal_records 3: ok\n");
     cr_expect_eq(check_into(rig, out, sizeof(out)), 0, "checking changes nothing");
     cr_expect_str_eq(out, "shard 0 keys 3 objects 3 stored_bytes 15000 journal_records 3: ok\n");
+    rig_free(rig);
+}
+
+Test(check, a_running_store_is_refused)
+{
+    struct rig *rig = rig_with_keys(false);
+    char out[512], path[64];
+    snprintf(path, sizeof(path), "%s/lock", rig->db_path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0, "as the supervisor does");
+    cr_expect_eq(check_into(rig, out, sizeof(out)), 1);
+    cr_expect_not_null(strstr(out, "is in use"), "%s", out);
+    close(fd);
+    cr_expect_eq(check_into(rig, out, sizeof(out)), 0, "%s", out);
     rig_free(rig);
 }
 
