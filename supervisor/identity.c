@@ -90,7 +90,19 @@ static enum kv_err write_text(int dir_fd, const char *name, const char *text, st
     if (done)
         return KV_OK;
     unlinkat(dir_fd, beside, 0);
-    return why_not(why, "DB_PATH: the file %s cannot be written: %s", name, strerror(saved));
+    enum kv_err err = why_not(why, "DB_PATH: the file %s cannot be written: %s", name, strerror(saved));
+    errno = saved;
+    return err;
+}
+
+/* For a disk that has no block left for a file beside: a few bytes lie in one sector, which is old or new. */
+static bool overwrite_text(int dir_fd, const char *name, const char *text)
+{
+    int fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool done = fd >= 0 && write_and_flush(fd, text);
+    if (fd >= 0)
+        close(fd);
+    return done;
 }
 
 enum kv_err identity_read(int dir_fd, struct identity *out, struct why *why)
@@ -116,8 +128,9 @@ enum kv_err epoch_read(int dir_fd, uint64_t *out, struct why *why)
         return why_not(why, "DB_PATH: the file epoch is missing");
     if (err != KV_OK)
         return err;
+    bool cut = strchr(text, '\n') == NULL; /* overwritten by a longer one, whose last byte was not on the disk yet */
     int fields = sscanf(text, "%9" SCNu64, &epoch);
-    snprintf(again, sizeof(again), "%" PRIu64 "\n", epoch);
+    snprintf(again, sizeof(again), "%" PRIu64 "%s", epoch, cut ? "" : "\n");
     if (fields != 1 || strcmp(text, again) != 0 || epoch > KV_EPOCH_MAX)
         return why_not(why, "DB_PATH: the file epoch is damaged");
     *out = epoch;
@@ -130,5 +143,8 @@ enum kv_err epoch_write(int dir_fd, uint64_t epoch, struct why *why)
     if (epoch > KV_EPOCH_MAX)
         return why_not(why, "DB_PATH: the router was started %u times, the most that a store allows", KV_EPOCH_MAX);
     snprintf(text, sizeof(text), "%" PRIu64 "\n", epoch);
-    return write_text(dir_fd, "epoch", text, why);
+    enum kv_err err = write_text(dir_fd, "epoch", text, why);
+    if (err != KV_OK && (errno == ENOSPC || errno == EDQUOT) && overwrite_text(dir_fd, "epoch", text))
+        return KV_OK;
+    return err;
 }

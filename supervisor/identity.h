@@ -28,7 +28,7 @@ enum kv_err identity_read(int dir_fd, struct identity *out, struct why *why);
 enum kv_err identity_write(int dir_fd, const struct identity *identity, struct why *why);
 
 enum kv_err epoch_read(int dir_fd, uint64_t *out, struct why *why);
-/* Durable when it returns. KV_INVALID at KV_EPOCH_MAX and on trouble with the disk. */
+/* Durable when it returns, on a full disk as well. KV_INVALID at KV_EPOCH_MAX and on trouble with the disk. */
 enum kv_err epoch_write(int dir_fd, uint64_t epoch, struct why *why);
 
 #endif

@@ -86,7 +86,10 @@ Test(identity, epoch_grows_and_is_refused_when_damaged)
     cr_assert_eq(epoch_read(dir_fd, &epoch, &why), KV_OK, "%s", why.text);
     cr_expect_eq(epoch, (uint64_t)KV_EPOCH_MAX);
     cr_expect_eq(epoch_write(dir_fd, KV_EPOCH_MAX + 1, &why), KV_INVALID);
-    static const char *const bad[] = {"", "x\n", "7", "7\n\n", "-7\n", "07\n", "1048576\n", "99999999999999999999\n"};
+    temp_file("epoch", "10", 0600);
+    cr_assert_eq(epoch_read(dir_fd, &epoch, &why), KV_OK, "9 and a line feed, overwritten and cut");
+    cr_expect_eq(epoch, 10u);
+    static const char *const bad[] = {"", "x\n", "x", "7\n\n", "-7\n", "07\n", "1048576\n", "99999999999999999999\n"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         temp_file("epoch", bad[i], 0600);
         cr_expect_eq(epoch_read(dir_fd, &epoch, &why), KV_INVALID, "case %zu", i);
