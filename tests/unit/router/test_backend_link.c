@@ -134,15 +134,22 @@ Test(backend_link, a_hold_of_an_older_link_is_not_closed_on_a_newer)
     end(seen);
 }
 
+/* A piece of a held object is asked for behind a new link: the OPEN that follows waits for its answer. */
+static struct backend_call *fetch_until_opened_again(struct seen *seen, uint64_t *request_id)
+{
+    read_held(seen);
+    relink(seen, 0);
+    struct backend_call *fetch = backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
+    answer_piece(seen, KV_STALE);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, request_id), KV_MSG_OPEN);
+    return fetch;
+}
+
 Test(backend_link, an_object_that_is_opened_again_is_closed_where_it_was_opened)
 {
     struct seen *seen = begin();
     uint64_t request_id = 0;
-    read_held(seen);
-    relink(seen, 0);
-    backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
-    answer_piece(seen, KV_STALE);
-    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    fetch_until_opened_again(seen, &request_id);
     answer_open(seen, request_id);
     answer_piece(seen, KV_OK);
     cr_expect(seen->pieces == 1 && seen->err == KV_OK);
@@ -159,11 +166,7 @@ Test(backend_link, an_object_that_is_opened_again_for_nobody_is_closed)
 {
     struct seen *seen = begin();
     uint64_t request_id = 0;
-    read_held(seen);
-    relink(seen, 0);
-    struct backend_call *fetch = backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
-    answer_piece(seen, KV_STALE);
-    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    struct backend_call *fetch = fetch_until_opened_again(seen, &request_id);
     backend_cancel(fetch);
     backend_close(&seen->backend, &seen->hold);
     cr_expect_eq(next_message(seen), 0);
@@ -177,11 +180,7 @@ Test(backend_link, an_open_that_nobody_waits_for_is_closed_when_it_is_answered)
 {
     struct seen *seen = begin();
     uint64_t request_id = 0;
-    read_held(seen);
-    relink(seen, 0);
-    struct backend_call *fetch = backend_fetch(&seen->backend, &seen->hold, 64, 100, on_piece, seen);
-    answer_piece(seen, KV_STALE);
-    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    struct backend_call *fetch = fetch_until_opened_again(seen, &request_id);
     backend_cancel(fetch);
     fetch->fail(fetch, KV_CANCELLED); /* the tick finds it */
     answer_open(seen, request_id);
