@@ -264,12 +264,6 @@ static void serve_entry(struct get *get)
         serve(get, &(struct backend_value){.row = get->entry->row, .object = get->entry->object});
 }
 
-static void count_entries(struct router_thread *thread)
-{
-    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_BYTES, cache_bytes(thread->cache));
-    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_ENTRIES, cache_entries(thread->cache));
-}
-
 /* Offers the cache what was read, once the checksums have held, and takes the entry. False: it has none now. */
 static bool keep(struct get *get, const struct backend_value *value)
 {
@@ -284,7 +278,6 @@ static bool keep(struct get *get, const struct backend_value *value)
         if (object->codec == KV_CODEC_RAW)
             content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);
         cache_put(thread->cache, get->since, get->exchange->key, &value->row, object, content);
-        count_entries(thread);
         get->entry = cache_get(thread->cache, get->exchange->key);
     }
     kv_buf_free(&decoded);

@@ -1,6 +1,7 @@
 /* router/api_put.c -- PUT /{key}: stores the body, answers when it is durable.
  * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread, from
- *           memory or from the file that body.h put them into); compares X-Content-Sha256; then write.h.
+ *           memory or from the file that body.h put them into); compares X-Content-Sha256; then write.h; offers the cache
+ *           what was written.
  * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
  *           as it is, and no client shall believe otherwise.
  * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */
@@ -62,9 +63,29 @@ static bool check(struct exchange *exchange, struct kv_slice *content_type)
     return false;
 }
 
+/* The next GET shall not ask the shards for what is at hand here. */
+static void keep(const struct write *write, const struct backend_op_result *result)
+{
+    struct exchange *exchange = write->exchange;
+    const struct backend_content *stored = &write->content;
+    struct kv_object object = {.size = stored->size,
+                               .stored_bytes = stored->stored.bytes,
+                               .codec = stored->codec,
+                               .refs = result->refs,
+                               .bytes = stored->stored};
+    struct kv_slice content = http_body(exchange);
+    if (!write->keep || stored->stored.data == NULL || !cache_wants(exchange->thread->cache, &object))
+        return;
+    if (object.codec == KV_CODEC_RAW)
+        content = kv_slice(object.bytes.data + codec_index_bytes(object.size), object.size);
+    cache_put_written(exchange->thread->cache, write->since, result->proof, write->op.key, &result->row, &object,
+                      content);
+}
+
 static void on_stored(struct write *write, const struct backend_op_result *result)
 {
     struct exchange *exchange = write->exchange;
+    keep(write, result);
     char body[DIGEST_HEX_BYTES + 1];
     char tag[ETAG_BYTES_MAX];
     digest_hex(&write->content.hash, body);

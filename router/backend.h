@@ -12,6 +12,7 @@
 #include "kv/buf.h"
 #include "kv/err.h"
 #include "kv/model.h"
+#include "marks.h"
 
 struct backend;
 struct backend_call; /* a request under way */
@@ -80,6 +81,8 @@ struct backend_op {
     struct kv_hash match_hash;             /* BACKEND_MATCH_HASH */
     struct kv_slice content_type;          /* PUT */
     const struct backend_content *content; /* PUT */
+    struct kv_row
+        known; /* PUT, DELETE: what the key seems to hold (no content type); spares a round when true. txn_id 0: not known */
 };
 
 /* What one operation did or saw, ops applied in order. */
@@ -89,6 +92,8 @@ struct backend_op_result {
     struct kv_row row;       /* GET, HEAD when found: the row; PUT: the row written */
     uint64_t refs;           /* HEAD, GET when found: keys holding the content, as of the transaction */
     struct kv_slice content; /* GET when found: the content, decoded and checked */
+    struct marks_proof
+        proof; /* PUT, of one operation alone: row and refs (1) are what every read finds; a word of 0: not known */
 };
 
 /* KV_OK: all done, `results` has one element per op. KV_PRECONDITION: nothing done, `index` is the op that refused. KV_TOO_LARGE:
@@ -150,7 +155,6 @@ bool backend_ready(struct backend *backend, char *why, size_t why_bytes);
 /* ---- life ----------------------------------------------------------------------------------------------------- */
 
 struct kv_settings;
-struct marks;
 struct st_h2o_context_t;
 struct recovery;
 

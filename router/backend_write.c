@@ -1,6 +1,7 @@
 /* router/backend_write.c -- one transaction from the caller's operations to its results:
  *   stage large contents -> lock -> evaluate (plan.h) -> load what reads want -> commit or release -> results.
- * Where most writes create keys, one of PUTs alone tries to do without locks first: stage -> evaluate as if no key existed -> commit.
+ * A write that knows its rows tries to do without locks first: stage -> evaluate -> commit. The caller knows them (what a cache
+ * holds), or most writes create keys, and it is one of PUTs alone: then as if no key existed.
  * A row that changed because its lock was lost with its shard, a reference that is not settled yet (KV_CONFLICT) and a content that
  * is gone (KV_STALE) begin again after a pause, within the deadline; none was done. */
 #include "backend_internal.h"
@@ -24,8 +25,9 @@ struct write_call {
     size_t staged; /* contents of the plan that are through staging */
     struct stager *stager;
     struct txn *txn;
-    bool guessed;  /* once is enough */
-    bool guessing; /* `txn` has no locks */
+    bool guessed;          /* once is enough */
+    bool guessing;         /* `txn` has no locks */
+    bool guessing_absence; /* nor did anybody know the rows */
     struct loader *loader;
     size_t refused_index;                   /* the operation whose condition did not hold */
     void (*step)(struct write_call *write); /* to begin again with, after a pause */
@@ -119,6 +121,11 @@ static bool only_puts(const struct write_call *write)
     return true;
 }
 
+static bool is_known(const struct write_call *write)
+{
+    return write->count == 1 && write->ops[0].known.txn_id != 0;
+}
+
 /* ---- commit or release ---------------------------------------------------------------------------------------- */
 
 static void stage_again(struct write_call *write)
@@ -128,16 +135,17 @@ static void stage_again(struct write_call *write)
     stage_next(write);
 }
 
-static void on_outcome(void *arg, enum kv_err err, const bool *existed)
+static void on_outcome(void *arg, enum kv_err err, const struct txn_effect *effects)
 {
     struct write_call *write = arg;
     bool guessed_wrong = write->guessing && err == KV_CONFLICT;
+    uint64_t id = txn_id(write->txn);
     write->txn = NULL;
-    if (write->guessing && (err == KV_OK || err == KV_CONFLICT))
+    if (write->guessing_absence && (err == KV_OK || err == KV_CONFLICT))
         learn(write->head.backend, err == KV_OK);
-    write->guessing = false;
+    write->guessing = write->guessing_absence = false;
     if (err == KV_OK)
-        write_answer(write, KV_OK, 0, plan_results(write->plan, existed));
+        write_answer(write, KV_OK, 0, plan_results(write->plan, id, effects));
     else if (guessed_wrong && write->head.wanted)
         lock(write); /* at once: nobody is in the way */
     else if (err == KV_CONFLICT)
@@ -153,7 +161,7 @@ static void on_released(void *arg, bool held)
     struct write_call *write = arg;
     write->txn = NULL;
     if (held)
-        write_answer(write, KV_OK, 0, plan_results(write->plan, NULL));
+        write_answer(write, KV_OK, 0, plan_results(write->plan, 0, NULL));
     else
         again(write, lock);
 }
@@ -252,21 +260,26 @@ static void on_locked(void *arg, const struct txn_row *rows)
         conclude(write);
 }
 
-/* Evaluates as if no key existed and prepares at once. False: not tried. A condition that does not hold then proves nothing. */
+/* Evaluates with rows that seem to be there and prepares at once. False: not tried. A condition that does not hold then proves
+ * nothing. */
 static bool guess(struct write_call *write)
 {
     struct backend *backend = write->head.backend;
     size_t count, index;
     const struct kv_slice *keys = plan_keys(write->plan, &count);
-    if (write->guessed || backend->creations <= 0 || !only_puts(write))
+    bool known = is_known(write);
+    if (write->guessed || (!known && (backend->creations <= 0 || !only_puts(write))))
         return false;
     write->guessed = true;
-    struct txn_row *absent = kv_alloc_zero(count, sizeof *absent);
-    enum kv_err err = plan_evaluate(write->plan, absent, kv_clock_unix_s(), &index);
-    free(absent);
+    struct txn_row *rows = kv_alloc_zero(count, sizeof *rows);
+    if (known)
+        rows[0] = (struct txn_row){.present = true, .row = write->ops[0].known};
+    enum kv_err err = plan_evaluate(write->plan, rows, kv_clock_unix_s(), &index);
+    free(rows);
     if (err != KV_OK || (write->txn = txn_begin_blind(backend->txns, keys, count, write)) == NULL)
         return false;
     write->guessing = true;
+    write->guessing_absence = !known;
     conclude(write);
     return true;
 }

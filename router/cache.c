@@ -292,7 +292,8 @@ void cache_fetch_entry(struct cache *cache, uint64_t hash)
         fetch_entry(cache, at);
 }
 
-struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
+/* The entry of the key while it is true, or NULL. */
+static struct cache_entry *look_up(struct cache *cache, struct kv_slice key)
 {
     if (cache == NULL)
         return NULL;
@@ -301,10 +302,27 @@ struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
     if (cache->places[at].unit == 0)
         return NULL;
     struct cache_entry *entry = entry_at(cache, at);
-    if (!is_true(cache, &entry->inside)) {
-        drop(cache, at);
+    if (is_true(cache, &entry->inside))
+        return entry;
+    drop(cache, at);
+    return NULL;
+}
+
+bool cache_get_row(struct cache *cache, struct kv_slice key, struct kv_row *out)
+{
+    const struct cache_entry *entry = look_up(cache, key);
+    if (entry == NULL)
+        return false;
+    *out = entry->row;
+    out->content_type = kv_slice(NULL, 0); /* lives in the entry */
+    return true;
+}
+
+struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
+{
+    struct cache_entry *entry = look_up(cache, key);
+    if (entry == NULL)
         return NULL;
-    }
     entry->inside.holders++;
     entry->inside.asked = true;
     if (is_old(cache, entry))
@@ -410,21 +428,28 @@ static uint64_t block_bytes(struct kv_slice key, const struct kv_row *row, const
     return (bytes + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
 }
 
-void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
-               const struct kv_object *object, struct kv_slice content)
+static struct cache_inside inside_of(const struct cache *cache, uint64_t since, struct kv_slice key,
+                                     const struct kv_row *row)
+{
+    uint64_t hash = marks_hash(cache->marks, key);
+    return (struct cache_inside){.since = since,
+                                 .tag = (uint32_t)hash,
+                                 .key_bytes = (uint32_t)key.bytes,
+                                 .key_slot = marks_slot(cache->marks, hash),
+                                 .content_slot =
+                                     marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)))};
+}
+
+/* In the place of what the table has of this key. */
+static void keep(struct cache *cache, struct cache_inside inside, struct kv_slice key, const struct kv_row *row,
+                 const struct kv_object *object, struct kv_slice content)
 {
     kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
-    uint64_t hash = marks_hash(cache->marks, key);
-    struct cache_inside inside = {
-        .since = since, .tag = (uint32_t)hash, .key_bytes = (uint32_t)key.bytes, .asked = true};
-    inside.key_slot = marks_slot(cache->marks, hash);
-    inside.content_slot = marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)));
-    if (!marks_remembers(cache->marks, since) || !marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) ||
-        !marks_quiet(cache->marks, inside.content_slot, since, &inside.content_word))
-        return;
     size_t at = find(cache, inside.tag, key);
-    if (cache->places[at].unit != 0)
+    if (cache->places[at].unit != 0) {
+        inside.asked = inside.asked || entry_at(cache, at)->inside.asked; /* for the key */
         drop(cache, at);
+    }
     inside.bytes = block_bytes(key, row, object, content);
     struct cache_entry *entry = take_block(cache, inside.bytes);
     if (entry == NULL)
@@ -432,6 +457,26 @@ void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const s
     entry->inside = inside;
     fill(entry, key, row, object, content);
     list(cache, entry);
+}
+
+void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
+               const struct kv_object *object, struct kv_slice content)
+{
+    struct cache_inside inside = inside_of(cache, since, key, row);
+    inside.asked = true;
+    if (marks_remembers(cache->marks, since) && marks_quiet(cache->marks, inside.key_slot, since, &inside.key_word) &&
+        marks_quiet(cache->marks, inside.content_slot, since, &inside.content_word))
+        keep(cache, inside, key, row, object, content);
+}
+
+void cache_put_written(struct cache *cache, uint64_t since, struct marks_proof proof, struct kv_slice key,
+                       const struct kv_row *row, const struct kv_object *object, struct kv_slice content)
+{
+    struct cache_inside inside = inside_of(cache, since, key, row);
+    inside.key_word = proof.key_word;
+    inside.content_word = proof.content_word;
+    if (proof.key_word != 0 && proof.content_word != 0 && is_true(cache, &inside))
+        keep(cache, inside, key, row, object, content);
 }
 
 uint64_t cache_bytes(const struct cache *cache)

@@ -1,5 +1,5 @@
 /* router/cache.h -- whole answers to GETs of small values: row, reference count, stored form and content, by key.
- * Does:     keeps what reads brought for as long as marks.h proves it true, and lends it out without a copy.
+ * Does:     keeps what reads brought, and what PUTs wrote, for as long as marks.h proves it true, and lends it out without a copy.
  * Owns:     a ring of memory in huge pages, where the kernel has them: half of a random read was waiting for page tables. One
  *           thread's, no locks; the marks are shared by all threads.
  * Promises: cache_get returns nothing that a read of the shards, begun after it was called, would contradict. The bytes of an entry
@@ -52,6 +52,9 @@ void cache_fetch_entry(struct cache *cache, uint64_t hash);
 struct cache_entry *cache_get(struct cache *cache, struct kv_slice key);
 void cache_let_go(struct cache_entry *entry);
 
+/* The key's row without its content type, as cache_get would find it. False: not known. */
+bool cache_get_row(struct cache *cache, struct kv_slice key, struct kv_row *out);
+
 /* Before a read of the shards: what cache_put wants to know. */
 uint64_t cache_now(const struct cache *cache);
 /* Whether a content of this size would be taken at all. */
@@ -60,6 +63,9 @@ bool cache_wants(const struct cache *cache, const struct kv_object *object);
  * `content` the whole content (which may lie within it). All is copied. */
 void cache_put(struct cache *cache, uint64_t since, struct kv_slice key, const struct kv_row *row,
                const struct kv_object *object, struct kv_slice content);
+/* Remembers what a write begun after `since` left behind, and has proof of. */
+void cache_put_written(struct cache *cache, uint64_t since, struct marks_proof proof, struct kv_slice key,
+                       const struct kv_row *row, const struct kv_object *object, struct kv_slice content);
 
 /* The oldest CACHE_SWEEPS-th of the ring: what nobody has asked for since it was swept last leaves, with its memory, the rest begins
  * anew. So CACHE_SWEEPS calls go round once, and an entry leaves one to two rounds after it was asked for last. */

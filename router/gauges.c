@@ -11,6 +11,8 @@ void gauges_read(struct router_thread *thread)
     metrics_set(thread->metrics, METRICS_GAUGE_REQUESTS_SHARDS, queues.requests);
     metrics_set(thread->metrics, METRICS_GAUGE_REQUESTS_CLIENTS, thread->unread);
     metrics_set(thread->metrics, METRICS_GAUGE_TRANSACTIONS, queues.transactions);
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_BYTES, cache_bytes(thread->cache));
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_ENTRIES, cache_entries(thread->cache));
     for (unsigned i = 0; i < queues.shard_count; i++)
         metrics_set_calls(thread->metrics, i, queues.shards[i].calls, queues.shards[i].answers);
 }

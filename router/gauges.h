@@ -1,4 +1,4 @@
-/* router/gauges.h -- tells the counters page what waits on a loop: for shards, for clients.
+/* router/gauges.h -- tells the counters page what waits on a loop, for shards, for clients, and what its cache holds.
  * Does:     samples it every GAUGES_MS, and when asked: what other threads show in a scrape is at most so old. Counting where things
  *           begin and end would cost every request, and a forgotten path would never show.
  * Tests:    http/test_http_metrics.c, system/test_metrics.c. */

@@ -57,16 +57,18 @@ void marks_fetch_ahead(const struct marks *marks, uint32_t slot)
     __builtin_prefetch(&marks->words[slot]);
 }
 
-void marks_begin(struct marks *marks, uint32_t slot)
+uint64_t marks_begin(struct marks *marks, uint32_t slot)
 {
     uint64_t word = atomic_load(&marks->words[slot]);
     do {
         if ((word & WRITERS_MASK) == MARKS_WRITERS_MAX)
-            return;
+            return word;
     } while (!atomic_compare_exchange_weak(&marks->words[slot], &word, word + 1));
+    return word;
 }
 
-void marks_end(struct marks *marks, uint32_t slot)
+/* Who came and went in between has left a later end; who is still there counts. */
+uint64_t marks_end(struct marks *marks, uint32_t slot, uint64_t begun)
 {
     uint64_t word = atomic_load(&marks->words[slot]), next;
     uint64_t end = atomic_fetch_add(&marks->ends, 1) + 1;
@@ -75,10 +77,11 @@ void marks_end(struct marks *marks, uint32_t slot)
     do {
         uint64_t writers = word & WRITERS_MASK, last = word >> WRITERS_BITS;
         if (writers == MARKS_WRITERS_MAX)
-            return;
+            return 0;
         kv_assert(writers > 0);
         next = (last > end ? last : end) << WRITERS_BITS | (writers - 1); /* ends may overtake one another */
     } while (!atomic_compare_exchange_weak(&marks->words[slot], &word, next));
+    return (begun & WRITERS_MASK) == 0 && word == begun + 1 ? next : 0;
 }
 
 /* An end of nothing: who asks from now on has a later count. Of two threads that forget at once, the later count stays. */

@@ -1,12 +1,14 @@
 /* router/marks.h -- what is being written: the proof that a cached answer is still true.
  * Does:     keeps one word per slot, a slot being many keys or many contents by their hash: how many writes are under way, and when
  *           the last one ended, counted in ends of all writes of this router.
- * Rules:    1. A write marks its keys and contents BEFORE its first message that may change them leaves, and ends the marks when its
- *              outcome is final and visible at every shard. One whose outcome is open stays marked.
+ * Rules:    1. A write marks its keys and contents BEFORE its first message that may change them leaves, and ends the marks when no
+ *              read that begins later can say anything else: committed, once all votes are in (reads of a key wait for the decision,
+ *              reference counts count votes); aborted, once every shard is through. One whose outcome is open stays marked.
  *           2. A reader takes marks_now BEFORE it asks a shard. The answer may be kept if each of its slots is quiet since then:
  *              nobody writes, and the last write had ended before. So it is what every later read would say, too.
  *           3. What is kept is true for as long as the words of its slots are those that marks_quiet gave.
- *           4. What was kept before marks_forget is true no more, nor what was asked for before it and comes later.
+ *           4. A writer who was alone in a slot from begin to end knows what is there now as if it had read it: marks_end says so.
+ *           5. What was kept before marks_forget is true no more, nor what was asked for before it and comes later.
  *           All writes of a store go through one router (a newer one fences the last), so all of them are seen here, but for one: a
  *           shard that comes back without what its last run had acknowledged and not flushed (DURABILITY=interval).
  * Used by:  the cache, and reads that ask two shards (backend_read.c).
@@ -28,6 +30,11 @@
 
 struct marks;
 
+/* What holds for a key and its content as long as these are the words of their slots. */
+struct marks_proof {
+    uint64_t key_word, content_word;
+};
+
 /* NULL for 0 slots; else `slots` is rounded up to a power of two. `seed`: of the hash. */
 struct marks *marks_new(uint64_t slots, uint64_t seed);
 void marks_free(struct marks **marks);
@@ -39,8 +46,10 @@ uint32_t marks_slot(const struct marks *marks, uint64_t hash);
 /* The word will be looked at soon. */
 void marks_fetch_ahead(const struct marks *marks, uint32_t slot);
 
-void marks_begin(struct marks *marks, uint32_t slot);
-void marks_end(struct marks *marks, uint32_t slot);
+/* The slot's word until now: marks_end wants to know it. */
+uint64_t marks_begin(struct marks *marks, uint32_t slot);
+/* The slot's word from now on, if nobody else was or is writing there since `begun`; else 0, which no word is behind an end. */
+uint64_t marks_end(struct marks *marks, uint32_t slot, uint64_t begun);
 
 /* A shard was started anew, and is asked for the first time after this. */
 void marks_forget(struct marks *marks);

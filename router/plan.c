@@ -387,7 +387,18 @@ const struct txn_op *plan_ops(struct plan *plan, size_t *count)
 
 /* ---- results -------------------------------------------------------------------------------------------------- */
 
-const struct backend_op_result *plan_results(struct plan *plan, const bool *existed)
+static void put_result(struct plan *plan, const struct plan_content *content, const struct txn_effect *effects,
+                       struct backend_op_result *result)
+{
+    const struct txn_effect *add = content->add_index == NOTHING ? NULL : &effects[content->add_index];
+    result->existed = add == NULL || add->existed; /* without an ADD some key of the batch held it before */
+    if (plan->count > 1 || result->existed)
+        return;
+    result->refs = 1;
+    result->proof = (struct marks_proof){effects[0].word, add->word};
+}
+
+const struct backend_op_result *plan_results(struct plan *plan, uint64_t txn_id, const struct txn_effect *effects)
 {
     for (size_t i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
@@ -396,8 +407,9 @@ const struct backend_op_result *plan_results(struct plan *plan, const bool *exis
             continue;
         const struct plan_content *content = &plan->contents[step->content];
         if (plan->ops[i].kind == BACKEND_PUT) {
-            /* without an ADD some key of the batch held it before */
-            result->existed = !step->first_of_batch || content->add_index == NOTHING || existed[content->add_index];
+            result->row.txn_id = txn_id;
+            put_result(plan, content, effects, result);
+            result->existed = result->existed || !step->first_of_batch;
             continue;
         }
         result->refs = (uint64_t)((int64_t)content->refs + step->delta_at);

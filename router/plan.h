@@ -47,7 +47,8 @@ uint64_t plan_get_bytes(const struct plan *plan);
 bool plan_writes(const struct plan *plan);
 /* The shards' operations, once contents are staged. */
 const struct txn_op *plan_ops(struct plan *plan, size_t *count);
-/* The results, once wanted contents are filled in; `existed` as txn_on_outcome gave it, NULL when nothing was written. */
-const struct backend_op_result *plan_results(struct plan *plan, const bool *existed);
+/* The results, once wanted contents are filled in; `effects` as txn_on_outcome gave them, NULL when nothing was written, by the
+ * transaction of this id. */
+const struct backend_op_result *plan_results(struct plan *plan, uint64_t txn_id, const struct txn_effect *effects);
 
 #endif

@@ -20,6 +20,13 @@ struct part {
     struct kv_buf locked; /* body of its LOCKED, which the rows borrow from */
 };
 
+/* Of what an operation may change. */
+struct mark {
+    bool is_set;
+    uint32_t slot;
+    uint64_t begun;
+};
+
 struct txn {
     struct txns *txns;
     uint64_t id;
@@ -30,9 +37,8 @@ struct txn {
     struct txn_row *rows;
     const struct txn_op *ops;
     size_t op_count;
-    bool *existed;
-    uint32_t *marked; /* slots of what may change, until every shard is through */
-    size_t marked_count;
+    struct txn_effect *effects; /* one per operation */
+    struct mark *marks;         /* one per operation; NULL when nobody looks */
     bool held;
     unsigned shard_next;  /* LOCKING: the next one to ask */
     unsigned waiting;     /* answers that are missing */
@@ -90,12 +96,13 @@ uint64_t txn_id(const struct txn *txn)
 
 /* ---- marks ---------------------------------------------------------------------------------------------------- */
 
-static void mark(struct txn *txn, struct kv_slice bytes)
+static void mark(struct txn *txn, size_t index, struct kv_slice bytes)
 {
     struct marks *marks = txn->txns->marks;
-    uint32_t slot = marks_slot(marks, marks_hash(marks, bytes));
-    txn->marked[txn->marked_count++] = slot;
-    marks_begin(marks, slot);
+    struct mark *mark = &txn->marks[index];
+    mark->slot = marks_slot(marks, marks_hash(marks, bytes));
+    mark->begun = marks_begin(marks, mark->slot);
+    mark->is_set = true;
 }
 
 /* Before the first message leaves that may change them. */
@@ -103,21 +110,30 @@ static void mark_all(struct txn *txn)
 {
     if (txn->txns->marks == NULL)
         return;
-    txn->marked = kv_alloc(txn->op_count * sizeof *txn->marked);
+    txn->marks = kv_alloc_zero(txn->op_count, sizeof *txn->marks);
     for (size_t i = 0; i < txn->op_count; i++) {
         const struct kv_op *op = &txn->ops[i].op;
         if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP)
-            mark(txn, kv_hash_slice(&op->hash));
+            mark(txn, i, kv_hash_slice(&op->hash));
         else if (op->kind != KV_OP_CHECK)
-            mark(txn, op->key);
+            mark(txn, i, op->key);
+    }
+}
+
+static void unmark_all(struct txn *txn)
+{
+    for (size_t i = 0; txn->marks != NULL && i < txn->op_count; i++) {
+        struct mark *mark = &txn->marks[i];
+        if (mark->is_set)
+            txn->effects[i].word = marks_end(txn->txns->marks, mark->slot, mark->begun);
+        mark->is_set = false;
     }
 }
 
 static void end(struct txn *txn)
 {
     struct txns *txns = txn->txns;
-    for (size_t i = 0; i < txn->marked_count; i++)
-        marks_end(txns->marks, txn->marked[i]);
+    unmark_all(txn);
     for (unsigned i = 0; i < txns->shard_count; i++) {
         calls_cancel(txns->calls, txn->parts[i].call);
         kv_buf_free(&txn->parts[i].locked);
@@ -126,8 +142,8 @@ static void end(struct txn *txn)
     txns->active_count--;
     free(txn->key_shards);
     free(txn->rows);
-    free(txn->existed);
-    free(txn->marked);
+    free(txn->effects);
+    free(txn->marks);
     free(txn);
 }
 
@@ -285,13 +301,15 @@ static void abort_everywhere(struct txn *txn, enum kv_err err)
     txn->on_outcome(txn->arg, err, NULL);
 }
 
+/* Whoever reads from now on finds the votes, and waits for the decision where that matters: no need for marks. */
 static void commit_everywhere(struct txn *txn)
 {
     bool alone = txn->participants == (txn->participants & -txn->participants);
     txn->state = ENDING;
     if (!alone)
         send_all(txn, txn->participants, KV_MSG_COMMIT, write_id, on_through);
-    txn->on_outcome(txn->arg, KV_OK, txn->existed);
+    unmark_all(txn);
+    txn->on_outcome(txn->arg, KV_OK, txn->effects);
     if (alone)
         end(txn);
 }
@@ -301,7 +319,7 @@ static void take_existed(struct part *part, struct kv_list flags)
     struct txn *txn = part->txn;
     for (size_t i = 0; i < txn->op_count; i++) {
         if (txn->ops[i].shard_index == part->shard_index && txn->ops[i].op.kind == KV_OP_ADD)
-            kv_next_bool(&flags, &txn->existed[i]);
+            kv_next_bool(&flags, &txn->effects[i].existed);
     }
 }
 
@@ -344,7 +362,7 @@ bool txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_
     txn->state = PREPARING;
     txn->ops = ops;
     txn->op_count = count;
-    txn->existed = kv_alloc_zero(count, sizeof *txn->existed);
+    txn->effects = kv_alloc_zero(count, sizeof *txn->effects);
     txn->on_outcome = on_outcome;
     for (size_t i = 0; i < count; i++) {
         txn->participants |= kv_shard_bit(ops[i].shard_index);

@@ -34,7 +34,7 @@ void txns_free(struct txns **txns);
 /* Appends the ids below `below_txn_id` that are not through everywhere, ascending, each a uint64_t, and returns the smallest of
  * the others; UINT64_MAX: there is none. */
 uint64_t txns_ids(const struct txns *txns, uint64_t below_txn_id, struct kv_buf *out);
-/* Before any transaction: what one changes is marked until every shard is through with it (marks.h). */
+/* Before any transaction: what one changes is marked until its outcome is all that a read can find (marks.h). */
 void txns_use_marks(struct txns *txns, struct marks *marks);
 size_t txns_active(const struct txns *txns);
 
@@ -45,8 +45,15 @@ struct txn_row {
 
 /* All locks are held; `rows` in the order of the keys. The callee calls txn_commit or txn_release, now or later. */
 typedef void (*txn_on_locked)(void *arg, const struct txn_row *rows);
-/* `existed[i]` for op i, where it is an ADD. NULL unless KV_OK. The transaction needs nothing of the caller's any more. */
-typedef void (*txn_on_outcome)(void *arg, enum kv_err err, const bool *existed);
+/* What is known of an operation once it is committed. */
+struct txn_effect {
+    bool existed; /* ADD: the content was here before */
+    uint64_t
+        word; /* of the mark of its key or content, as marks_end gave it: not 0 when nobody else wrote there meanwhile */
+};
+
+/* `effects[i]` of op i. NULL unless KV_OK. The transaction needs nothing of the caller's any more. */
+typedef void (*txn_on_outcome)(void *arg, enum kv_err err, const struct txn_effect *effects);
 /* `held`: all locks were held without a break until now, so what was read under them was one state. */
 typedef void (*txn_on_released)(void *arg, bool held);
 
@@ -54,9 +61,9 @@ typedef void (*txn_on_released)(void *arg, bool held);
  * NULL when there are too many already, or a shard's queue is full (KV_OVERLOADED). */
 struct txn *txn_begin(struct txns *txns, const struct kv_slice *keys, size_t count, txn_on_locked on_locked, void *arg);
 
-/* Starts without locks, for a caller who believes that none of the keys exists, and saves a round to each shard: txn_commit comes
- * next, with operations that say so (expect_txn 0). A shard where a key exists, or is locked, refuses: KV_CONFLICT, and the
- * caller begins again with locks. Nobody waits for a lock here, so no order is needed. NULL as above. */
+/* Starts without locks, for a caller who believes to know the rows, and saves a round to each shard: txn_commit comes next, with
+ * operations that say so (expect_txn). A shard where a row is another, or locked, refuses: KV_CONFLICT, and the caller begins
+ * again with locks. Nobody waits for a lock here, so no order is needed. NULL as above. */
 struct txn *txn_begin_blind(struct txns *txns, const struct kv_slice *keys, size_t count, void *arg);
 
 struct txn_op {

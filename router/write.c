@@ -76,9 +76,14 @@ static void on_transacted(void *arg, enum kv_err err, size_t index, const struct
 
 static void transact(struct write *write)
 {
+    struct router_thread *thread = write->exchange->thread;
+    if (!cache_get_row(thread->cache, write->op.key, &write->op.known))
+        write->op.known = (struct kv_row){0};
+    write->keep = backend_may_keep(thread->backend);
+    write->since = cache_now(thread->cache);
     write->holders++;
     write->exchange->call =
-        backend_transact(write->exchange->thread->backend, &write->op, 1, 0, on_released, write, on_transacted, write);
+        backend_transact(thread->backend, &write->op, 1, 0, on_released, write, on_transacted, write);
 }
 
 static void on_looked(void *arg, enum kv_err err, const struct backend_value *value)

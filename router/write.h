@@ -1,5 +1,5 @@
 /* router/write.h -- one conditional write of one key, PUT or DELETE, as a transaction of the backend.
- * Does:     copies the key, evaluates the conditions, runs the transaction; conditions that need a look at the row first are
+ * Does:     copies the key, evaluates the conditions, runs the transaction, with the row that the cache knows; conditions that need a look at the row first are
  *           evaluated on a read and pinned, and again when the row changed in between (WRITE_TRIES_MAX times, then 429).
  * Owns:     itself, counted: the exchange's part ends with the exchange, the backend's with its release. What the transaction
  *           refers to lives as long as either.
@@ -20,6 +20,8 @@ struct write {
     struct condition condition; /* its slices die with the exchange */
     struct backend_op op;
     struct backend_content content;
+    bool keep;      /* what the transaction leaves behind may be kept, */
+    uint64_t since; /* as written after this (cache.h) */
     uint8_t *key;
     uint8_t *content_type;
     struct work_job job; /* PUT: the content's stored form is in it */

@@ -117,6 +117,11 @@ void fake_may_keep(bool value)
     KNOB(may_keep = value);
 }
 
+void fake_forget(void)
+{
+    KNOB(marks_forget(marks));
+}
+
 void fake_shard_down(int shard_index)
 {
     KNOB(shard_down = shard_index);
@@ -166,13 +171,12 @@ static struct fake_row **find_row(struct kv_slice key)
 }
 
 /* Reads and writes exclude each other here: a write may mark what it changes once it is done. */
-static void mark(struct kv_slice bytes)
+static uint64_t mark(struct kv_slice bytes)
 {
     if (marks == NULL)
-        return;
+        return 0;
     uint32_t slot = marks_slot(marks, marks_hash(marks, bytes));
-    marks_begin(marks, slot);
-    marks_end(marks, slot);
+    return marks_end(marks, slot, marks_begin(marks, slot));
 }
 
 static struct fake_object *find_object(const struct kv_hash *hash)
@@ -238,8 +242,11 @@ static struct fake_row *put(const struct backend_op *op, struct backend_op_resul
                                .txn_id = ++last_id,
                                .content_type = kv_slice(kv_copy(op->content_type), op->content_type.bytes)};
     rows = row;
-    mark(op->key);
-    mark(kv_hash_slice(&op->content->hash));
+    struct marks_proof proof = {mark(op->key), mark(kv_hash_slice(&op->content->hash))};
+    if (!result->existed) {
+        result->refs = 1;
+        result->proof = proof;
+    }
     return row;
 }
 

@@ -14,8 +14,9 @@ void fake_piece_max(uint64_t bytes);             /* fetches bring at most this m
 void fake_stale_fetches(unsigned count);         /* that many fetches find their object gone */
 void fake_race(const char *key, unsigned count); /* the key changes under that many of the next transactions */
 void fake_may_keep(bool value);                  /* answers to GETs may be cached; otherwise all of them come here */
-void fake_unready(const char *why);              /* NULL: ready */
-void fake_shard_down(int shard_index);           /* 0 or 1 does not report; -1: both do */
+void fake_forget(void);                /* what was kept is not true any more, as when a shard was started anew */
+void fake_unready(const char *why);    /* NULL: ready */
+void fake_shard_down(int shard_index); /* 0 or 1 does not report; -1: both do */
 
 /* What to look at. */
 size_t fake_holds(void);      /* objects read and not closed */

@@ -63,6 +63,25 @@ static struct seen seen_row(const struct kv_row *row)
     return seen;
 }
 
+static struct thread *thread_of(const struct op *op)
+{
+    return &op->router->threads[op->client % sim_running->config.thread_count];
+}
+
+/* As router/api_put.c does it; what is no PUT has no proof. */
+static void keep_written(const struct op *op, const struct backend_op_result *result)
+{
+    const struct content *content = &client_contents[op->specs[0].content];
+    struct kv_object object = {.size = content->given.size,
+                               .stored_bytes = content->given.stored.bytes,
+                               .codec = content->given.codec,
+                               .refs = result->refs,
+                               .bytes = content->given.stored};
+    if (op->keep && op->count == 1 && cache_wants(thread_of(op)->cache, &object))
+        cache_put_written(thread_of(op)->cache, op->since, result->proof, client_key(op->specs[0].key), &result->row,
+                          &object, kv_buf_peek(&content->bytes));
+}
+
 static void on_transaction(void *arg, enum kv_err err, size_t index, const struct backend_op_result *results)
 {
     struct op *op = arg;
@@ -80,6 +99,8 @@ static void on_transaction(void *arg, enum kv_err err, size_t index, const struc
             !kv_slice_equal(results[i].content, kv_buf_peek(&client_contents[op->seen[i].content].bytes)))
             sim_fail("op %zu: a batch got wrong bytes", (size_t)(op - sim_running->history.ops));
     }
+    if (err == KV_OK)
+        keep_written(op, &results[0]);
     end_op(op, OP_ANSWERED, err);
 }
 
@@ -168,11 +189,6 @@ static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
     read_on(op);
 }
 
-static struct thread *thread_of(const struct op *op)
-{
-    return &op->router->threads[op->client % sim_running->config.thread_count];
-}
-
 /* As router/api_get.c does it. */
 static void keep(struct op *op, const struct backend_value *value)
 {
@@ -259,6 +275,20 @@ static void ask_value(struct backend *backend, struct op *op)
     cache_let_go(entry);
 }
 
+/* As router/write.c does it. */
+static void ask_write(struct backend *backend, struct op *op)
+{
+    struct cache *cache = thread_of(op)->cache;
+    struct backend_op *first = &op->bundle->ops[0];
+    bool writes = first->kind == BACKEND_PUT || first->kind == BACKEND_DELETE;
+    if (op->count == 1 && writes)
+        cache_get_row(cache, first->key, &first->known);
+    op->keep = txn_ids_are_recovered(backend->ids);
+    op->since = cache_now(cache);
+    op->call = backend_transact(backend, op->bundle->ops, op->count, GET_BYTES_MAX, on_release, op->bundle,
+                                on_transaction, op);
+}
+
 static void ask(struct sim *sim, struct op *op)
 {
     struct backend *backend = &sim->router->threads[op->client % sim->config.thread_count].backend;
@@ -275,8 +305,7 @@ static void ask(struct sim *sim, struct op *op)
     else if (op->kind == OP_LIST)
         ask_list(backend, op);
     else
-        op->call = backend_transact(backend, op->bundle->ops, op->count, GET_BYTES_MAX, on_release, op->bundle,
-                                    on_transaction, op);
+        ask_write(backend, op);
     heap_enter(before);
     asking = NULL;
 }

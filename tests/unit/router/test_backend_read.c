@@ -97,9 +97,9 @@ Test(backend_read, an_unwritten_key_takes_two_steps)
 
 Test(backend_read, a_write_between_the_steps_is_noticed)
 {
-    marks_begin(seen.backend.marks, slot());
+    uint64_t begun = marks_begin(seen.backend.marks, slot());
     answer_row(1);
-    marks_end(seen.backend.marks, slot());
+    marks_end(seen.backend.marks, slot(), begun);
     answer_object(1, true);
     cr_assert_eq(seen.values, 0);
     uint64_t request_id = 0;
@@ -112,11 +112,11 @@ Test(backend_read, a_write_between_the_steps_is_noticed)
 Test(backend_read, a_write_under_way_is_noticed)
 {
     answer_row(1);
-    marks_begin(seen.backend.marks, slot());
+    uint64_t begun = marks_begin(seen.backend.marks, slot());
     answer_object(1, false);
     cr_assert_eq(seen.values, 0);
     answer_row(1);
-    marks_end(seen.backend.marks, slot());
+    marks_end(seen.backend.marks, slot(), begun);
     answer_object(1, false);
     cr_assert_eq(seen.values, 0, "it may have ended between the two");
     answer_row(3);

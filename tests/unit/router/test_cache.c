@@ -109,10 +109,9 @@ static uint32_t slot_of(struct kv_slice bytes)
     return marks_slot(marks, marks_hash(marks, bytes));
 }
 
-static void touch(struct kv_slice bytes)
+static uint64_t touch(struct kv_slice bytes)
 {
-    marks_begin(marks, slot_of(bytes));
-    marks_end(marks, slot_of(bytes));
+    return marks_end(marks, slot_of(bytes), marks_begin(marks, slot_of(bytes)));
 }
 
 Test(cache, off)
@@ -164,13 +163,55 @@ Test(cache, a_write_of_the_key_or_of_the_content_ends_an_entry)
     touch(kv_hash_slice(&sample(0, 100)->row.hash));
     cr_expect_null(get(0), "its reference count may be another");
     put(0, 100);
-    marks_begin(marks, slot_of(kv_slice_text("key/0")));
+    uint64_t begun = marks_begin(marks, slot_of(kv_slice_text("key/0")));
     cr_expect_null(get(0), "a write is under way");
     put(0, 100);
     cr_expect_null(get(0), "nothing is kept meanwhile");
-    marks_end(marks, slot_of(kv_slice_text("key/0")));
+    marks_end(marks, slot_of(kv_slice_text("key/0")), begun);
     put(0, 100);
     cr_expect(has(0, 100));
+}
+
+static void put_written(uint64_t since, struct marks_proof proof, unsigned number)
+{
+    struct sample *made = sample(number, 100);
+    cache_put_written(cache, since, proof, kv_slice_text(made->key), &made->row, &made->object, made->content);
+}
+
+Test(cache, what_was_written_is_kept_while_nobody_else_writes)
+{
+    uint64_t since = cache_now(cache);
+    struct kv_slice key = kv_slice_text("key/0");
+    put(0, 200);
+    struct marks_proof proof = {touch(key), touch(kv_hash_slice(&sample(0, 100)->row.hash))};
+    put_written(since, (struct marks_proof){0, proof.content_word}, 0);
+    put_written(since, (struct marks_proof){proof.key_word, 0}, 0);
+    cr_expect_null(get(0), "without proof it is not taken, and what was there is no longer true");
+    put_written(since, proof, 0);
+    cr_expect(has(0, 100));
+    touch(kv_hash_slice(&sample(0, 100)->row.hash));
+    cr_expect_null(get(0));
+    put_written(since, proof, 0);
+    cr_expect_null(get(0), "somebody else has written since");
+    proof = (struct marks_proof){touch(key), touch(kv_hash_slice(&sample(0, 100)->row.hash))};
+    marks_forget(marks);
+    put_written(since, proof, 0);
+    cr_expect_null(get(0), "it was written to a shard's last run");
+}
+
+Test(cache, tells_the_row_of_a_true_entry)
+{
+    struct kv_row row = {.txn_id = 77};
+    cr_expect_not(cache_get_row(NULL, kv_slice_text("key/1"), &row));
+    cr_expect_not(cache_get_row(cache, kv_slice_text("key/1"), &row));
+    cr_expect_eq(row.txn_id, 77);
+    put(1, 100);
+    cr_assert(cache_get_row(cache, kv_slice_text("key/1"), &row));
+    cr_expect(kv_hash_equal(&row.hash, &sample(1, 100)->row.hash));
+    cr_expect_eq(row.created_s, 1);
+    cr_expect_eq(row.content_type.bytes, 0);
+    touch(kv_slice_text("key/1"));
+    cr_expect_not(cache_get_row(cache, kv_slice_text("key/1"), &row));
 }
 
 Test(cache, what_was_read_before_a_write_is_not_kept)

@@ -31,18 +31,34 @@ Test(marks, a_slot_is_quiet_before_and_after_but_not_during_a_write)
     struct marks *marks = marks_new(8, 7);
     uint64_t before = marks_now(marks), word = 0, later = 0;
     cr_expect(marks_quiet(marks, SLOT, before, &word));
-    marks_begin(marks, SLOT);
+    uint64_t one = marks_begin(marks, SLOT);
     cr_expect_not(marks_unchanged(marks, SLOT, word));
     cr_expect_not(marks_quiet(marks, SLOT, marks_now(marks), &later));
-    marks_begin(marks, SLOT);
-    marks_end(marks, SLOT);
+    uint64_t two = marks_begin(marks, SLOT);
+    cr_expect_eq(marks_end(marks, SLOT, two), 0);
     cr_expect_not(marks_quiet(marks, SLOT, marks_now(marks), &later), "one of two writers is still there");
-    marks_end(marks, SLOT);
+    cr_expect_eq(marks_end(marks, SLOT, one), 0);
     cr_expect_not(marks_unchanged(marks, SLOT, word));
     cr_expect_not(marks_quiet(marks, SLOT, before, &later), "a write came between");
     cr_expect(marks_quiet(marks, SLOT, marks_now(marks), &later));
     cr_expect(marks_unchanged(marks, SLOT, later));
     cr_expect(marks_quiet(marks, SLOT + 1, before, &word), "another slot");
+    marks_free(&marks);
+}
+
+Test(marks, a_writer_knows_the_word_only_if_nobody_else_wrote_meanwhile)
+{
+    struct marks *marks = marks_new(8, 7);
+    uint64_t alone = marks_end(marks, SLOT, marks_begin(marks, SLOT));
+    cr_expect_neq(alone, 0);
+    cr_expect(marks_unchanged(marks, SLOT, alone));
+    uint64_t first = marks_begin(marks, SLOT);
+    cr_expect_eq(marks_end(marks, SLOT, marks_begin(marks, SLOT)), 0, "the first one is there");
+    cr_expect_eq(marks_end(marks, SLOT, first), 0, "another one came and went");
+    cr_expect_not(marks_unchanged(marks, SLOT, alone));
+    uint64_t here = marks_begin(marks, SLOT), there = marks_begin(marks, SLOT + 1);
+    cr_expect_neq(marks_end(marks, SLOT + 1, there), 0, "another slot is no matter");
+    cr_expect_neq(marks_end(marks, SLOT, here), 0);
     marks_free(&marks);
 }
 
@@ -53,7 +69,7 @@ Test(marks, too_many_writers_silence_a_slot_for_good)
     for (unsigned i = 0; i < MARKS_WRITERS_MAX + 5; i++)
         marks_begin(marks, SLOT);
     for (unsigned i = 0; i < MARKS_WRITERS_MAX + 5; i++)
-        marks_end(marks, SLOT);
+        cr_assert_eq(marks_end(marks, SLOT, 0), 0);
     cr_expect_not(marks_quiet(marks, SLOT, marks_now(marks), &word));
     cr_expect(marks_quiet(marks, SLOT + 1, marks_now(marks), &word));
     marks_free(&marks);
@@ -61,52 +77,64 @@ Test(marks, too_many_writers_silence_a_slot_for_good)
 
 /* ---- all interleavings -------------------------------------------------------------------------------------------- */
 
-/* A write: mark, change the shard, (acknowledge and) end. The change becomes visible somewhere between begin and end. A read: take the
- * time, look at the shard, keep; then it is looked up again and again. */
+/* A write: mark, change the shard, (acknowledge and) end; what it wrote is kept when it was alone. The change becomes visible somewhere
+ * between begin and end. A read: take the time, look at the shard, keep. What is kept is looked up again and again. */
 enum step { WRITER_A, WRITER_B, READER, ACTORS };
+
+struct kept {
+    uint64_t word;
+    unsigned value;
+    bool is_set;
+};
 
 struct world {
     struct marks *marks;
     unsigned done[ACTORS];
     unsigned value; /* at the shard */
-    unsigned acknowledged;
-    uint64_t since, word;
-    unsigned read;
-    bool kept;
+    uint64_t since;
+    uint64_t begun[ACTORS];
+    struct kept kept[ACTORS];
 };
 
 static void check_cached(const struct world *world)
 {
-    if (world->kept && marks_unchanged(world->marks, SLOT, world->word))
-        cr_assert_eq(world->read, world->value, "a kept answer says %u, the shard %u", world->read, world->value);
+    for (unsigned i = 0; i < ACTORS; i++) {
+        const struct kept *kept = &world->kept[i];
+        if (kept->is_set && marks_unchanged(world->marks, SLOT, kept->word))
+            cr_assert_eq(kept->value, world->value, "a kept answer says %u, the shard %u", kept->value, world->value);
+    }
 }
 
 static void take_step(struct world *world, enum step actor)
 {
     unsigned step = world->done[actor]++;
-    if (actor == READER && step == 0)
+    struct kept *kept = &world->kept[actor];
+    if (actor == READER && step == 0) {
         world->since = marks_now(world->marks);
-    else if (actor == READER && step == 1)
-        world->read = world->value;
-    else if (actor == READER)
-        world->kept = marks_quiet(world->marks, SLOT, world->since, &world->word);
-    else if (step == 0)
-        marks_begin(world->marks, SLOT);
-    else if (step == 1)
-        world->value++;
-    else
-        marks_end(world->marks, SLOT);
+    } else if (actor == READER && step == 1) {
+        kept->value = world->value;
+    } else if (actor == READER) {
+        kept->is_set = marks_quiet(world->marks, SLOT, world->since, &kept->word);
+    } else if (step == 0) {
+        world->begun[actor] = marks_begin(world->marks, SLOT);
+    } else if (step == 1) {
+        kept->value = ++world->value;
+    } else {
+        kept->word = marks_end(world->marks, SLOT, world->begun[actor]);
+        kept->is_set = kept->word != 0;
+    }
     check_cached(world);
 }
 
-static unsigned kept_count;
+static unsigned kept_count[ACTORS];
 
 static void interleave(const enum step *order, unsigned count)
 {
     struct world world = {.marks = marks_new(8, 7)};
     for (unsigned i = 0; i < count; i++)
         take_step(&world, order[i]);
-    kept_count += world.kept;
+    for (unsigned i = 0; i < ACTORS; i++)
+        kept_count[i] += world.kept[i].is_set;
     marks_free(&world.marks);
 }
 
@@ -133,7 +161,8 @@ Test(marks, every_interleaving_of_two_writes_and_a_read)
     enum step order[9];
     unsigned left[ACTORS] = {3, 3, 3};
     cr_expect_eq(try_all(order, 0, left), 1680); /* 9! / (3! 3! 3!) */
-    cr_expect_gt(kept_count, 10, "some reads meet no write and are kept");
+    for (unsigned i = 0; i < ACTORS; i++)
+        cr_expect_gt(kept_count[i], 10, "some meet no other write and are kept");
 }
 
 /* ---- threads (tsan) ----------------------------------------------------------------------------------------------- */
@@ -153,9 +182,12 @@ static void *write_much(void *arg)
     unsigned cell = (unsigned)(uintptr_t)arg;
     for (unsigned i = 0; i < WRITES; i++) {
         cell = (cell + 1) % CELLS;
-        marks_begin(shared.marks, cell);
+        uint64_t begun = marks_begin(shared.marks, cell);
         unsigned value = atomic_fetch_add(&shared.values[cell], 1) + 1;
-        marks_end(shared.marks, cell);
+        uint64_t word = marks_end(shared.marks, cell, begun);
+        unsigned now = atomic_load(&shared.values[cell]);
+        if (word != 0 && marks_unchanged(shared.marks, cell, word))
+            cr_assert(now == value || !marks_unchanged(shared.marks, cell, word), "it was alone");
         unsigned known = atomic_load(&shared.acknowledged[cell]);
         while (known < value && !atomic_compare_exchange_weak(&shared.acknowledged[cell], &known, value))
             ;

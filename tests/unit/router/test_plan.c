@@ -99,7 +99,35 @@ Test(plan, the_same_content_again_touches_no_reference)
     cr_assert_eq(evaluate(&batch, "A", &index), KV_OK);
     find(&batch, KV_OP_SET, "k", 0);
     cr_expect_eq(op_count(&batch), 1u);
-    cr_expect(plan_results(batch.plan, NULL)[0].existed);
+    cr_expect(plan_results(batch.plan, 9, NULL)[0].existed);
+    plan_free(&batch.plan);
+}
+
+Test(plan, a_put_alone_of_a_new_content_knows_what_every_read_will_find)
+{
+    struct batch batch = {0};
+    size_t index, count;
+    put(&batch, "k", 'A');
+    cr_assert_eq(evaluate(&batch, "B", &index), KV_OK);
+    plan_ops(batch.plan, &count);
+    struct txn_effect effects[OPS_MAX] = {{false, 5}, {false, 6}, {false, 7}};
+    const struct backend_op_result *result = plan_results(batch.plan, 9, effects);
+    cr_expect_eq(result->row.txn_id, 9);
+    cr_expect_eq(result->refs, 1);
+    cr_expect_eq(result->proof.key_word, 5);
+    cr_expect_eq(result->proof.content_word, 6);
+    plan_free(&batch.plan);
+}
+
+Test(plan, of_a_content_that_was_there_a_put_knows_no_count)
+{
+    struct batch batch = {0};
+    size_t index, count;
+    put(&batch, "k", 'A');
+    cr_assert_eq(evaluate(&batch, "-", &index), KV_OK);
+    plan_ops(batch.plan, &count);
+    struct txn_effect effects[OPS_MAX] = {{false, 5}, {true, 6}};
+    cr_expect_eq(plan_results(batch.plan, 9, effects)->proof.content_word, 0);
     plan_free(&batch.plan);
 }
 
@@ -127,7 +155,7 @@ Test(plan, later_operations_see_earlier_ones)
     add(&batch, BACKEND_GET, "k");
     cr_assert_eq(evaluate(&batch, "-", &index), KV_OK);
     cr_expect_not(plan_writes(batch.plan), "nothing is left of it");
-    const struct backend_op_result *results = plan_results(batch.plan, NULL);
+    const struct backend_op_result *results = plan_results(batch.plan, 9, NULL);
     bool expected[] = {false, false, true, true, false};
     for (size_t i = 0; i < batch.count; i++)
         cr_expect_eq(results[i].found, expected[i], "operation %zu", i);
@@ -200,8 +228,8 @@ Test(plan, deduplication_is_told_per_operation)
     put(&batch, "c", 'B');
     cr_assert_eq(evaluate(&batch, "---", &index), KV_OK);
     plan_ops(batch.plan, &count);
-    bool existed[OPS_MAX] = {false};
-    const struct backend_op_result *results = plan_results(batch.plan, existed);
+    struct txn_effect effects[OPS_MAX] = {{false, 5}};
+    const struct backend_op_result *results = plan_results(batch.plan, 9, effects);
     cr_expect_not(results[0].existed);
     cr_expect(results[1].existed, "the batch itself has brought it");
     cr_expect_not(results[2].existed);

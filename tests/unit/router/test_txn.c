@@ -15,6 +15,7 @@ struct seen {
     bool present[RIG_SHARDS];
     struct kv_slice keys[RIG_SHARDS];
     struct txn_op ops[RIG_SHARDS];
+    uint64_t words[RIG_SHARDS];
     size_t key_count;
 };
 
@@ -31,12 +32,14 @@ static void on_locked(void *arg, const struct txn_row *rows)
         seen->present[i] = rows[i].present;
 }
 
-static void on_outcome(void *arg, enum kv_err err, const bool *existed)
+static void on_outcome(void *arg, enum kv_err err, const struct txn_effect *effects)
 {
     struct seen *seen = arg;
     seen->outcomes++;
     seen->err = err;
-    cr_expect_eq(existed != NULL, err == KV_OK);
+    cr_expect_eq(effects != NULL, err == KV_OK);
+    for (size_t i = 0; i < seen->key_count && err == KV_OK; i++)
+        seen->words[i] = effects[i].word;
 }
 
 static void on_released(void *arg, bool held)
@@ -159,18 +162,23 @@ Test(txn, all_votes_decide_and_the_decision_goes_everywhere)
     end(seen);
 }
 
+static uint32_t slot_of(const struct marks *marks, struct kv_slice key)
+{
+    return marks_slot(marks, marks_hash(marks, key));
+}
+
 /* Of a transaction's keys. */
 static bool are_marked(const struct seen *seen, const struct marks *marks)
 {
     size_t marked = 0;
     uint64_t word;
     for (size_t i = 0; i < seen->key_count; i++)
-        marked += !marks_quiet(marks, marks_slot(marks, marks_hash(marks, seen->keys[i])), marks_now(marks), &word);
+        marked += !marks_quiet(marks, slot_of(marks, seen->keys[i]), marks_now(marks), &word);
     cr_assert(marked == 0 || marked == seen->key_count);
     return marked > 0;
 }
 
-Test(txn, what_changes_is_marked_from_the_first_prepare_until_all_are_through)
+Test(txn, what_changes_is_marked_from_the_first_prepare_until_it_is_committed_or_aborted_everywhere)
 {
     for (int refused = 0; refused < 2; refused++) {
         struct marks *marks = marks_new(4096, 7);
@@ -186,9 +194,11 @@ Test(txn, what_changes_is_marked_from_the_first_prepare_until_all_are_through)
         txn_rig_vote(&seen->rig, 0, zero, KV_OK);
         txn_rig_vote(&seen->rig, 1, one, refused ? KV_NO_SPACE : KV_OK);
         cr_expect_eq(seen->outcomes, 1u);
-        cr_expect(are_marked(seen, marks), "the client knows, not every shard");
+        cr_expect_eq(are_marked(seen, marks), refused, "who asks a shard that has not heard yet waits, or finds votes");
+        for (size_t i = 0; i < seen->key_count && !refused; i++)
+            cr_expect(marks_unchanged(marks, slot_of(marks, seen->keys[i]), seen->words[i]));
         txn_rig_expect_done(&seen->rig, 0, refused ? KV_MSG_ABORT : KV_MSG_COMMIT);
-        cr_expect(are_marked(seen, marks));
+        cr_expect_eq(are_marked(seen, marks), refused);
         txn_rig_expect_done(&seen->rig, 1, refused ? KV_MSG_ABORT : KV_MSG_COMMIT);
         cr_expect_not(are_marked(seen, marks));
         cr_expect_gt(marks_now(marks), 0);
