@@ -63,7 +63,8 @@ static bool check(struct exchange *exchange, struct kv_slice *content_type)
     return false;
 }
 
-/* The next GET shall not ask the shards for what is at hand here. */
+/* The next GET of a key that is read shall not ask the shards for what is at hand here. Keys that nobody reads stay out: they would
+ * push others out. */
 static void keep(const struct write *write, const struct backend_op_result *result)
 {
     struct exchange *exchange = write->exchange;

@@ -77,9 +77,10 @@ static void on_transacted(void *arg, enum kv_err err, size_t index, const struct
 static void transact(struct write *write)
 {
     struct router_thread *thread = write->exchange->thread;
-    if (!cache_get_row(thread->cache, write->op.key, &write->op.known))
+    bool known = cache_get_row(thread->cache, write->op.key, &write->op.known);
+    if (!known)
         write->op.known = (struct kv_row){0};
-    write->keep = backend_may_keep(thread->backend);
+    write->keep = known && backend_may_keep(thread->backend);
     write->since = cache_now(thread->cache);
     write->holders++;
     write->exchange->call =

@@ -20,7 +20,7 @@ struct write {
     struct condition condition; /* its slices die with the exchange */
     struct backend_op op;
     struct backend_content content;
-    bool keep;      /* what the transaction leaves behind may be kept, */
+    bool keep;      /* what the transaction leaves behind replaces what the cache has, */
     uint64_t since; /* as written after this (cache.h) */
     uint8_t *key;
     uint8_t *content_type;
