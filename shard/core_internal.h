@@ -1,4 +1,5 @@
-/* shard/core_internal.h -- what core.c (transactions) and core_read.c (reads, listing, staging) share. Nobody else. */
+/* shard/core_internal.h -- what core.c (life), core_fold.c (records), core_write.c (transactions) and core_read.c (reads, listing,
+ * staging) share. Nobody else. */
 #ifndef KV_SHARD_CORE_INTERNAL_H
 #define KV_SHARD_CORE_INTERNAL_H
 
@@ -61,6 +62,28 @@ struct kv_buf *core_answer(struct core *core, const struct request *request, enu
 void core_answered(struct core *core);
 void core_answer_done(struct core *core, const struct request *request, enum kv_err err, uint64_t position);
 enum kv_err core_dispatch(struct core *core, const struct request *request);
+
+/* core_fold.c */
+/* Journals and folds one record of our own making; returns its position. */
+uint64_t core_record(struct core *core, enum core_record type, struct kv_slice body, bool lazy);
+/* The same for a decision, lazily: its body is the id. */
+uint64_t core_record_id(struct core *core, enum core_record type, uint64_t id);
+/* For the intent of these operations: its keys stay locked whatever becomes of sessions. */
+void core_take_locks(struct core *core, uint64_t txn_id, struct kv_list ops);
+
+/* core_write.c */
+void core_answer_vote(struct core *core, const struct request *request, enum kv_err err, const struct kv_buf *existed,
+                      uint64_t position);
+/* locks_on_granted; `ctx` is the core. */
+void core_on_granted(void *ctx, uint64_t txn_id, uint64_t session, uint64_t request_id, const struct kv_slice *keys,
+                     size_t count);
+enum kv_err core_on_lock(struct core *core, const struct request *request);
+enum kv_err core_on_prepare(struct core *core, const struct request *request);
+enum kv_err core_on_commit(struct core *core, const struct request *request);
+enum kv_err core_on_abort(struct core *core, const struct request *request);
+enum kv_err core_on_release(struct core *core, const struct request *request);
+enum kv_err core_on_forget(struct core *core, const struct request *request);
+enum kv_err core_on_recover(struct core *core, const struct request *request);
 
 /* core_read.c */
 enum kv_err core_on_read(struct core *core, const struct request *request);

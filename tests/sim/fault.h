@@ -1,4 +1,4 @@
-/* tests/sim/fault.h -- eight deliberate mistakes: proof that the simulation can fail.
+/* tests/sim/fault.h -- nine deliberate mistakes: proof that the simulation can fail.
  * Each is made in the twins or between the real modules (ld --wrap); the code that users run has no switch for it. */
 #ifndef SIM_FAULT_H
 #define SIM_FAULT_H
@@ -11,6 +11,7 @@
     X(LOCK_KEPT, "lock-kept", "an aborted transaction keeps its locks")                                                \
     X(REPLAY_SKIPS_TAIL, "replay-skips-tail", "the last record is not replayed")                                       \
     X(UNMARKED_WRITE, "unmarked-write", "writes do not mark what they change: the cache goes stale")                   \
+    X(WRONG_PROOF, "wrong-proof", "a write believes that it was alone: the cache has what it did not know")            \
     X(EARLY_ACK, "early-ack", "the client hears yes when the votes are asked for")
 
 enum fault {
