@@ -1,7 +1,7 @@
 /* router/cache.c -- see cache.h.
  * The ring is a row of blocks, oldest first from `tail` to `head`: entries, entries that were dropped, and padding at its end or before
  * an entry that could not be moved out of the way. A block is dropped by forgetting its place in the table; its memory comes
- * back when the tail passes. A table with open addressing finds entries. What a look-up needs lies far apart in memory: all of it is
+ * back when the tail passes. places.h finds entries. What a look-up needs lies far apart in memory: all of it is
  * asked for as soon as its address is known, and before it is needed where others come along (gets.h). */
 #include "cache.h"
 
@@ -9,27 +9,17 @@
 
 #include "huge.h"
 #include "kv/log.h"
+#include "places.h"
 
-#define PLACES_MIN 1024u
 #define BLOCK_UNIT 64u /* blocks begin at cache lines */
 #define LINE_BYTES 64u
 #define CACHE_SWEEP_BYTES_MIN 262144u
 #define KEY_BYTES_LIKELY 64u
 #define AHEAD_BYTES_MAX 4096u /* of a content: the rest, the processor guesses */
 
-/* The hash is the marks', seeded, since clients choose the keys. */
-struct place {
-    uint32_t tag;  /* low bits of the hash */
-    uint32_t unit; /* where the entry is, plus one; 0: free */
-    uint32_t content_slot;
-    uint32_t unused;
-};
-
 struct cache {
     struct marks *marks;
-    struct place *places;
-    size_t place_mask; /* at least twice as many places as entries */
-    size_t count;
+    struct places places;
     uint8_t *ring;
     uint64_t ring_bytes;
     uint64_t head, tail; /* offsets that only grow: the place in the ring is the remainder */
@@ -38,14 +28,6 @@ struct cache {
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
 _Static_assert(sizeof(struct cache_inside) <= BLOCK_UNIT, "padding has the head of a block");
-
-static struct place *places_new(size_t count)
-{
-    struct place *places = huge_map(count * sizeof *places);
-    if (places == NULL)
-        kv_fatal("no memory for the places of %zu cached answers", count);
-    return places;
-}
 
 struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
 {
@@ -61,8 +43,7 @@ struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
         free(cache);
         return NULL;
     }
-    cache->place_mask = PLACES_MIN - 1;
-    cache->places = places_new(PLACES_MIN);
+    places_init(&cache->places);
     return cache;
 }
 
@@ -71,7 +52,7 @@ void cache_free(struct cache **cache)
     if (*cache == NULL)
         return;
     huge_unmap((*cache)->ring, (*cache)->ring_bytes);
-    huge_unmap((*cache)->places, ((*cache)->place_mask + 1) * sizeof(struct place));
+    places_free(&(*cache)->places);
     free(*cache);
     *cache = NULL;
 }
@@ -81,7 +62,7 @@ static struct cache_entry *block_at(const struct cache *cache, uint64_t offset)
     return (struct cache_entry *)(void *)(cache->ring + offset % cache->ring_bytes);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
+/* ---- entries ---------------------------------------------------------------------------------------------------- */
 
 /* It will be needed: the entry at once, its content when h2o writes, many requests later. */
 static void fetch_ahead(const void *memory, size_t bytes)
@@ -92,7 +73,7 @@ static void fetch_ahead(const void *memory, size_t bytes)
 
 static struct cache_entry *entry_at(const struct cache *cache, size_t at)
 {
-    return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places[at].unit - 1) * BLOCK_UNIT);
+    return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places.list[at].unit - 1) * BLOCK_UNIT);
 }
 
 static struct kv_slice key_of(const struct cache_entry *entry)
@@ -100,61 +81,20 @@ static struct kv_slice key_of(const struct cache_entry *entry)
     return kv_slice(entry + 1, entry->inside.key_bytes);
 }
 
-/* The first place from `at` on with an entry of this tag, or the free one where it would be. */
-static size_t find_tag(const struct cache *cache, uint32_t tag, size_t at)
-{
-    while (cache->places[at].unit != 0 && cache->places[at].tag != tag)
-        at = (at + 1) & cache->place_mask;
-    return at;
-}
-
 static void fetch_entry(const struct cache *cache, size_t at)
 {
     fetch_ahead(entry_at(cache, at), sizeof(struct cache_entry) + KEY_BYTES_LIKELY);
-    marks_fetch_ahead(cache->marks, cache->places[at].content_slot);
+    marks_fetch_ahead(cache->marks, cache->places.list[at].content_slot);
 }
 
 /* Where the key is, or the free place where it would be. */
 static size_t find(const struct cache *cache, uint32_t tag, struct kv_slice key)
 {
-    size_t at = find_tag(cache, tag, tag & cache->place_mask);
-    while (cache->places[at].unit != 0 && !kv_slice_equal(key_of(entry_at(cache, at)), key))
-        at = find_tag(cache, tag, (at + 1) & cache->place_mask);
+    const struct places *places = &cache->places;
+    size_t at = places_find(places, tag, places_home(places, tag));
+    while (places->list[at].unit != 0 && !kv_slice_equal(key_of(entry_at(cache, at)), key))
+        at = places_find(places, tag, places_behind(places, at));
     return at;
-}
-
-static size_t find_free(const struct cache *cache, uint32_t tag)
-{
-    size_t at = tag & cache->place_mask;
-    while (cache->places[at].unit != 0)
-        at = (at + 1) & cache->place_mask;
-    return at;
-}
-
-static void resize(struct cache *cache, size_t count)
-{
-    struct place *old = cache->places;
-    size_t old_count = cache->place_mask + 1;
-    cache->place_mask = count - 1;
-    cache->places = places_new(count);
-    for (size_t i = 0; i < old_count; i++)
-        if (old[i].unit != 0)
-            cache->places[find_free(cache, old[i].tag)] = old[i];
-    huge_unmap(old, old_count * sizeof *old);
-}
-
-/* Those behind that only stand there because this place was taken move up. */
-static void vacate(struct cache *cache, size_t at)
-{
-    size_t mask = cache->place_mask;
-    for (size_t next = (at + 1) & mask; cache->places[next].unit != 0; next = (next + 1) & mask) {
-        size_t home = cache->places[next].tag & mask;
-        if (((next - home) & mask) < ((next - at) & mask))
-            continue;
-        cache->places[at] = cache->places[next];
-        at = next;
-    }
-    cache->places[at].unit = 0;
 }
 
 /* ---- the ring ----------------------------------------------------------------------------------------------------- */
@@ -164,8 +104,7 @@ static void drop(struct cache *cache, size_t at)
     struct cache_entry *entry = entry_at(cache, at);
     kv_assert(entry->inside.listed);
     entry->inside.listed = false;
-    vacate(cache, at);
-    cache->count--;
+    places_remove(&cache->places, at);
 }
 
 void cache_let_go(struct cache_entry *entry)
@@ -225,13 +164,9 @@ static struct cache_entry *take_block(struct cache *cache, uint64_t bytes)
 /* Into the table, where its key is not. */
 static void list(struct cache *cache, struct cache_entry *entry)
 {
-    if (2 * (cache->count + 1) > cache->place_mask)
-        resize(cache, 2 * (cache->place_mask + 1));
     uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / BLOCK_UNIT + 1);
-    cache->places[find_free(cache, entry->inside.tag)] =
-        (struct place){entry->inside.tag, unit, entry->inside.content_slot, 0};
+    places_add(&cache->places, (struct place){entry->inside.tag, unit, entry->inside.content_slot, 0});
     entry->inside.listed = true;
-    cache->count++;
 }
 
 /* ---- staying ------------------------------------------------------------------------------------------------------ */
@@ -279,7 +214,7 @@ uint64_t cache_fetch_place(struct cache *cache, struct kv_slice key)
         return 0;
     uint64_t hash = marks_hash(cache->marks, key);
     marks_fetch_ahead(cache->marks, marks_slot(cache->marks, hash));
-    fetch_ahead(&cache->places[(uint32_t)hash & cache->place_mask], sizeof(struct place));
+    fetch_ahead(&cache->places.list[places_home(&cache->places, (uint32_t)hash)], sizeof(struct place));
     return hash;
 }
 
@@ -287,8 +222,8 @@ void cache_fetch_entry(struct cache *cache, uint64_t hash)
 {
     if (cache == NULL)
         return;
-    size_t at = find_tag(cache, (uint32_t)hash, (uint32_t)hash & cache->place_mask);
-    if (cache->places[at].unit != 0)
+    size_t at = places_find(&cache->places, (uint32_t)hash, places_home(&cache->places, (uint32_t)hash));
+    if (cache->places.list[at].unit != 0)
         fetch_entry(cache, at);
 }
 
@@ -299,7 +234,7 @@ static struct cache_entry *look_up(struct cache *cache, struct kv_slice key)
         return NULL;
     uint64_t hash = cache_fetch_place(cache, key);
     size_t at = find(cache, (uint32_t)hash, key);
-    if (cache->places[at].unit == 0)
+    if (cache->places.list[at].unit == 0)
         return NULL;
     struct cache_entry *entry = entry_at(cache, at);
     if (is_true(cache, &entry->inside))
@@ -370,8 +305,7 @@ void cache_sweep(struct cache *cache)
             pass_oldest(cache);
     }
     leave(cache, begin, cache->tail);
-    while (cache->place_mask >= PLACES_MIN && cache->count < cache->place_mask / 8)
-        resize(cache, (cache->place_mask + 1) / 2);
+    places_shrink(&cache->places);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------------ */
@@ -446,7 +380,7 @@ static void keep(struct cache *cache, struct cache_inside inside, struct kv_slic
 {
     kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
     size_t at = find(cache, inside.tag, key);
-    if (cache->places[at].unit != 0) {
+    if (cache->places.list[at].unit != 0) {
         inside.asked = inside.asked || entry_at(cache, at)->inside.asked; /* for the key */
         drop(cache, at);
     }
@@ -486,5 +420,5 @@ uint64_t cache_bytes(const struct cache *cache)
 
 uint64_t cache_entries(const struct cache *cache)
 {
-    return cache == NULL ? 0 : cache->count;
+    return cache == NULL ? 0 : cache->places.count;
 }
