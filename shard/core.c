@@ -139,8 +139,8 @@ bool core_wants_freeze(const struct core *core, bool idle)
     if (core->ledger.frozen != NULL)
         return false;
     bool awaited = core->stalled != NULL && overlay_rows(core->ledger.active) > 0;
-    return overlay_bytes(core->ledger.active) >= core->options.overlay_bytes_max / 2 || awaited ||
-           (idle && core->changed);
+    return overlay_bytes(core->ledger.active) >= core->options.overlay_bytes_max / 2 ||
+           core->ledger.dead_bytes >= CORE_DEAD_BYTES || awaited || (idle && core->changed);
 }
 
 struct core_generation *core_freeze(struct core *core)
@@ -150,6 +150,7 @@ struct core_generation *core_freeze(struct core *core)
     generation->rows = core->ledger.active;
     core->ledger.frozen = core->ledger.active;
     core->ledger.active = overlay_new();
+    core->ledger.dead_bytes = 0;
     core->changed = false;
     intents_encode(&core->intents, &generation->intents);
     core_held(core, &generation->held, &generation->held_count);

@@ -94,7 +94,9 @@ void core_session_closed(struct core *core, uint64_t session);
 /* A piece handed to world.stage is durable, up to `bytes` of its object from the beginning. */
 void core_staged(struct core *core, uint64_t object_id, uint64_t bytes);
 
-/* Whether the active generation is worth freezing: half full, or `idle` and not empty. Never while one is frozen. */
+/* Whether the active generation is worth freezing: half full, or it deletes CORE_DEAD_BYTES of large contents, or `idle` and not
+ * empty. Never while one is frozen. */
+#define CORE_DEAD_BYTES ((uint64_t)32 << 20) /* as much as is swept with a generation (applier.h) */
 bool core_wants_freeze(const struct core *core, bool idle);
 /* Freezes the active generation. The caller applies it once meta.position is durable, and then calls core_applied. */
 struct core_generation *core_freeze(struct core *core);

@@ -195,10 +195,12 @@ static void delete_object(struct ledger *ledger, const struct kv_hash *hash, con
     struct kv_slice id = row_encode_id(object->object_id, space);
     overlay_tombstone(ledger->active, OVERLAY_OBJECTS, kv_hash_slice(hash), position);
     *memo_of(ledger, hash) = (struct ledger_memo){*hash, true, KV_NOT_FOUND, {0}, position};
-    if (object->stored_bytes > KV_INLINE_BYTES_MAX)
+    if (object->stored_bytes > KV_INLINE_BYTES_MAX) {
         overlay_tombstone(ledger->active, OVERLAY_BLOBS, id, position);
-    else
+        ledger->dead_bytes += object->stored_bytes;
+    } else {
         overlay_forget(ledger->active, OVERLAY_BLOBS, id);
+    }
 }
 
 static void bear_object(struct ledger *ledger, const struct kv_op *add, uint64_t position)

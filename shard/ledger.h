@@ -35,7 +35,8 @@ struct ledger {
     struct pending *pending;
     uint64_t object_id_next;
     uint64_t keys, objects, stored_bytes;
-    int64_t keys_pending;      /* what open votes will change `keys` by */
+    int64_t keys_pending; /* what open votes will change `keys` by */
+    uint64_t dead_bytes;  /* of large contents that the active generation deletes: on the disk until it is applied */
     struct ledger_memo *memos; /* by the first bits of the hash */
 };
 

@@ -1,10 +1,12 @@
-/* Goal: the memory that a load needed comes back: a store of two shards that nobody asks anything takes less than 24 MiB in all its
+/* Goal: what a load needed comes back. Memory: a store of two shards that nobody asks anything takes less than 24 MiB in all its
  * processes, page cache left out; and it goes on afterwards as if nothing had happened.
  * Method: small values in bulk, large values, batches and listings through a router without a cache (what a cache holds leaves after
  * minutes: unit/router/test_cache.c), until the processes together hold a multiple; RssAnon and RssShmem are read until they are
- * small, which a slow machine may take its time for. Then everything is read back and written anew, and once more. */
+ * small, which a slow machine may take its time for. Then everything is read back and written anew, and once more. The disk: one large
+ * value is overwritten again and again, and the file stays a few values large. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "bulk.h"
 #include "kv/clock.h"
@@ -145,4 +147,36 @@ Test(memory, comes_back_after_a_load)
     struct store_counts counts = server_check_files(server, 2);
     CHECK(counts.keys == SMALL_KEYS + LARGE_KEYS + 1 && counts.objects == counts.keys, "%lu keys, %lu objects",
           counts.keys, counts.objects);
+}
+
+/* ---- the disk ----------------------------------------------------------------------------------------------------- */
+
+enum { OVERWRITES = 100 };
+#define DISK_BYTES_MAX ((uint64_t)300 << 20) /* of 600 MiB written */
+
+static uint64_t data_bytes(const struct server *server)
+{
+    struct stat file;
+    char path[128];
+    snprintf(path, sizeof path, "%s/shard-0/data.mdb", server->db_path);
+    CHECK(stat(path, &file) == 0);
+    return (uint64_t)file.st_blocks * 512;
+}
+
+Test(memory, large_values_overwritten_without_a_pause_are_swept)
+{
+    struct server *server = server_start((struct server_opts){.shards = 1, .settings = {"COMPRESSION_LEVEL=0"}});
+    struct client *client = client_new(server, HTTP_2);
+    uint8_t *body = kv_alloc(LARGE_BYTES);
+    for (unsigned i = 0; i < OVERWRITES; i++) {
+        fill(body, LARGE_BYTES, i);
+        const struct response *response = client_put(client, "/large", kv_slice(body, LARGE_BYTES));
+        CHECK(response->status == 200 || response->status == 201, "%ld", response->status);
+    }
+    uint64_t bytes = data_bytes(server);
+    CHECK(bytes < DISK_BYTES_MAX, "%lu bytes on the disk for a value of %d", bytes, LARGE_BYTES);
+    free(body);
+    client_free(&client);
+    server_stop(server);
+    CHECK(server_check_files(server, 1).objects == 1);
 }

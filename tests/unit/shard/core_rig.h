@@ -11,7 +11,7 @@
 #include "rows.h"
 #include "wire/messages.h"
 
-#define RIG_RECORDS_MAX 256u
+#define RIG_RECORDS_MAX 2048
 
 struct core_rig {
     struct core *core;

@@ -440,6 +440,26 @@ Test(core, a_session_takes_its_stages_with_it)
     core_rig_free(rig);
 }
 
+/* Rows of a content that is overwritten again and again are few and small; on the disk each life of it waits for the applier. */
+Test(core, dead_large_contents_are_worth_a_generation)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t txn_id = 5, lives = 0;
+    for (; !core_wants_freeze(rig->core, false); lives++) {
+        cr_assert_leq(lives * LARGE, CORE_DEAD_BYTES);
+        uint64_t id = stage(rig, 'L');
+        stage_data(rig, id);
+        core_staged(rig->core, id, LARGE);
+        cr_assert_eq(RIG_PROPOSE(rig, APPLY, txn_id, rig_set("a", 0, 'L'), add_staged('L', id)), KV_OK);
+        cr_assert_eq(RIG_PROPOSE(rig, APPLY, txn_id + 1, rig_clear("a", txn_id), rig_drop('L')), KV_OK);
+        txn_id += 2;
+    }
+    cr_expect_geq(lives * LARGE, CORE_DEAD_BYTES);
+    rig_apply(rig, rig_freeze(rig));
+    cr_expect_not(core_wants_freeze(rig->core, false), "they are counted once");
+    core_rig_free(rig);
+}
+
 /* Simulation, seed 1286: ids of stages are given out again after a restart. */
 Test(core, an_old_id_touches_no_other_content)
 {
