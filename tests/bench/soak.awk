@@ -26,7 +26,7 @@ END {
     printf "%-20s %-12s %12s %12s %12s\n", "process", "peak of", "first third", "second", "last"
     count = asorti(seen, names)
     for (i = 1; i <= count; i++) {
-        show(names[i], 1, names[i] == "disk" ? "KiB on disk" : "KiB", 4096)
+        show(names[i], 1, names[i] ~ /-[0-9]+$/ ? "KiB" : "KiB on disk", 4096)
         show(names[i], 2, "descriptors", 4)
         show(names[i], 3, "threads", 0)
     }
