@@ -138,6 +138,9 @@ static enum kv_err set_content(struct write *write)
         content->stored = kv_slice(NULL, job->stored_bytes);
         content->read = read_stored;
         content->read_arg = job;
+        content->file = job->file;
+        content->file_from = job->stored.bytes;
+        content->file_offset = job->file_offset;
     }
     return KV_OK;
 }

@@ -9,6 +9,7 @@
 #ifndef KV_ROUTER_BACKEND_H
 #define KV_ROUTER_BACKEND_H
 
+#include "body_file.h"
 #include "kv/buf.h"
 #include "kv/err.h"
 #include "kv/model.h"
@@ -72,6 +73,11 @@ struct backend_content {
     struct kv_slice stored;
     enum kv_err (*read)(void *read_arg, uint64_t offset, uint8_t *out, size_t bytes);
     void *read_arg;
+    /* Without stored.data: the form from `file_from` on lies in this file from `file_offset` on; a shard reads it there. NULL:
+     * all of it comes by `read`. */
+    struct body_file *file;
+    uint64_t file_from;
+    uint64_t file_offset;
 };
 
 struct backend_op {

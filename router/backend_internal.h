@@ -27,7 +27,7 @@ struct backend_ping {
 
 /* Pieces of large contents on their way to one shard, and who waits to send more (backend_stage.c). */
 struct stage_room {
-    unsigned pieces;
+    uint64_t bytes;         /* under way */
     struct stager *waiting; /* utlist, first come first served */
 };
 

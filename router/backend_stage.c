@@ -1,7 +1,8 @@
 /* router/backend_stage.c -- brings one large content to the shard of its hash, piece by piece, ahead of the transaction that
- * refers to it. A few pieces are under way at a time; each is answered when it is durable. A shard that restarted has
- * given the pieces up (KV_STALE): it begins again. All contents together have PIECES_MAX under way to a shard: the others wait
- * their turn, so that neither links nor memory fill up with uploads. Whatever does not end in a transaction is given up: a shard keeps what is
+ * refers to it. Of a content in a file only a descriptor travels, and the shard reads: its bytes pass through no loop. A few pieces
+ * are under way at a time; each is answered when it is durable. A shard that restarted has
+ * given the pieces up (KV_STALE): it begins again. All contents together have ROOM_BYTES under way to a shard: the others wait
+ * their turn, so that neither links nor memory fill up with uploads, and a small one waits for so much at most. Whatever does not end in a transaction is given up: a shard keeps what is
  * staged for as long as the link lasts. */
 #include "backend_internal.h"
 
@@ -13,12 +14,13 @@
 
 #define PIECE_BYTES (64u * KV_BLOB_ROW_BYTES) /* 255 KiB: what a small request may find in front of it on the link */
 #define WINDOW 8u
-#define PIECES_MAX 32u /* 8 MiB */
+#define ROOM_BYTES (4ull * KV_FILE_PIECE_BYTES_MAX)
 
 struct slot {
     struct stager *stager;
     struct call *call; /* NULL: free */
     uint64_t offset;
+    size_t bytes;
 };
 
 struct stager {
@@ -52,8 +54,8 @@ static struct stage_room *room_of(const struct stager *stager)
 static void slot_clear(struct slot *slot)
 {
     struct stage_room *room = room_of(slot->stager);
-    kv_assert(room->pieces > 0);
-    room->pieces--;
+    kv_assert(room->bytes >= slot->bytes);
+    room->bytes -= slot->bytes;
     slot->call = NULL;
 }
 
@@ -73,10 +75,15 @@ static void leave_room(struct stager *stager)
 
 static void send_pieces(struct stager *stager);
 
+static bool has_room(const struct stage_room *room)
+{
+    return room->bytes < ROOM_BYTES;
+}
+
 /* Those who wait move on. None of them ends: each has something to send. */
 static void use_room(struct stage_room *room)
 {
-    while (room->waiting != NULL && room->pieces < PIECES_MAX) {
+    while (room->waiting != NULL && has_room(room)) {
         struct stager *first = room->waiting;
         leave_room(first);
         send_pieces(first);
@@ -145,19 +152,28 @@ void stager_cancel(struct stager *stager)
 
 static void ask_stage(struct stager *stager);
 
+/* Whether the piece at `offset` reaches into the file: the index of a huge content has pieces of its own. */
+static bool is_in_file(const struct stager *stager, uint64_t offset)
+{
+    return stager->content->file != NULL && offset + PIECE_BYTES > stager->content->file_from;
+}
+
 static size_t piece_bytes(const struct stager *stager, uint64_t offset)
 {
     uint64_t left = stager->content->stored.bytes - offset;
-    return (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES);
+    uint64_t bytes_max = is_in_file(stager, offset) ? KV_FILE_PIECE_BYTES_MAX : PIECE_BYTES;
+    return (size_t)(left < bytes_max ? left : bytes_max);
 }
 
 /* Borrowed until the next piece of any stager of this thread. What cannot be read goes out as zeros, and the stager remembers:
  * what it staged is given up in the end. */
-static struct kv_slice piece_at(struct stager *stager, uint64_t offset)
+static struct kv_slice read_content(struct stager *stager, uint64_t offset, size_t bytes)
 {
     static __thread uint8_t scratch[PIECE_BYTES];
     const struct backend_content *content = stager->content;
-    size_t bytes = piece_bytes(stager, offset);
+    kv_assert(bytes <= sizeof scratch);
+    if (bytes == 0)
+        return kv_slice(NULL, 0);
     if (content->stored.data != NULL)
         return kv_slice(content->stored.data + offset, bytes);
     enum kv_err err = content->read(content->read_arg, offset, scratch, bytes);
@@ -170,11 +186,33 @@ static struct kv_slice piece_at(struct stager *stager, uint64_t offset)
 
 /* A piece that is sent again over a new link: the shard has given the content up, and may have given its id to another one since.
  * No content has id 0, so that the answer is KV_STALE. */
+static uint64_t object_id_now(const struct stager *stager)
+{
+    return is_current(stager) ? stager->object_id : 0;
+}
+
 static void write_piece(void *arg, struct kv_buf *buf)
 {
     const struct slot *slot = arg;
-    uint64_t object_id = is_current(slot->stager) ? slot->stager->object_id : 0;
-    kv_put_stage_data(buf, &(struct kv_msg_stage_data){object_id, slot->offset, piece_at(slot->stager, slot->offset)});
+    struct stager *stager = slot->stager;
+    kv_put_stage_data(buf, &(struct kv_msg_stage_data){object_id_now(stager), slot->offset,
+                                                       read_content(stager, slot->offset, slot->bytes)});
+}
+
+/* The index, or its end, is in memory and travels as bytes. */
+static void write_file_piece(void *arg, struct kv_buf *buf)
+{
+    const struct slot *slot = arg;
+    struct stager *stager = slot->stager;
+    const struct backend_content *content = stager->content;
+    uint64_t before = slot->offset < content->file_from ? content->file_from - slot->offset : 0;
+    struct kv_msg_stage_file piece = {.object_id = object_id_now(stager),
+                                      .offset = slot->offset,
+                                      .bytes = read_content(stager, slot->offset, (size_t)before),
+                                      .file_offset = content->file_offset + slot->offset + before - content->file_from,
+                                      .file_bytes = slot->bytes - before};
+    kv_put_stage_file(buf, &piece);
+    calls_attach(calls_of(stager), stager->shard_index, content->file);
 }
 
 static void on_piece_done(void *arg, struct kv_slice body)
@@ -202,6 +240,16 @@ static void on_piece_done(void *arg, struct kv_slice body)
     send_pieces(stager);
 }
 
+static void send_piece(struct stager *stager, struct slot *slot)
+{
+    bool in_file = is_in_file(stager, stager->offset);
+    *slot = (struct slot){stager, NULL, stager->offset, piece_bytes(stager, stager->offset)};
+    stager->offset += slot->bytes;
+    room_of(stager)->bytes += slot->bytes;
+    slot->call = calls_send(calls_of(stager), stager->shard_index, in_file ? KV_MSG_STAGE_FILE : KV_MSG_STAGE_DATA,
+                            true, in_file ? write_file_piece : write_piece, on_piece_done, slot);
+}
+
 /* Fills the window, as far as the room allows; through when nothing is left and nothing under way. */
 static void send_pieces(struct stager *stager)
 {
@@ -209,13 +257,8 @@ static void send_pieces(struct stager *stager)
     for (unsigned i = 0; i < WINDOW; i++) {
         struct slot *slot = &stager->slots[i];
         bool has_more = stager->offset < stager->content->stored.bytes;
-        if (slot->call == NULL && has_more && room_of(stager)->pieces < PIECES_MAX) {
-            room_of(stager)->pieces++;
-            *slot = (struct slot){stager, NULL, stager->offset};
-            stager->offset += piece_bytes(stager, slot->offset);
-            slot->call = calls_send(calls_of(stager), stager->shard_index, KV_MSG_STAGE_DATA, true, write_piece,
-                                    on_piece_done, slot);
-        }
+        if (slot->call == NULL && has_more && has_room(room_of(stager)))
+            send_piece(stager, slot);
         under_way = under_way || slot->call != NULL;
     }
     if (under_way)

@@ -2,13 +2,14 @@
  * Does:     one list of unanswered calls per shard, in the order of calls_send; one table over all of them by request id.
  *           Everything that was written stands before everything that was not, since a link that comes up
  *           writes the whole list: so the list's order is the order of resending, too.
- * Owns:     the calls, the table, one output buffer per shard.
+ * Owns:     the calls, the table, one output buffer per shard, and a hold on the files that leave with it.
  * Promises: a request id is a count that starts at 1 and never repeats, so a late answer finds nobody. Being dense, ids need
  *           no hashing: the low bits pick the bucket.
  * Fails:    see calls.h. Tests: unit/router/test_calls.c. */
 #include "calls.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "kv/limits.h"
 #include "kv/log.h"
@@ -28,6 +29,13 @@ struct call {
     void *arg;
 };
 
+/* A file whose descriptor leaves with a frame. */
+struct attached {
+    struct body_file *file;
+    size_t at; /* where its frame begins in the output */
+    struct attached *prev, *next;
+};
+
 struct link_state {
     bool up;
     uint64_t generation;
@@ -35,6 +43,9 @@ struct link_state {
     struct call *newest;
     size_t waiting;
     struct kv_buf output;
+    size_t sent;               /* of the output, from its front */
+    size_t frame_at;           /* where the frame begins that is being written */
+    struct attached *attached; /* utlist, in the order of their frames */
 };
 
 struct calls {
@@ -59,6 +70,21 @@ struct calls *calls_new(unsigned shard_count, const struct calls_world *world)
     return calls;
 }
 
+static void detach(struct link_state *link, struct attached *attached)
+{
+    DL_DELETE(link->attached, attached);
+    body_file_free(&attached->file);
+    free(attached);
+}
+
+static void drop_output(struct link_state *link)
+{
+    link->output.bytes = 0;
+    link->sent = 0;
+    while (link->attached != NULL)
+        detach(link, link->attached);
+}
+
 void calls_free(struct calls **calls)
 {
     if (*calls == NULL)
@@ -69,6 +95,7 @@ void calls_free(struct calls **calls)
             newer = call->newer;
             free(call);
         }
+        drop_output(link);
         kv_buf_free(&link->output);
     }
     free((*calls)->buckets);
@@ -166,8 +193,10 @@ static void take_out(struct calls *calls, struct call *call)
 static void write_frame(struct calls *calls, unsigned shard_index, enum kv_msg type, uint64_t id,
                         call_write_body write_body, void *arg)
 {
-    struct kv_buf *output = &link_of(calls, shard_index)->output;
+    struct link_state *link = link_of(calls, shard_index);
+    struct kv_buf *output = &link->output;
     bool was_empty = output->bytes == 0;
+    link->frame_at = output->bytes;
     size_t begin = kv_frame_begin(output, type, id);
     write_body(arg, output);
     kv_frame_end(output, begin);
@@ -175,6 +204,14 @@ static void write_frame(struct calls *calls, unsigned shard_index, enum kv_msg t
         calls->world.wake(calls->world.ctx, shard_index);
     if (output->bytes >= CALLS_OUTPUT_BYTES && calls->world.full != NULL)
         calls->world.full(calls->world.ctx, shard_index);
+}
+
+void calls_attach(struct calls *calls, unsigned shard_index, struct body_file *file)
+{
+    struct link_state *link = link_of(calls, shard_index);
+    struct attached *attached = kv_alloc(sizeof(*attached));
+    *attached = (struct attached){.file = body_file_hold(file), .at = link->frame_at};
+    DL_APPEND(link->attached, attached);
 }
 
 struct call *calls_send(struct calls *calls, unsigned shard_index, enum kv_msg type, bool force,
@@ -228,7 +265,7 @@ void calls_link_up(struct calls *calls, unsigned shard_index)
     kv_assert(!link->up);
     link->up = true;
     link->generation++;
-    link->output.bytes = 0;
+    drop_output(link);
     for (struct call *call = link->oldest; call != NULL; call = call->newer)
         write_frame(calls, shard_index, call->type, call->id, call->write_body, call->arg);
 }
@@ -237,7 +274,7 @@ void calls_link_down(struct calls *calls, unsigned shard_index)
 {
     struct link_state *link = link_of(calls, shard_index);
     link->up = false;
-    link->output.bytes = 0;
+    drop_output(link);
 }
 
 bool calls_link_is_up(const struct calls *calls, unsigned shard_index)
@@ -255,6 +292,37 @@ uint64_t calls_link_generation(const struct calls *calls, unsigned shard_index)
 struct kv_buf *calls_output(struct calls *calls, unsigned shard_index)
 {
     return &link_of(calls, shard_index)->output;
+}
+
+struct kv_slice calls_next_output(struct calls *calls, unsigned shard_index, int *fd)
+{
+    struct link_state *link = link_of(calls, shard_index);
+    const struct attached *next = link->attached;
+    size_t end = link->output.bytes;
+    *fd = -1;
+    if (next != NULL && next->at == link->sent) {
+        *fd = body_file_fd(next->file);
+        next = next->next;
+    }
+    if (next != NULL)
+        end = next->at;
+    return kv_slice(link->output.data + link->sent, end - link->sent);
+}
+
+/* What was sent leaves the buffer when it is half of it: each byte is moved once at most. */
+void calls_sent(struct calls *calls, unsigned shard_index, size_t bytes)
+{
+    struct link_state *link = link_of(calls, shard_index);
+    struct attached *attached = link->attached;
+    if (attached != NULL && attached->at == link->sent)
+        detach(link, attached);
+    link->sent += bytes;
+    if (link->sent * 2 < link->output.bytes)
+        return;
+    kv_buf_consume(&link->output, link->sent);
+    DL_FOREACH(link->attached, attached)
+    attached->at -= link->sent;
+    link->sent = 0;
 }
 
 size_t calls_waiting(const struct calls *calls, unsigned shard_index)

@@ -11,6 +11,7 @@
 #ifndef KV_ROUTER_CALLS_H
 #define KV_ROUTER_CALLS_H
 
+#include "body_file.h"
 #include "kv/buf.h"
 #include "kv/err.h"
 #include "kv/msg.h"
@@ -24,6 +25,7 @@
 struct calls;
 struct call;
 
+/* May call calls_attach. */
 typedef void (*call_write_body)(void *arg, struct kv_buf *buf);
 /* `body` is a peek. The answer's type is the one that kv/msg.h names for the request. */
 typedef void (*call_on_answer)(void *arg, struct kv_slice body);
@@ -56,7 +58,13 @@ void calls_link_down(struct calls *calls, unsigned shard_index);
 bool calls_link_is_up(const struct calls *calls, unsigned shard_index);
 /* Counts calls_link_up: what a shard said on an earlier link (ids of staged contents) means nothing on a later one. */
 uint64_t calls_link_generation(const struct calls *calls, unsigned shard_index);
-/* Frames to write: the rim takes them with kv_buf_take or consumes them. */
+/* From within a write_body: the file's descriptor leaves with the frame (SCM_RIGHTS). Held until then, or until the link is lost. */
+void calls_attach(struct calls *calls, unsigned shard_index, struct body_file *file);
+/* What the rim may send in one message; *fd >= 0 must go along with the first byte. Empty: nothing waits. */
+struct kv_slice calls_next_output(struct calls *calls, unsigned shard_index, int *fd);
+/* So many bytes of it, at least one, have left. */
+void calls_sent(struct calls *calls, unsigned shard_index, size_t bytes);
+/* All frames that wait, for those who attach nothing: consumed by them. */
 struct kv_buf *calls_output(struct calls *calls, unsigned shard_index);
 /* Received bytes: consumes whole frames, `used` says how many bytes. Answers to cancelled calls are skipped. */
 enum kv_err calls_input(struct calls *calls, unsigned shard_index, struct kv_slice bytes, size_t *used);

@@ -1,9 +1,8 @@
 /* router/shard_link.c -- see shard_link.h.
  * Does:     per shard: connect, greet, then move frames between an h2o socket and calls.h. Frames gather in calls_output until
  *           they are worth a system call or the loop's turn ends (a timer of zero milliseconds): a shard that waited for the end of
- *           a long turn would idle during it, and the router after it. What the socket has no room for changes places with
- *           `writing`, so that a write under way owns its bytes and both buffers are used again.
- * Promises: one h2o_socket_write at a time; nothing but the HELLO leaves before the shard's HELLO was checked.
+ *           a long turn would idle during it, and the router after it. What the socket has no room for waits until it has.
+ * Promises: nothing but the HELLO leaves before the shard's HELLO was checked.
  * Surprise: the supervisor holds the shard's listening socket, so connecting to a dead shard succeeds and the HELLO
  *           waits in the backlog until the shard is back: that wait costs nothing and needs no retry. */
 #include "shard_link.h"
@@ -37,7 +36,6 @@ struct shard_link {
     unsigned shard_index;
     enum link_phase phase;
     h2o_socket_t *socket;
-    struct kv_buf writing;         /* what the socket is writing; not to be touched until on_written */
     h2o_timeout_entry_t flush;     /* on zero_timeout: the end of the turn */
     h2o_timeout_entry_t reconnect; /* on the tick */
     unsigned pause_ticks;          /* length of the pause now running */
@@ -93,7 +91,6 @@ static void link_lost(struct shard_link *link, const char *why)
     link->phase = LINK_DOWN;
     h2o_socket_close(link->socket);
     link->socket = NULL;
-    link->writing.bytes = 0;
     h2o_timeout_unlink(&link->flush);
     link_complain(link, why);
     if (phase != LINK_UP) {
@@ -110,48 +107,56 @@ static void link_lost(struct shard_link *link, const char *why)
 
 static void link_flush(struct shard_link *link);
 
-static void on_written(h2o_socket_t *socket, const char *err)
+static void on_writable(h2o_socket_t *socket, const char *err)
 {
     struct shard_link *link = socket->data;
-    link->writing.bytes = 0;
-    if (link->writing.capacity > BUFFER_KEEP_BYTES)
-        kv_buf_free(&link->writing);
     if (err != NULL)
         link_lost(link, "closed while writing");
     else
         link_flush(link);
 }
 
-static void link_write(struct shard_link *link)
+/* As send(), with a descriptor unless `fd` is -1. */
+static ssize_t send_with(int socket_fd, struct kv_slice bytes, int fd)
 {
-    h2o_iovec_t bytes = h2o_iovec_init(link->writing.data, link->writing.bytes);
-    h2o_socket_write(link->socket, &bytes, 1, on_written);
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec iov = {(void *)(uintptr_t)bytes.data, bytes.bytes};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control);
+    }
+    return sendmsg(socket_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* Takes off the front of `output` what the socket has room for. An error shows again in the write that follows. */
-static void send_now(struct shard_link *link, struct kv_buf *output)
+/* False: nothing left. A broken socket is hung up on, which shows when it is read. */
+static bool send_some(struct shard_link *link)
 {
-    ssize_t sent = send(h2o_socket_get_fd(link->socket), output->data, output->bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent <= 0)
-        return;
-    kv_buf_consume(output, (size_t)sent);
-    if (output->bytes == 0 && output->capacity > BUFFER_KEEP_BYTES)
-        kv_buf_free(output);
+    int fd;
+    struct kv_slice bytes = calls_next_output(link->links->calls, link->shard_index, &fd);
+    ssize_t sent = send_with(h2o_socket_get_fd(link->socket), bytes, fd);
+    if (sent > 0)
+        calls_sent(link->links->calls, link->shard_index, (size_t)sent);
+    else if (errno == EAGAIN)
+        h2o_socket_notify_write(link->socket, on_writable);
+    else
+        shutdown(h2o_socket_get_fd(link->socket), SHUT_RDWR);
+    return sent > 0;
 }
 
 static void link_flush(struct shard_link *link)
 {
     if (link->phase != LINK_UP || h2o_socket_is_writing(link->socket))
-        return; /* on_written comes back here */
+        return; /* on_writable comes back here */
     struct kv_buf *output = calls_output(link->links->calls, link->shard_index);
-    if (output->bytes > 0)
-        send_now(link, output);
-    if (output->bytes == 0)
-        return;
-    struct kv_buf full = *output;
-    *output = link->writing;
-    link->writing = full;
-    link_write(link);
+    while (output->bytes > 0 && send_some(link))
+        ;
+    if (output->bytes == 0 && output->capacity > BUFFER_KEEP_BYTES)
+        kv_buf_free(output);
 }
 
 static void on_turn_end(h2o_timeout_entry_t *entry)
@@ -178,15 +183,19 @@ static void on_calls_full(void *ctx, unsigned shard_index)
 static void link_greet(struct shard_link *link)
 {
     const struct shard_links_options *options = &link->links->options;
-    size_t begin = kv_frame_begin(&link->writing, KV_MSG_HELLO, HELLO_REQUEST_ID);
-    kv_put_hello(&link->writing, &(struct kv_msg_hello){.version = KV_WIRE_VERSION,
-                                                        .role = KV_ROLE_ROUTER,
-                                                        .shard_index = link->shard_index,
-                                                        .shard_count = options->shard_count,
-                                                        .epoch = options->epoch,
-                                                        .thread_index = options->thread_index});
-    kv_frame_end(&link->writing, begin);
-    link_write(link);
+    struct kv_buf hello = {0};
+    size_t begin = kv_frame_begin(&hello, KV_MSG_HELLO, HELLO_REQUEST_ID);
+    kv_put_hello(&hello, &(struct kv_msg_hello){.version = KV_WIRE_VERSION,
+                                                .role = KV_ROLE_ROUTER,
+                                                .shard_index = link->shard_index,
+                                                .shard_count = options->shard_count,
+                                                .epoch = options->epoch,
+                                                .thread_index = options->thread_index});
+    kv_frame_end(&hello, begin);
+    int fd = h2o_socket_get_fd(link->socket);
+    if (send_with(fd, kv_buf_peek(&hello), -1) != (ssize_t)hello.bytes) /* an empty socket has room for it */
+        shutdown(fd, SHUT_RDWR);
+    kv_buf_free(&hello);
 }
 
 /* NULL, or what is wrong with the shard's HELLO. */
@@ -356,7 +365,6 @@ void shard_links_free(struct shard_links **links)
         h2o_timeout_unlink(&link->reconnect);
         if (link->socket != NULL)
             h2o_socket_close(link->socket);
-        kv_buf_free(&link->writing);
     }
     h2o_timeout_dispose((*links)->options.context->loop, &(*links)->tick);
     calls_free(&(*links)->calls);

@@ -193,8 +193,8 @@ static struct job *take_group(struct applier *applier, size_t *count)
     uint64_t bytes = 0;
     *count = 0;
     while (*end != NULL && (*end)->kind == first->kind &&
-           (*count == 0 || bytes + (*end)->piece.bytes.bytes <= APPLIER_GROUP_BYTES)) {
-        bytes += (*end)->piece.bytes.bytes;
+           (*count == 0 || bytes + store_piece_bytes(&(*end)->piece) <= APPLIER_GROUP_BYTES)) {
+        bytes += store_piece_bytes(&(*end)->piece);
         end = &(*end)->next;
         (*count)++;
     }
@@ -210,10 +210,9 @@ static enum kv_err stage_group(struct applier *applier, const struct job *jobs, 
 {
     struct store_piece *pieces = kv_alloc(count * sizeof(*pieces));
     uint64_t start_ns = kv_clock_ns(), bytes = 0;
-    size_t i = 0;
-    for (const struct job *job = jobs; job != NULL; job = job->next) {
-        pieces[i++] = job->piece;
-        bytes += job->piece.bytes.bytes;
+    for (size_t i = 0; i < count; i++, jobs = jobs->next) {
+        pieces[i] = jobs->piece;
+        bytes += store_piece_bytes(&jobs->piece);
     }
     enum kv_err err = applier->world.stage(applier->world.ctx, pieces, count);
     free(pieces);
@@ -234,18 +233,25 @@ static void report_staged(struct applier *applier, const struct job *job, enum k
                                             .request_id = job->request_id,
                                             .object_id = job->piece.object_id,
                                             .offset = job->piece.offset,
-                                            .bytes = job->piece.bytes.bytes});
+                                            .bytes = store_piece_bytes(&job->piece),
+                                            .copied_bytes = job->piece.bytes.bytes});
 }
 
+/* A file that cannot be read is the fault of the one who sent it: the others are staged without it. */
 static void run_stage(struct applier *applier, const struct job *jobs, size_t count)
 {
     enum kv_err err = stage_group(applier, jobs, count);
-    if (err != KV_OK && err != KV_NO_SPACE) {
+    if (err == KV_INVALID && count > 1) {
+        for (; jobs != NULL; jobs = jobs->next)
+            run_stage(applier, jobs, 1);
+        return;
+    }
+    if (err != KV_OK && err != KV_NO_SPACE && err != KV_INVALID) {
         report_failure(applier, err, "staging content");
         return;
     }
-    for (const struct job *job = jobs; job != NULL; job = job->next)
-        report_staged(applier, job, err);
+    for (; count > 0; count--, jobs = jobs->next)
+        report_staged(applier, jobs, err == KV_INVALID ? KV_IO : err);
 }
 
 /* Without room the ids stay staged, and the next start finds and gives them up: nobody waits for this. */
@@ -264,16 +270,23 @@ static void run_unstage(struct applier *applier, const struct job *jobs, size_t 
         report_failure(applier, err, "giving up staged content");
 }
 
+static void free_jobs(struct job *jobs)
+{
+    for (struct job *next; jobs != NULL; jobs = next) {
+        next = jobs->next;
+        if (jobs->piece.file.bytes > 0)
+            close(jobs->piece.file.fd);
+        free(jobs);
+    }
+}
+
 static void run_group(struct applier *applier, struct job *jobs, size_t count)
 {
     if (jobs->kind == JOB_STAGE)
         run_stage(applier, jobs, count);
     else
         run_unstage(applier, jobs, count);
-    for (struct job *next; jobs != NULL; jobs = next) {
-        next = jobs->next;
-        free(jobs);
-    }
+    free_jobs(jobs);
     pthread_mutex_lock(&applier->mutex);
     applier->staging = false;
     pthread_mutex_unlock(&applier->mutex);
@@ -384,10 +397,7 @@ void applier_free(struct applier **applier_at)
     pthread_join(applier->thread, NULL);
     while (applier_next(applier, &result))
         ;
-    for (struct job *job = applier->first, *next; job != NULL; job = next) {
-        next = job->next;
-        free(job);
-    }
+    free_jobs(applier->first);
     pthread_mutex_destroy(&applier->mutex);
     pthread_cond_destroy(&applier->changed);
     close(applier->event_fd);
@@ -412,7 +422,7 @@ static void enqueue(struct applier *applier, struct job *job)
     pthread_mutex_lock(&applier->mutex);
     *applier->last = job;
     applier->last = &job->next;
-    applier->stats.stage_queue_bytes += job->piece.bytes.bytes;
+    applier->stats.stage_queue_bytes += store_piece_bytes(&job->piece);
     pthread_cond_signal(&applier->changed);
     pthread_mutex_unlock(&applier->mutex);
 }

@@ -1,7 +1,7 @@
 /* shard/applier.h -- the thread that carries rows into LMDB, "kv-applier", so that the loop never waits for a disk.
  * Does:     applies a frozen generation, stages pieces of large contents (several in one transaction), gives up staged
  *           contents, and deletes blob rows of dead objects when there is nothing else to do.
- * Owns:     the thread, the queue, copies of the queued pieces. A generation stays the caller's and is only read.
+ * Owns:     the thread, the queue, copies of the queued pieces, their descriptors. A generation stays the caller's and is only read.
  * Promises: pieces and give-ups are done in the order they were queued; a result is reported once, after its transaction is
  *           durable. A generation before staged pieces when both wait, then in turns.
  * Limits:   APPLIER_GROUP_BYTES of pieces in one transaction. The queue is bounded by its users (sessions.h).
@@ -38,7 +38,7 @@ void applier_free(struct applier **applier);
 
 /* At most one generation at a time; its meta.position is durable in the journal. Untouched until APPLIER_APPLIED. */
 void applier_apply(struct applier *applier, struct core_generation *generation);
-/* Copies the piece. */
+/* Copies the bytes; a descriptor is the applier's from now on. */
 void applier_stage(struct applier *applier, uint64_t session, uint64_t request_id, const struct store_piece *piece);
 void applier_unstage(struct applier *applier, uint64_t object_id);
 
@@ -46,13 +46,14 @@ enum applier_kind { APPLIER_APPLIED, APPLIER_STAGED, APPLIER_FAILED };
 
 struct applier_result {
     enum applier_kind kind;
-    enum kv_err err;  /* STAGED: KV_OK or KV_NO_SPACE. FAILED: what happened */
+    enum kv_err err;  /* STAGED: KV_OK, KV_NO_SPACE, or KV_IO: its file cannot be read. FAILED: what happened */
     const char *what; /* FAILED: static text */
     uint64_t session; /* STAGED: as given to applier_stage */
     uint64_t request_id;
     uint64_t object_id;
     uint64_t offset;
     uint64_t bytes;
+    uint64_t copied_bytes; /* of these, as given in memory */
 };
 
 /* Readable (eventfd) when there are results or applier_full changed; the reader reads it empty, then takes all results. */

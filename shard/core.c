@@ -46,6 +46,7 @@ static const struct {
     {KV_MSG_RECOVER, core_on_recover},
     {KV_MSG_STAGE, core_on_stage},
     {KV_MSG_STAGE_DATA, core_on_stage_data},
+    {KV_MSG_STAGE_FILE, core_on_stage_file},
     {KV_MSG_STAGE_DROP, core_on_stage_drop},
 };
 

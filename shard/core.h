@@ -36,7 +36,8 @@ struct core_world {
     uint64_t (*append)(void *ctx, enum core_record type, struct kv_slice body, bool lazy);
     /* Whether a record of `bytes` fits on the disk and LMDB can take more; `frees`: a delete, which may use the reserve. */
     bool (*room)(void *ctx, uint64_t bytes, bool frees);
-    /* Hands a piece of staged content to the applier; core_staged is called when it is durable, and the rim answers DONE. */
+    /* Hands a piece of staged content to the applier; core_staged is called when it is durable, and the rim answers DONE. Of a
+     * file (piece->file.bytes > 0) the core knows no descriptor: it is the one that came with the message under way. */
     void (*stage)(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece);
     /* Gives up staged content (its blob rows are swept). */
     void (*unstage)(void *ctx, uint64_t object_id);

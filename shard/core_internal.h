@@ -92,17 +92,22 @@ enum kv_err core_on_fetch(struct core *core, const struct request *request);
 enum kv_err core_on_close(struct core *core, const struct request *request);
 enum kv_err core_on_refs(struct core *core, const struct request *request);
 enum kv_err core_on_list(struct core *core, const struct request *request);
-enum kv_err core_on_stage(struct core *core, const struct request *request);
-enum kv_err core_on_stage_data(struct core *core, const struct request *request);
-enum kv_err core_on_stage_drop(struct core *core, const struct request *request);
-struct stage *core_find_stage(struct core *core, uint64_t object_id);
-/* The transaction that brings this staged content is about to be journaled. `redundant`: the content is here already. An id
- * from before a restart may be another content's now: that one is left alone. */
-void core_adopt_stage(struct core *core, const struct kv_hash *hash, uint64_t object_id, bool redundant);
 /* Drops holds and stages of a session; of all sessions. */
 void core_close_reads(struct core *core, uint64_t session);
 void core_clear_reads(struct core *core);
 /* The object ids that any session holds, ascending, malloc'ed. */
 void core_held(const struct core *core, uint64_t **ids, size_t *count);
+
+/* core_stage.c */
+enum kv_err core_on_stage(struct core *core, const struct request *request);
+enum kv_err core_on_stage_data(struct core *core, const struct request *request);
+enum kv_err core_on_stage_file(struct core *core, const struct request *request);
+enum kv_err core_on_stage_drop(struct core *core, const struct request *request);
+struct stage *core_find_stage(struct core *core, uint64_t object_id);
+/* The transaction that brings this staged content is about to be journaled. `redundant`: the content is here already. An id
+ * from before a restart may be another content's now: that one is left alone. */
+void core_adopt_stage(struct core *core, const struct kv_hash *hash, uint64_t object_id, bool redundant);
+void core_close_stages(struct core *core, uint64_t session);
+void core_clear_stages(struct core *core);
 
 #endif

@@ -47,9 +47,12 @@ static bool world_room(void *ctx, uint64_t bytes, bool frees)
 static void world_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
 {
     struct serve *serve = ctx;
+    struct store_piece own = *piece;
+    if (piece->file.bytes > 0)
+        own.file.fd = sessions_take_file(serve->sessions);
     sessions_staging(serve->sessions, session, piece->bytes.bytes, false);
-    serve->space.queued_bytes += piece->bytes.bytes;
-    applier_stage(serve->applier, session, request_id, piece);
+    serve->space.queued_bytes += store_piece_bytes(piece);
+    applier_stage(serve->applier, session, request_id, &own);
 }
 
 static void world_unstage(void *ctx, uint64_t object_id)
@@ -142,7 +145,7 @@ static void on_applied(struct serve *serve)
 
 static void on_staged(struct serve *serve, const struct applier_result *result)
 {
-    sessions_staging(serve->sessions, result->session, result->bytes, true);
+    sessions_staging(serve->sessions, result->session, result->copied_bytes, true);
     kv_assert(serve->space.queued_bytes >= result->bytes);
     serve->space.queued_bytes -= result->bytes;
     if (result->err == KV_OK) {

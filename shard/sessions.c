@@ -10,13 +10,13 @@
 #include <unistd.h>
 
 #include "confine.h"
+#include "inbox.h"
 #include "kv/clock.h"
 #include "kv/log.h"
 #include "loop.h"
 #include "outbox.h"
 #include "wire/messages.h"
 
-#define READ_CHUNK_BYTES (256u * 1024)
 #define INPUT_KEEP_BYTES ((size_t)4 * 1024 * 1024) /* a larger input buffer is given back once it is empty */
 #define ACCEPTS_PER_TURN 16
 
@@ -30,7 +30,7 @@ struct session {
     bool greeted;
     bool leaving; /* closed once its last answer was offered to the socket */
     bool paused;  /* congested: not read from until half of what waits is gone */
-    struct kv_buf input;
+    struct inbox inbox;
     struct outbox outbox;
     uint64_t staging_bytes;
 };
@@ -44,6 +44,7 @@ struct sessions {
     unsigned count;
     struct session *places[SESSIONS_MAX];
     struct outbox *answering; /* the outbox between answer_begin and answer_end */
+    int file;                 /* of the message under way, -1: none, or taken */
     struct outbox nobody;     /* answers to sessions that are gone */
 };
 
@@ -65,7 +66,7 @@ static void session_close(struct session *session)
     close(fd);
     sessions->places[id % SESSIONS_MAX] = NULL;
     sessions->count--;
-    kv_buf_free(&session->input);
+    inbox_free(&session->inbox);
     outbox_free(&session->outbox);
     free(session);
     if (greeted)
@@ -204,6 +205,20 @@ static void write_early(struct session *session)
 
 /* ---- in ------------------------------------------------------------------------------------------------------- */
 
+static enum kv_err session_frame_with_file(struct session *session, const struct kv_frame *frame)
+{
+    struct sessions *sessions = session->sessions;
+    const struct sessions_options *options = &sessions->options;
+    sessions->file = inbox_take_file(&session->inbox);
+    enum kv_err err = KV_INVALID;
+    if (sessions->file >= 0)
+        err = options->on_message(options->ctx, session->id, frame->type, frame->request_id, frame->body);
+    if (sessions->file >= 0)
+        close(sessions->file); /* nobody took it */
+    sessions->file = -1;
+    return err;
+}
+
 static enum kv_err session_frame(struct session *session, const struct kv_frame *frame)
 {
     const struct sessions_options *options = &session->sessions->options;
@@ -211,19 +226,21 @@ static enum kv_err session_frame(struct session *session, const struct kv_frame 
         return session_greet(session, frame);
     if (frame->type == KV_MSG_HELLO)
         return KV_INVALID;
+    if (frame->type == KV_MSG_STAGE_FILE)
+        return session_frame_with_file(session, frame);
     return options->on_message(options->ctx, session->id, frame->type, frame->request_id, frame->body);
 }
 
 /* Takes whole frames off the input until there is none, or the session must wait. False: it is closed. */
 static bool session_process(struct session *session)
 {
+    struct kv_buf *input = &session->inbox.bytes;
     size_t done = 0;
     enum kv_err err = KV_OK;
     while (!session->leaving && !session->sessions->stopped && !session->paused) {
         struct kv_frame frame;
         size_t used = 0;
-        err = kv_frame_peek(kv_slice(session->input.data + done, session->input.bytes - done), KV_ROLE_ROUTER, &frame,
-                            &used);
+        err = kv_frame_peek(kv_slice(input->data + done, input->bytes - done), KV_ROLE_ROUTER, &frame, &used);
         if (err == KV_OK && session_frame(session, &frame) != KV_OK)
             err = KV_INVALID;
         if (err != KV_OK)
@@ -236,33 +253,24 @@ static bool session_process(struct session *session)
         session_refuse(session, "it broke the protocol");
         return false;
     }
-    kv_buf_consume(&session->input, done);
-    if (session->input.bytes == 0 && session->input.capacity > INPUT_KEEP_BYTES)
-        kv_buf_free(&session->input);
+    kv_buf_consume(input, done);
+    if (input->bytes == 0 && input->capacity > INPUT_KEEP_BYTES)
+        kv_buf_free(input);
     return true;
 }
 
 /* Reads until the socket is empty or the turn's share is used up; what is left makes the next turn. False: it is closed. */
 static bool session_read(struct session *session)
 {
-    for (size_t total = 0; total < SESSION_READ_BYTES;) {
-        uint8_t *space = kv_buf_reserve(&session->input, READ_CHUNK_BYTES);
-        ssize_t got = read(session->watch.fd, space, READ_CHUNK_BYTES);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && errno == EAGAIN)
-            return true;
-        if (got <= 0) {
-            if (session_process(session)) /* what it said before it left still counts */
-                session_close(session);
-            return false;
-        }
-        session->input.bytes += (size_t)got;
-        total += (size_t)got;
-        if ((size_t)got < READ_CHUNK_BYTES)
-            return true;
-    }
-    return true;
+    size_t total = 0;
+    enum kv_err err = KV_OK;
+    while (err == KV_OK && total < SESSION_READ_BYTES)
+        err = inbox_read(&session->inbox, session->watch.fd, &total);
+    if (err == KV_INVALID)
+        session_refuse(session, "it sent descriptors that cannot be taken");
+    else if (err == KV_UNAVAILABLE && session_process(session)) /* what it said before it left still counts */
+        session_close(session);
+    return err == KV_OK || err == KV_NOT_FOUND;
 }
 
 static void on_session_ready(void *arg, uint32_t events)
@@ -302,8 +310,8 @@ void sessions_trim(struct sessions *sessions)
         if (session == NULL)
             continue;
         outbox_trim(&session->outbox);
-        if (session->input.bytes == 0)
-            kv_buf_free(&session->input);
+        if (session->inbox.bytes.bytes == 0)
+            kv_buf_free(&session->inbox.bytes);
     }
     outbox_trim(&sessions->nobody);
 }
@@ -333,6 +341,14 @@ void sessions_answer_end(struct sessions *sessions)
     outbox_end(sessions->answering);
     sessions->answering = NULL;
     outbox_free(&sessions->nobody); /* whoever asked is gone */
+}
+
+int sessions_take_file(struct sessions *sessions)
+{
+    int file = sessions->file;
+    kv_assert(file >= 0);
+    sessions->file = -1;
+    return file;
 }
 
 void sessions_staging(struct sessions *sessions, uint64_t session_id, uint64_t bytes, bool done)
@@ -424,6 +440,7 @@ struct sessions *sessions_new(const struct sessions_options *options)
     struct sessions *sessions = kv_alloc_zero(1, sizeof(*sessions));
     sessions->options = *options;
     sessions->epoch = options->epoch;
+    sessions->file = -1;
     int flags = fcntl(options->listen_fd, F_GETFL);
     if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) != 0)
         kv_fatal("the listening socket is none: %m");
@@ -461,7 +478,7 @@ void sessions_load(const struct sessions *sessions, struct sessions_load *out)
         if (session == NULL)
             continue;
         out->paused += session->paused;
-        out->input_bytes += session->input.bytes;
+        out->input_bytes += session->inbox.bytes.bytes;
         out->output_bytes += outbox_bytes(&session->outbox);
     }
 }

@@ -47,7 +47,9 @@ void sessions_free(struct sessions **sessions);
 struct kv_buf *sessions_answer_begin(struct sessions *sessions, uint64_t session, enum kv_msg type, uint64_t request_id,
                                      uint64_t position);
 void sessions_answer_end(struct sessions *sessions);
-/* Staged content of this session went to (or, `done`, came back from) the applier. */
+/* The descriptor that came with the KV_MSG_STAGE_FILE under way: the caller's to close. Within on_message only. */
+int sessions_take_file(struct sessions *sessions);
+/* Staged content of this session, in memory, went to (or, `done`, came back from) the applier. */
 void sessions_staging(struct sessions *sessions, uint64_t session, uint64_t bytes, bool done);
 
 /* End of a turn: writes what may leave now that records up to `durable` are on disk. */

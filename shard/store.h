@@ -87,13 +87,24 @@ enum kv_err store_apply(struct store *store, const struct overlay *generation, c
 /* [applier] Deletes blob rows of swept ids alone, as above; KV_NOT_FOUND when nothing was left to do. */
 enum kv_err store_sweep(struct store *store, const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max);
 
-/* One piece of staged content: `bytes` of object `object_id` at `offset` (a multiple of KV_BLOB_ROW_BYTES). */
+/* One piece of staged content, of object `object_id` at `offset` (a multiple of KV_BLOB_ROW_BYTES): `bytes`, and behind them
+ * what lies in a file. */
 struct store_piece {
     uint64_t object_id;
     uint64_t offset;
     struct kv_slice bytes;
+    struct {
+        int fd;
+        uint64_t offset;
+        uint64_t bytes; /* 0: there is no file */
+    } file;
 };
-/* [applier] Writes the pieces in one durable transaction and marks their ids as staged. */
+static inline uint64_t store_piece_bytes(const struct store_piece *piece)
+{
+    return piece->bytes.bytes + piece->file.bytes;
+}
+/* [applier] Writes the pieces in one durable transaction and marks their ids as staged. KV_INVALID: a piece's file cannot be
+ * read, or has fewer bytes; nothing was written. */
 enum kv_err store_stage(struct store *store, const struct store_piece *pieces, size_t count);
 /* [applier] Gives the blob rows of staged ids to `sweep`. */
 enum kv_err store_unstage(struct store *store, const uint64_t *object_ids, size_t count);

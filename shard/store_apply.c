@@ -7,14 +7,17 @@
  * Fails:    KV_NO_SPACE and the rest of store.h; the transaction is rolled back.
  * Tests:    unit/shard/test_store.c. */
 #include <endian.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "blobs.h"
 #include "kv/log.h"
 #include "rows.h"
 #include "store_meta.h"
 
-#define SWEEP_ROWS_LOW 16u /* in one transaction, when the map is nearly full */
+#define PART_BYTES (32u * KV_BLOB_ROW_BYTES) /* of a file, read at a time */
+#define SWEEP_ROWS_LOW 16u                   /* in one transaction, when the map is nearly full */
 
 static enum kv_err ignore_missing(enum kv_err err)
 {
@@ -244,13 +247,58 @@ enum kv_err store_sweep(struct store *store, const uint64_t *pinned, size_t pinn
     return err;
 }
 
+static enum kv_err read_file(int fd, uint64_t offset, uint8_t *out, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t got = pread(fd, out, bytes, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return KV_INVALID;
+        out += got;
+        offset += (uint64_t)got;
+        bytes -= (size_t)got;
+    }
+    return KV_OK;
+}
+
+/* Part [at, at + bytes) of a piece: its own bytes, then those of its file. */
+static enum kv_err read_piece(const struct store_piece *piece, uint64_t at, uint8_t *out, size_t bytes)
+{
+    size_t share = 0;
+    if (at < piece->bytes.bytes) {
+        share = piece->bytes.bytes - at < bytes ? piece->bytes.bytes - at : bytes;
+        memcpy(out, piece->bytes.data + at, share);
+    }
+    uint64_t file_at = piece->file.offset + (at + share - piece->bytes.bytes);
+    return read_file(piece->file.fd, file_at, out + share, bytes - share);
+}
+
+/* By parts that stay in the processor's cache from the read to the page. */
+static enum kv_err write_from_file(struct blobs_writer *writer, const struct store_piece *piece)
+{
+    static __thread uint8_t part[PART_BYTES];
+    uint64_t piece_bytes = store_piece_bytes(piece);
+    enum kv_err err = KV_OK;
+    for (uint64_t at = 0; at < piece_bytes && err == KV_OK; at += PART_BYTES) {
+        size_t bytes = piece_bytes - at < PART_BYTES ? (size_t)(piece_bytes - at) : PART_BYTES;
+        err = read_piece(piece, at, part, bytes);
+        if (err == KV_OK)
+            err = blobs_write(writer, piece->object_id, piece->offset + at, kv_slice(part, bytes));
+    }
+    return err;
+}
+
 static enum kv_err stage_piece(struct blobs_writer *writer, const struct store_piece *piece)
 {
-    uint64_t end = piece->offset + piece->bytes.bytes, before = 0;
+    uint64_t end = piece->offset + store_piece_bytes(piece), before = 0;
     enum kv_err err = ignore_missing(get_amount(writer->txn, STORE_STAGED, piece->object_id, &before));
     if (err == KV_OK)
         err = put_amount(writer->txn, STORE_STAGED, piece->object_id, end > before ? end : before);
-    return err == KV_OK ? blobs_write(writer, piece->object_id, piece->offset, piece->bytes) : err;
+    if (err != KV_OK)
+        return err;
+    return piece->file.bytes > 0 ? write_from_file(writer, piece)
+                                 : blobs_write(writer, piece->object_id, piece->offset, piece->bytes);
 }
 
 enum kv_err store_stage(struct store *store, const struct store_piece *pieces, size_t count)

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define KV_WIRE_VERSION 3u
+#define KV_WIRE_VERSION 4u
 
 /* row    = nil | [hash, size, created_s, txn_id, content_type]
  * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
@@ -44,6 +44,8 @@
     X(STAGED, 51, SHARD, ROUTER, -, "err, object_id, existed (then nothing need be sent)")                             \
     X(STAGE_DATA, 52, ROUTER, SHARD, DONE, "object_id, offset, bytes; DONE when durable")                              \
     X(STAGE_DROP, 53, ROUTER, SHARD, -, "object_id")                                                                   \
+    X(STAGE_FILE, 54, ROUTER, SHARD, DONE,                                                                             \
+      "object_id, offset, bytes, file_offset, file_bytes; a descriptor comes along")                                   \
     X(STATS, 60, ROUTER, SHARD, COUNTERS, "")                                                                          \
     X(COUNTERS, 61, SHARD, ROUTER, -, "pairs of [name, value]")
 

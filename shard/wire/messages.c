@@ -719,6 +719,29 @@ enum kv_err kv_get_stage_data(struct kv_slice body, struct kv_msg_stage_data *ou
     return kv_unpack_end(&in);
 }
 
+void kv_put_stage_file(struct kv_buf *buf, const struct kv_msg_stage_file *piece)
+{
+    kv_pack_array(buf, 5);
+    kv_pack_uint(buf, piece->object_id);
+    kv_pack_uint(buf, piece->offset);
+    kv_pack_bin(buf, piece->bytes);
+    kv_pack_uint(buf, piece->file_offset);
+    kv_pack_uint(buf, piece->file_bytes);
+}
+
+enum kv_err kv_get_stage_file(struct kv_slice body, struct kv_msg_stage_file *out)
+{
+    struct kv_unpack in = kv_unpack_start(body);
+    kv_unpack_array_of(&in, 5);
+    out->object_id = kv_unpack_uint(&in, UINT64_MAX);
+    out->offset = kv_unpack_uint(&in, KV_STORED_BYTES_MAX);
+    out->bytes = kv_unpack_bin(&in, KV_PIECE_BYTES_MAX);
+    out->file_offset = kv_unpack_uint(&in, KV_STORED_BYTES_MAX);
+    out->file_bytes = kv_unpack_uint(&in, KV_FILE_PIECE_BYTES_MAX);
+    enum kv_err err = kv_unpack_end(&in);
+    return err == KV_OK && out->file_bytes == 0 ? KV_INVALID : err;
+}
+
 void kv_put_counters_begin(struct kv_buf *buf, size_t count)
 {
     kv_pack_array(buf, 1);

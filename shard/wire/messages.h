@@ -180,6 +180,18 @@ struct kv_msg_stage_data {
 void kv_put_stage_data(struct kv_buf *buf, const struct kv_msg_stage_data *data);
 enum kv_err kv_get_stage_data(struct kv_slice body, struct kv_msg_stage_data *out);
 
+/* The piece is `bytes`, and behind them bytes of the file whose descriptor comes along with the frame (SCM_RIGHTS, one for
+ * each frame of this type, in their order). */
+struct kv_msg_stage_file {
+    uint64_t object_id;
+    uint64_t offset; /* as above */
+    struct kv_slice bytes;
+    uint64_t file_offset;
+    uint64_t file_bytes; /* 1 to KV_FILE_PIECE_BYTES_MAX */
+};
+void kv_put_stage_file(struct kv_buf *buf, const struct kv_msg_stage_file *piece);
+enum kv_err kv_get_stage_file(struct kv_slice body, struct kv_msg_stage_file *out);
+
 void kv_put_counters_begin(struct kv_buf *buf, size_t count); /* then kv_put_counter */
 void kv_put_counter(struct kv_buf *buf, const char *name, uint64_t value);
 enum kv_err kv_get_counters(struct kv_slice body, struct kv_list *pairs);

@@ -323,6 +323,7 @@ static void add_job(struct shard *shard, const struct stage_job *head, struct kv
 
 void shard_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
 {
+    kv_assert(piece->file.bytes == 0); /* contents of the simulation are in memory */
     struct stage_job head = {.session = session,
                              .request_id = request_id,
                              .object_id = piece->object_id,

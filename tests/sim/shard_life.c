@@ -141,7 +141,8 @@ void shard_do_job(struct shard *shard, const struct stage_job *job)
         disk_unstage(&shard->disk, job->object_id);
         return;
     }
-    struct store_piece piece = {job->object_id, job->offset, kv_slice(job->data, job->bytes)};
+    struct store_piece piece = {
+        .object_id = job->object_id, .offset = job->offset, .bytes = kv_slice(job->data, job->bytes)};
     disk_stage(&shard->disk, &piece);
 }
 

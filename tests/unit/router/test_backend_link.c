@@ -245,6 +245,88 @@ static uint64_t take_piece(struct seen *seen, uint64_t *request_id)
     return data.object_id;
 }
 
+struct file_content {
+    struct backend_content content; /* index, then what lies in the file behind 10 bytes */
+    size_t index_bytes;
+};
+
+static enum kv_err read_index(void *arg, uint64_t offset, uint8_t *out, size_t bytes)
+{
+    const struct file_content *file = arg;
+    cr_assert_leq(offset + bytes, file->index_bytes, "of the file only a descriptor travels");
+    memset(out, 'i', bytes);
+    return KV_OK;
+}
+
+/* Takes what is to be staged next, answers that it is, and returns its bytes, as they are in message and file together. */
+static uint64_t take_file_piece(struct seen *seen, uint64_t offset, uint64_t index_bytes, uint64_t file_offset)
+{
+    uint64_t request_id;
+    struct kv_msg_stage_file piece;
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_STAGE_FILE);
+    cr_assert_eq(kv_get_stage_file(kv_buf_peek(&seen->rig.taken), &piece), KV_OK);
+    cr_expect_eq(piece.object_id, OBJECT_ID);
+    cr_expect_eq(piece.offset, offset);
+    cr_expect_eq(piece.bytes.bytes, index_bytes);
+    cr_expect_eq(piece.file_offset, file_offset);
+    uint64_t bytes = piece.bytes.bytes + piece.file_bytes;
+    txn_rig_done(&seen->rig, 0, request_id, KV_OK);
+    return bytes;
+}
+
+static struct staged *stage_file(struct seen *seen, struct file_content *file, uint64_t bytes)
+{
+    file->content = (struct backend_content){.hash = hash_of(0),
+                                             .size = bytes,
+                                             .stored = kv_slice(NULL, bytes),
+                                             .read = read_index,
+                                             .read_arg = file,
+                                             .file = body_file_new(1),
+                                             .file_from = file->index_bytes,
+                                             .file_offset = 10};
+    struct staged *staged = backend_call_new(&seen->backend, sizeof *staged, on_fail);
+    stager_new(&staged->head, &file->content, on_staged, staged);
+    answer_stage(seen, OBJECT_ID);
+    return staged;
+}
+
+static void expect_staged(struct seen *seen, struct staged *staged, struct file_content *file)
+{
+    cr_expect(staged->count == 1 && staged->err == KV_OK && staged->object_id == OBJECT_ID);
+    backend_call_end(&staged->head);
+    body_file_free(&file->content.file);
+    end(seen);
+}
+
+Test(backend_link, of_a_content_in_a_file_a_descriptor_travels)
+{
+    struct seen *seen = begin();
+    struct file_content file = {.index_bytes = 100};
+    struct staged *staged = stage_file(seen, &file, KV_FILE_PIECE_BYTES_MAX + 1000);
+    cr_expect_eq(take_file_piece(seen, 0, 100, 10), KV_FILE_PIECE_BYTES_MAX);
+    cr_expect_eq(take_file_piece(seen, KV_FILE_PIECE_BYTES_MAX, 0, 10 + KV_FILE_PIECE_BYTES_MAX - 100), 1000u);
+    expect_staged(seen, staged, &file);
+}
+
+/* 16 GiB have an index of 768 KiB. */
+Test(backend_link, a_large_index_has_pieces_of_its_own)
+{
+    struct seen *seen = begin();
+    struct file_content file = {.index_bytes = 786432};
+    struct staged *staged = stage_file(seen, &file, file.index_bytes + 5000);
+    uint64_t at = 0, request_id;
+    for (int i = 0; i < 3; i++) {
+        struct kv_msg_stage_data data;
+        cr_assert_eq(take_piece(seen, &request_id), OBJECT_ID);
+        cr_assert_eq(kv_get_stage_data(kv_buf_peek(&seen->rig.taken), &data), KV_OK);
+        cr_expect_eq(data.offset, at);
+        at += data.bytes.bytes;
+        txn_rig_done(&seen->rig, 0, request_id, KV_OK);
+    }
+    cr_expect_eq(take_file_piece(seen, at, file.index_bytes - at, 10), file.index_bytes - at + 5000);
+    expect_staged(seen, staged, &file);
+}
+
 /* The id that the caller gets belongs to the link that the last piece went over, also when it was begun on another. */
 Test(backend_link, a_content_is_staged_again_over_the_next_link)
 {

@@ -268,6 +268,90 @@ Test(shard_link, pieces_of_a_mebibyte_flow_both_ways)
     rig_free(rig);
 }
 
+struct file_piece {
+    struct rig *rig;
+    struct body_file *file;
+};
+
+static void write_file_piece(void *arg, struct kv_buf *buf)
+{
+    const struct file_piece *piece = arg;
+    kv_put_stage_file(buf, &(struct kv_msg_stage_file){.object_id = 9, .file_bytes = 1});
+    calls_attach(piece->rig->calls, 0, piece->file);
+}
+
+/* What comes in one message; its descriptor, or -1. */
+static int receive(struct rig *rig)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec iov = {kv_buf_reserve(&rig->got, 65536), 65536};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    int fd = -1;
+    turn(rig);
+    ssize_t got = recvmsg(rig->peer_fd, &message, MSG_CMSG_CLOEXEC);
+    if (got <= 0)
+        return -1;
+    rig->got.bytes += (size_t)got;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header != NULL)
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+}
+
+/* Among frames that fill the socket several times: each descriptor comes no later than its frame's last byte. */
+Test(shard_link, descriptors_leave_with_their_frames)
+{
+    enum { FILES = 5 };
+    struct rig *rig = rig_new(true);
+    struct file_piece pieces[FILES];
+    unsigned files = 0, frames = 0;
+    bring_up(rig);
+    for (int i = 0; i < FILES; i++) {
+        pieces[i] = (struct file_piece){rig, body_file_new(1)};
+        cr_assert_not_null(pieces[i].file);
+        calls_send(rig->calls, 0, KV_MSG_STAGE_DATA, false, write_large, on_done, rig);
+        calls_send(rig->calls, 0, KV_MSG_STAGE_FILE, false, write_file_piece, on_done, &pieces[i]);
+    }
+    for (uint64_t end = kv_clock_ms() + WAIT_MS_MAX; frames < FILES && kv_clock_ms() < end;) {
+        struct kv_frame frame;
+        size_t used;
+        int fd = receive(rig);
+        files += fd >= 0;
+        if (fd >= 0)
+            close(fd);
+        while (kv_frame_peek(kv_buf_peek(&rig->got), KV_ROLE_ROUTER, &frame, &used) == KV_OK) {
+            frames += frame.type == KV_MSG_STAGE_FILE;
+            cr_assert_leq(frames, files);
+            kv_buf_consume(&rig->got, used);
+        }
+    }
+    cr_expect_eq(frames, FILES);
+    cr_expect_eq(files, FILES);
+    for (int i = 0; i < FILES; i++) {
+        int fd = body_file_fd(pieces[i].file);
+        body_file_free(&pieces[i].file);
+        cr_expect_eq(fcntl(fd, F_GETFD), -1, "the link holds it no longer");
+    }
+    rig_free(rig);
+}
+
+Test(shard_link, a_file_that_did_not_leave_is_let_go_of_with_the_link)
+{
+    struct rig *rig = rig_new(true);
+    struct file_piece piece = {rig, body_file_new(1)};
+    int fd = body_file_fd(piece.file);
+    bring_up(rig);
+    calls_send(rig->calls, 0, KV_MSG_STAGE_FILE, false, write_file_piece, on_done, &piece);
+    body_file_free(&piece.file);
+    cr_expect_neq(fcntl(fd, F_GETFD), -1, "held");
+    rig_free(rig);
+    cr_expect_eq(fcntl(fd, F_GETFD), -1);
+}
+
 Test(shard_link, a_shard_that_dies_is_asked_again_when_it_is_back)
 {
     struct rig *rig = rig_new(true);

@@ -3,6 +3,9 @@
  * Method: a store that is not there: its functions count, wait at a gate, or fail as the test says. */
 #include <criterion/criterion.h>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,6 +25,7 @@ struct twin {
     unsigned inside;
     enum kv_err apply_err, stage_err, sweep_err;
     unsigned applies, stages, unstages, sweeps;
+    uint64_t unreadable_id; /* a piece of this content makes a group fail */
     size_t largest_group;
     uint64_t largest_group_bytes;
     size_t held_count; /* of the last sweep */
@@ -56,7 +60,9 @@ static enum kv_err twin_stage(void *ctx, const struct store_piece *pieces, size_
     struct twin *twin = ctx;
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
-        bytes += pieces[i].bytes.bytes;
+        bytes += store_piece_bytes(&pieces[i]);
+        if (pieces[i].object_id == twin->unreadable_id)
+            return enter(twin, 's', &twin->stages, KV_INVALID);
         for (size_t j = 0; j < pieces[i].bytes.bytes; j++)
             cr_assert_eq(pieces[i].bytes.data[j], (uint8_t)pieces[i].object_id);
     }
@@ -230,6 +236,47 @@ Test(applier, stages_what_is_queued_together_and_reports_each_piece)
     cr_expect_eq(stats.stage_bytes, 20u * 1024 * 1024);
     cr_expect_eq(stats.stage_queue_bytes, 0u);
     applier_free(&applier);
+    free(twin);
+}
+
+Test(applier, a_file_that_cannot_be_read_fails_alone)
+{
+    struct twin *twin = twin_new();
+    twin->gate_closed = true;
+    twin->unreadable_id = 102;
+    struct applier *applier = applier_with(twin);
+    wait_inside(twin, 1);
+    stage(applier, 1, 101, 10);
+    int fd = memfd_create("content", MFD_CLOEXEC);
+    struct store_piece piece = {.object_id = 102, .bytes = kv_slice("index", 5), .file = {fd, 0, 1000}};
+    applier_stage(applier, 3, 2, &piece);
+    stage(applier, 3, 103, 10);
+    gate(twin, false);
+    cr_expect_eq(next(applier).err, KV_OK);
+    struct applier_result refused = next(applier);
+    cr_expect_eq(refused.kind, APPLIER_STAGED);
+    cr_expect_eq(refused.err, KV_IO);
+    cr_expect_eq(refused.bytes, 1005u);
+    cr_expect_eq(refused.copied_bytes, 5u);
+    cr_expect_eq(next(applier).err, KV_OK);
+    cr_expect_eq(twin->stages, 4u, "together, then each alone");
+    applier_free(&applier);
+    cr_expect_eq(fcntl(fd, F_GETFD), -1, "its descriptor is closed");
+    free(twin);
+}
+
+Test(applier, a_descriptor_that_still_waits_is_closed_at_the_end)
+{
+    struct twin *twin = twin_new();
+    twin->gate_closed = true;
+    struct applier *applier = applier_with(twin);
+    wait_inside(twin, 1);
+    int fd = memfd_create("content", MFD_CLOEXEC);
+    struct store_piece piece = {.object_id = 102, .file = {fd, 0, 1000}};
+    applier_stage(applier, 3, 2, &piece);
+    gate(twin, false);
+    applier_free(&applier);
+    cr_expect_eq(fcntl(fd, F_GETFD), -1);
     free(twin);
 }
 

@@ -429,6 +429,25 @@ Test(core, a_staged_content_is_adopted_when_it_is_durable)
     core_rig_free(rig);
 }
 
+Test(core, a_piece_of_a_file_counts_as_its_bytes)
+{
+    struct core_rig *rig = core_rig_new();
+    uint64_t id = stage(rig, 'L');
+    struct kv_msg_stage_file piece = {.object_id = id, .bytes = kv_slice("index", 5), .file_bytes = LARGE - 4};
+    struct kv_buf body = {0};
+    kv_put_stage_file(&body, &piece);
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_STAGE_FILE, &body), KV_INVALID, "a byte too many");
+    piece.file_bytes--;
+    kv_put_stage_file(&body, &piece);
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_STAGE_FILE, &body), KV_OK);
+    kv_put_stage_file(&body, &piece);
+    cr_expect_eq(rig_say(rig, 1, KV_MSG_STAGE_FILE, &body), KV_OK);
+    cr_expect_eq(rig_err(rig), KV_STALE, "it had all of it");
+    core_staged(rig->core, id, LARGE);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_set("a", 0, 'L'), add_staged('L', id)), KV_OK);
+    core_rig_free(rig);
+}
+
 Test(core, a_session_takes_its_stages_with_it)
 {
     struct core_rig *rig = core_rig_new();

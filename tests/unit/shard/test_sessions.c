@@ -3,6 +3,9 @@
  * records, and answers as the test says). */
 #include <criterion/criterion.h>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +28,7 @@ struct rig {
     int listen_fd;
     uint64_t durable;
     /* what the handler saw */
-    unsigned messages, closed;
+    unsigned messages, closed, files;
     uint64_t session_last, closed_last;
     /* what the handler does */
     size_t answer_bytes; /* answers FETCH with this many, at `answer_position` */
@@ -47,6 +50,8 @@ static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uin
     rig->messages++;
     rig->session_last = session;
     sessions_staging(rig->sessions, session, rig->staging_bytes, false);
+    if (type == KV_MSG_STAGE_FILE && rig->files++ == 0)
+        close(sessions_take_file(rig->sessions)); /* the first is taken, others are not */
     if (type != KV_MSG_FETCH)
         return rig->verdict;
     struct kv_buf *buf = sessions_answer_begin(rig->sessions, session, KV_MSG_PIECE, request_id, rig->answer_position);
@@ -466,6 +471,73 @@ Test(sessions, staged_content_that_waits_for_the_disk_stops_the_reading)
     loop_wake(rig->loop);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 1u);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 2u);
+    peer_free(&peer);
+    rig_free(rig);
+}
+
+static void say_stage_file(struct peer *peer, uint64_t request_id, int fd)
+{
+    struct kv_buf buf = {0};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    size_t begin = kv_frame_begin(&buf, KV_MSG_STAGE_FILE, request_id);
+    kv_put_stage_file(&buf, &(struct kv_msg_stage_file){.object_id = 1, .file_bytes = 1});
+    kv_frame_end(&buf, begin);
+    struct iovec iov = {buf.data, buf.bytes};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control);
+    }
+    cr_assert_eq(sendmsg(peer->fd, &message, 0), (ssize_t)buf.bytes);
+    kv_buf_free(&buf);
+}
+
+static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+Test(sessions, a_descriptor_is_for_its_message)
+{
+    struct rig *rig = rig_new();
+    struct peer peer = greeted(rig, 1);
+    int fd = memfd_create("content", MFD_CLOEXEC), before = open_descriptors();
+    say_stage_file(&peer, 1, fd);
+    say_stage_file(&peer, 2, fd);
+    say_fetch(&peer, 3);
+    cr_expect_eq(next_id(&peer, TURNS_MAX), 3u);
+    cr_expect_eq(rig->messages, 3u);
+    cr_expect_eq(rig->files, 2u);
+    cr_expect_eq(open_descriptors(), before, "taken or not");
+    peer_free(&peer);
+    rig_free(rig);
+}
+
+Test(sessions, a_piece_of_a_file_without_a_file_closes_the_session)
+{
+    struct rig *rig = rig_new();
+    struct peer peer = greeted(rig, 1);
+    say_stage_file(&peer, 1, -1);
+    cr_expect(hung_up(&peer));
+    cr_expect_eq(rig->messages, 0u);
+    peer_free(&peer);
+    rig_free(rig);
+}
+
+Test(sessions, a_descriptor_that_is_no_file_closes_the_session)
+{
+    struct rig *rig = rig_new();
+    struct peer peer = greeted(rig, 1);
+    say_stage_file(&peer, 1, rig->listen_fd);
+    cr_expect(hung_up(&peer));
+    cr_expect_eq(rig->messages, 0u);
     peer_free(&peer);
     rig_free(rig);
 }

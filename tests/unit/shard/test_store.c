@@ -2,7 +2,9 @@
  * Method: generations built by hand and by a deterministic script, applied to a store in a temporary directory; store_check
  * after each step; full maps, kill -9 in the middle, damage done on purpose, files of others. */
 #include <criterion/criterion.h>
+
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -385,7 +387,7 @@ static void stage(struct place *place, uint64_t id, size_t bytes, size_t piece_b
     fill(id, scratch, bytes);
     for (size_t at = 0; at < bytes; at += piece_bytes) {
         size_t share = bytes - at < piece_bytes ? bytes - at : piece_bytes;
-        struct store_piece piece = {id, at, kv_slice(scratch + at, share)};
+        struct store_piece piece = {.object_id = id, .offset = at, .bytes = kv_slice(scratch + at, share)};
         cr_assert_eq(store_stage(place->store, &piece, 1), KV_OK);
     }
     if (id >= place->meta.object_id_next)
@@ -435,6 +437,38 @@ Test(store, staged_content_is_adopted_or_given_up)
         expect_clean(&place);
     cr_expect_not(has_blob(&place, 6));
     expect_blob(&place, 5, 0, 200000); /* adopted: unstage must not touch it */
+    place_free(&place);
+}
+
+/* An index in memory, the rest in a file that begins with something else. */
+Test(store, staged_content_comes_from_a_file)
+{
+    enum { BYTES = 900000, INDEX = 100, BEFORE = 77 };
+    struct place place;
+    uint64_t id;
+    place_init(&place, MAP_BYTES);
+    int fd = memfd_create("content", MFD_CLOEXEC);
+    fill(5, scratch, BYTES);
+    cr_assert_eq(pwrite(fd, scratch + INDEX, BYTES - INDEX, BEFORE), BYTES - INDEX);
+    struct store_piece piece = {
+        .object_id = 5, .bytes = kv_slice(scratch, INDEX), .file = {fd, BEFORE, KV_BLOB_ROW_BYTES * 100 - INDEX}};
+    cr_assert_eq(store_stage(place.store, &piece, 1), KV_OK);
+    piece.offset = KV_BLOB_ROW_BYTES * 100;
+    piece.bytes.bytes = 0;
+    piece.file.offset += piece.file.bytes;
+    piece.file.bytes = BYTES - piece.offset + 1;
+    cr_assert_eq(store_stage(place.store, &piece, 1), KV_INVALID, "the file is shorter");
+    piece.file.bytes--;
+    cr_assert_eq(store_stage(place.store, &piece, 1), KV_OK);
+    close(fd);
+    cr_expect_eq(count_staged(&place, &id), 1);
+    place.meta.object_id_next = 6;
+    put_object_row(&place, 55, 5, BYTES);
+    place.meta.objects = 1;
+    place.meta.stored_bytes = BYTES;
+    apply(&place, 100);
+    expect_blob(&place, 5, 0, BYTES);
+    expect_clean(&place);
     place_free(&place);
 }
 
@@ -644,7 +678,7 @@ Test(store, a_full_map_refuses_and_recovers)
     struct store_usage usage = usage_of(&place);
     cr_expect_gt(usage.used_bytes, usage.map_bytes / 10 * 8);
     cr_expect_leq(usage.used_bytes, usage.map_bytes);
-    struct store_piece piece = {id + 9, 0, kv_slice(scratch, KV_BLOB_ROW_BYTES * 50)};
+    struct store_piece piece = {.object_id = id + 9, .bytes = kv_slice(scratch, KV_BLOB_ROW_BYTES * 50)};
     cr_expect_eq(store_stage(place.store, &piece, 1), KV_NO_SPACE);
     for (uint64_t i = 1; i <= 10; i++)
         delete_object(&place, i);

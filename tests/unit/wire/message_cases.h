@@ -562,6 +562,21 @@ static enum kv_err get_stage_data(struct kv_slice body, bool compare)
     return err;
 }
 
+static void put_stage_file(struct kv_buf *buf)
+{
+    kv_put_stage_file(buf, &(struct kv_msg_stage_file){42, 1048576, text("the index"), 77, KV_FILE_PIECE_BYTES_MAX});
+}
+
+static enum kv_err get_stage_file(struct kv_slice body, bool compare)
+{
+    struct kv_msg_stage_file piece;
+    enum kv_err err = kv_get_stage_file(body, &piece);
+    if (err == KV_OK)
+        SAME(piece.object_id == 42 && piece.offset == 1048576 && kv_slice_equal(piece.bytes, text("the index")) &&
+             piece.file_offset == 77 && piece.file_bytes == KV_FILE_PIECE_BYTES_MAX);
+    return err;
+}
+
 static void put_counters(struct kv_buf *buf)
 {
     kv_put_counters_begin(buf, 2);
@@ -625,6 +640,7 @@ static const struct message_case cases[] = {
     {KV_MSG_STAGED, put_staged, get_staged},
     {KV_MSG_STAGE_DATA, put_stage_data, get_stage_data},
     {KV_MSG_STAGE_DROP, put_id, get_id},
+    {KV_MSG_STAGE_FILE, put_stage_file, get_stage_file},
     {KV_MSG_STATS, kv_put_empty, get_empty},
     {KV_MSG_COUNTERS, put_counters, get_counters},
 };

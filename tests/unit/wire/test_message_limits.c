@@ -191,6 +191,25 @@ Test(message_limits, hello_limits)
     cr_expect_eq(hello_with(KV_ROLE_SHARD, 0, 1, KV_EPOCH_MAX + 1), KV_INVALID);
 }
 
+static enum kv_err stage_file_with(uint64_t file_bytes)
+{
+    struct kv_buf buf = {0};
+    struct kv_msg_stage_file piece = {.object_id = 1, .file_bytes = file_bytes}, got;
+    kv_put_stage_file(&buf, &piece);
+    enum kv_err err = kv_get_stage_file(kv_buf_peek(&buf), &got);
+    kv_buf_free(&buf);
+    return err;
+}
+
+Test(message_limits, a_piece_of_a_file)
+{
+    cr_expect_eq(KV_FILE_PIECE_BYTES_MAX % KV_BLOB_ROW_BYTES, 0u, "pieces follow each other");
+    cr_expect_eq(stage_file_with(0), KV_INVALID);
+    cr_expect_eq(stage_file_with(1), KV_OK);
+    cr_expect_eq(stage_file_with(KV_FILE_PIECE_BYTES_MAX), KV_OK);
+    cr_expect_eq(stage_file_with(KV_FILE_PIECE_BYTES_MAX + 1), KV_INVALID);
+}
+
 Test(message_limits, piece_and_error_limits)
 {
     static uint8_t space[KV_PIECE_BYTES_MAX + 1];
