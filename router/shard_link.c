@@ -349,8 +349,6 @@ void shard_links_trim(struct shard_links *links)
             continue;
         if (output->bytes == 0)
             kv_buf_free(output);
-        if (link->writing.bytes == 0)
-            kv_buf_free(&link->writing);
         give_back_input(link->socket, INPUT_BYTES_MIN);
     }
 }
