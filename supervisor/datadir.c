@@ -207,8 +207,10 @@ static enum kv_err make_store(struct datadir *datadir, unsigned shards_new, stru
 
 #define TREE_DEPTH_MAX 3u /* shard-<i>/journal/segment */
 
-/* Removes a directory of ours with what is in it. */
-static void remove_tree(int dir_fd, const char *name, unsigned depth)
+static void remove_tree(int dir_fd, const char *name, unsigned depth);
+
+/* Removes what is in a directory of ours. */
+static void empty_tree(int dir_fd, const char *name, unsigned depth)
 {
     int fd = openat(dir_fd, name, DIRECTORY_FLAGS | O_NOFOLLOW);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -222,14 +224,30 @@ static void remove_tree(int dir_fd, const char *name, unsigned depth)
             remove_tree(fd, entry->d_name, depth + 1);
     }
     closedir(dir);
+}
+
+static void remove_tree(int dir_fd, const char *name, unsigned depth)
+{
+    empty_tree(dir_fd, name, depth);
     unlinkat(dir_fd, name, AT_REMOVEDIR);
 }
 
+static bool has_private_sockets(const struct datadir *datadir)
+{
+    struct stat found;
+    return fstatat(datadir->fd, "sockets", &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(found.st_mode) &&
+           found.st_uid == geteuid() && (found.st_mode & 07777) == 0700;
+}
+
+/* The directory stays from start to start: a full disk has no block for a new one, and shall be started on to delete. */
 static enum kv_err make_sockets(struct datadir *datadir, struct why *why)
 {
-    remove_tree(datadir->fd, "sockets", 1);
-    if (mkdirat(datadir->fd, "sockets", 0700) != 0)
-        return why_not(why, "DB_PATH: %s/sockets cannot be made: %s", datadir->path, strerror(errno));
+    empty_tree(datadir->fd, "sockets", 1);
+    if (!has_private_sockets(datadir)) {
+        unlinkat(datadir->fd, "sockets", AT_REMOVEDIR);
+        if (mkdirat(datadir->fd, "sockets", 0700) != 0)
+            return why_not(why, "DB_PATH: %s/sockets cannot be made: %s", datadir->path, strerror(errno));
+    }
     datadir->sockets_fd = openat(datadir->fd, "sockets", DIRECTORY_FLAGS | O_NOFOLLOW);
     if (datadir->sockets_fd < 0)
         return why_not(why, "DB_PATH: %s/sockets cannot be opened: %s", datadir->path, strerror(errno));
@@ -314,7 +332,7 @@ void datadir_undo(struct datadir *datadir)
 void datadir_close(struct datadir *datadir)
 {
     if (datadir->sockets_fd >= 0)
-        remove_tree(datadir->fd, "sockets", 1);
+        empty_tree(datadir->fd, "sockets", 1);
     close_fd(&datadir->sockets_fd);
     close_fd(&datadir->lock_fd);
     close_fd(&datadir->fd);

@@ -196,14 +196,18 @@ static void add_ballast(const char *path)
     close(fd);
 }
 
-/* What deletes have freed is taken, too; then every process below the supervisor dies. */
-static void kill_children_on_full_disk(struct server *server, const char *ballast)
+/* What deletes have freed is taken, too; then every process below the supervisor dies, and the store stops and starts. */
+static void start_on_full_disk(struct server *server, const char *ballast)
 {
     struct child children[CHILDREN_MAX];
     size_t count = server_children(server, children);
     add_ballast(ballast);
     for (size_t i = 0; i < count; i++)
         CHECK(kill(children[i].pid, SIGKILL) == 0 && processes_die_within(&children[i].pid, 1, 10000));
+    server_wait_ready(server);
+    server_stop(server);
+    add_ballast(ballast);
+    server_spawn(server);
     server_wait_ready(server);
 }
 
@@ -232,7 +236,7 @@ Test(full, a_disk_that_others_fill)
     expect_all_there(client, "more", large, LARGE_BYTES);
     CHECK(!server_log_has(server, " ended: "), "a process gave up");
     client_free(&client);
-    kill_children_on_full_disk(server, ballast);
+    start_on_full_disk(server, ballast);
     client = client_new(server, HTTP_2);
     expect_all_there(client, "more", large, LARGE_BYTES);
     CHECK(client_delete(client, name_of("large", 10))->status == 204);

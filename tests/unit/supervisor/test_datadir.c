@@ -46,10 +46,15 @@ Test(datadir, first_start_makes_a_store_the_second_finds_it)
     strcpy(id, datadir.identity.id);
     cr_assert_eq(datadir_raise_epoch(&datadir, &why), KV_OK);
     cr_expect_eq(datadir.epoch, 1u);
+    temp_file("db/sockets/shard-0", "", 0600);
     datadir_close(&datadir);
-    cr_expect_not(temp_exists("db/sockets"));
+    cr_expect_not(temp_exists("db/sockets/shard-0"));
+    cr_expect(temp_exists("db/sockets"), "a full disk has no room for a new one");
+    chmod(temp_path("db/sockets"), 0755);
 
     cr_assert_eq(start(path, 0, 7), KV_OK, "%s", why.text);
+    stat(temp_path("db/sockets"), &status);
+    cr_expect_eq(status.st_mode & 07777, 0700u, "nor is it taken as somebody left it");
     cr_expect_not(datadir.fresh);
     cr_expect_eq(datadir.identity.shard_count, 3u, "an existing store keeps its own number");
     cr_expect_str_eq(datadir.identity.id, id);
