@@ -51,6 +51,7 @@ struct applier {
 
     /* the thread's own */
     bool sweep_pending;
+    unsigned groups;   /* stored since the last sweep */
     uint64_t retry_ms; /* do not touch the generation before; 0 = at once */
     uint64_t *held; /* of the last generation applied: a reader of a dead object began before its death was applied */
     size_t held_count;
@@ -296,6 +297,7 @@ static void run_sweep(struct applier *applier)
 {
     uint64_t start_ns = kv_clock_ns();
     enum kv_err err = applier->world.sweep(applier->world.ctx, applier->held, applier->held_count, APPLIER_SWEEP_ROWS);
+    applier->groups = 0;
     applier->sweep_pending = err == KV_OK;
     if (err == KV_NOT_FOUND)
         return;
@@ -328,7 +330,8 @@ static void wait_for_work(struct applier *applier)
     }
 }
 
-/* One piece of each kind of work, so that neither starves the other; sweeping only when there is neither. */
+/* One piece of each kind of work, so that neither starves the other; sweeping when there is neither, and now and then between
+ * groups, or uploads without a pause would fill the disk beside what nobody refers to any more. */
 static bool work(struct applier *applier)
 {
     size_t count = 0;
@@ -350,7 +353,8 @@ static bool work(struct applier *applier)
         run_generation(applier, generation);
     if (jobs != NULL)
         run_group(applier, jobs, count);
-    if (generation == NULL && jobs == NULL && applier->sweep_pending)
+    applier->groups += jobs != NULL;
+    if (generation == NULL && applier->sweep_pending && (jobs == NULL || applier->groups >= APPLIER_SWEEP_GROUPS))
         run_sweep(applier);
     return true;
 }

@@ -17,7 +17,8 @@
 
 #define APPLIER_GROUP_BYTES (16u * 1024 * 1024)
 #define APPLIER_RETRY_MS 500u
-#define APPLIER_SWEEP_ROWS 8192u /* blob rows deleted in one transaction: 32 MiB of content */
+#define APPLIER_SWEEP_ROWS 8192u /* blob rows deleted in one transaction: 32 MiB of content, */
+#define APPLIER_SWEEP_GROUPS 2u  /* and at least one such for as much staged */
 
 /* What the thread does to the store: applier_store_world in the shard, a faulty twin in tests. */
 struct applier_world {

@@ -26,6 +26,7 @@ struct twin {
     enum kv_err apply_err, stage_err, sweep_err;
     unsigned applies, stages, unstages, sweeps;
     uint64_t unreadable_id; /* a piece of this content makes a group fail */
+    unsigned sweeps_before; /* the last stage */
     size_t largest_group;
     uint64_t largest_group_bytes;
     size_t held_count; /* of the last sweep */
@@ -66,6 +67,7 @@ static enum kv_err twin_stage(void *ctx, const struct store_piece *pieces, size_
         for (size_t j = 0; j < pieces[i].bytes.bytes; j++)
             cr_assert_eq(pieces[i].bytes.data[j], (uint8_t)pieces[i].object_id);
     }
+    twin->sweeps_before = twin->sweeps;
     if (count > twin->largest_group)
         twin->largest_group = count;
     if (bytes > twin->largest_group_bytes)
@@ -312,6 +314,26 @@ Test(applier, a_generation_and_pieces_take_turns)
     cr_expect_str_eq(twin->order, "as");
     applier_free(&applier);
     overlay_free(&generation.rows);
+    free(twin);
+}
+
+/* Each change of kind begins a group. */
+Test(applier, sweeps_between_groups_that_do_not_end)
+{
+    struct twin *twin = twin_new();
+    gate(twin, true);
+    struct applier *applier = applier_with(twin);
+    wait_inside(twin, 1); /* in the sweep of the start, with all that follows behind it */
+    twin->sweep_err = KV_OK;
+    for (unsigned i = 0; i < 8; i++) {
+        stage(applier, i, 5, 100);
+        applier_unstage(applier, 6);
+    }
+    gate(twin, false);
+    for (unsigned i = 0; i < 8; i++)
+        cr_expect_eq(next(applier).kind, APPLIER_STAGED);
+    cr_expect_geq(twin->sweeps_before, 7u, "15 groups came before the last piece: %u sweeps", twin->sweeps_before);
+    applier_free(&applier);
     free(twin);
 }
 
