@@ -268,13 +268,16 @@ struct cache_entry *cache_get(struct cache *cache, struct kv_slice key)
 
 /* ---- sweeping ----------------------------------------------------------------------------------------------------- */
 
-/* Gives the memory of [begin, end) of the ring back, which the tail has passed, unless the head has come round. */
+/* Gives the memory of [begin, end) of the ring back, which the tail has passed, unless the head has come round. Whole huge pages leave,
+ * each when the tail is through with it: of one that left in parts the kernel makes a whole again. */
 static void leave(const struct cache *cache, uint64_t begin, uint64_t end)
 {
+    uint64_t last = end - end % cache->ring_bytes % HUGE_PAGE_BYTES;
+    begin -= begin % cache->ring_bytes % HUGE_PAGE_BYTES;
     if (begin + cache->ring_bytes < cache->head)
         begin = cache->head - cache->ring_bytes;
-    while (begin < end) {
-        uint64_t bytes = end - begin < to_end(cache, begin) ? end - begin : to_end(cache, begin);
+    while (begin < last) {
+        uint64_t bytes = last - begin < to_end(cache, begin) ? last - begin : to_end(cache, begin);
         huge_leave(block_at(cache, begin), bytes);
         begin += bytes;
     }

@@ -6,7 +6,9 @@
 
 #include <stddef.h>
 
-/* NULL: there is none. */
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+
+/* Begins at a huge page if it is as large as one. NULL: there is none. */
 void *huge_map(size_t bytes);
 /* What lies within is not wanted any more, and is zeros from now on or what it was: whole small pages leave. */
 void huge_leave(void *memory, size_t bytes);

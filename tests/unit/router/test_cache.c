@@ -10,11 +10,18 @@
 
 static struct marks *marks;
 static struct cache *cache;
+static uint64_t ring_bytes_max;
+
+static void make(uint64_t ring_bytes)
+{
+    ring_bytes_max = ring_bytes;
+    marks = marks_new(4096, 7);
+    cache = cache_new(ring_bytes, marks);
+}
 
 static void setup(void)
 {
-    marks = marks_new(4096, 7);
-    cache = cache_new(RING_BYTES, marks);
+    make(RING_BYTES);
 }
 
 static void tear_down(void)
@@ -60,7 +67,7 @@ static void put_since(uint64_t since, unsigned number, size_t bytes)
     struct sample *made = sample(number, bytes);
     cr_assert(cache_wants(cache, &made->object));
     cache_put(cache, since, kv_slice_text(made->key), &made->row, &made->object, made->content);
-    cr_assert_leq(cache_bytes(cache), RING_BYTES);
+    cr_assert_leq(cache_bytes(cache), ring_bytes_max);
 }
 
 static void put(unsigned number, size_t bytes)
@@ -449,4 +456,38 @@ Test(cache, sweeping_never_touches_what_is_there)
         cache_sweep(cache);
     cr_expect_eq(cache_entries(cache), 0);
     cr_expect_eq(cache_bytes(cache), 0);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    cr_assert_not_null(statm);
+    cr_assert_eq(fscanf(statm, "%*u %lu", &pages), 1);
+    fclose(statm);
+    return pages * 4096;
+}
+
+/* So many that the ring is left in many small parts, none of which is a huge page. */
+Test(cache, memory_of_what_was_swept_goes_back)
+{
+    enum { MANY = 1200, BYTES = 40000 };
+    tear_down();
+    make((uint64_t)64 * KIB * KIB);
+    uint64_t before = resident_bytes();
+    for (unsigned i = 0; i < MANY; i++)
+        put(i * 2, BYTES);
+    uint64_t filled = resident_bytes();
+    cr_assert_gt(filled - before, (uint64_t)MANY * BYTES * 9 / 10);
+    for (unsigned i = 0; cache_entries(cache) > 0; i++) {
+        cr_assert_lt(i, 10 * CACHE_SWEEPS);
+        if (i == CACHE_SWEEPS / 2)
+            cr_expect(has(MANY - 2, BYTES));
+        cache_sweep(cache);
+        cr_expect_leq(resident_bytes(), filled + ((uint64_t)8 << 20), "sweep %u", i);
+    }
+    uint64_t left = resident_bytes();
+    cr_expect_lt(left, before + (filled - before) / 8, "%lu of %lu bytes", left - before, filled - before);
+    put(1, BYTES);
+    cr_expect(has(1, BYTES));
 }
