@@ -7,7 +7,7 @@
  *           that stays mapped, for anybody and without a sum: guides/libh2o-2.2.5.md, section 6.
  * How:      h2o_buffer_reserve and h2o_buffer__do_free of the same name in this program win over the library's, which calls
  *           them through its linkage table (guide, section 8); body_init checks that they do.
- * Owns:     the mappings, for the connection's thread; the files are body_file.h's.
+ * Owns:     the sum of what is in memory; mappings are body_map.h's, files body_file.h's.
  * Limits:   files together UPLOAD_BYTES_MAX: beyond it bodies end with KV_OVERLOADED, new ones from three quarters of it on, so
  *           that those under way can end. Memory together BODY_MEMORY_SUM_MAX: beyond it connections are cut.
  * Tests:    http/test_http_bodies.c, system/test_large.c. */

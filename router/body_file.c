@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kv/buf.h"
@@ -104,34 +105,29 @@ int body_file_fd(const struct body_file *file)
     return file->fd;
 }
 
-enum kv_err body_file_read(const struct body_file *file, uint64_t offset, uint8_t *out, size_t bytes)
+/* All of it, by as many calls of preadv or pwritev as it takes. */
+static enum kv_err transfer(ssize_t (*call)(int fd, const struct iovec *part, int count, off_t offset),
+                            const struct body_file *file, uint64_t offset, uint8_t *bytes, size_t count)
 {
-    while (bytes > 0) {
-        ssize_t got = pread(file->fd, out, bytes, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
+    for (size_t done = 0; done < count;) {
+        struct iovec part = {bytes + done, count - done};
+        ssize_t moved = call(file->fd, &part, 1, (off_t)(offset + done));
+        if (moved > 0)
+            done += (size_t)moved;
+        else if (moved == 0 || errno != EINTR)
             return KV_IO;
-        out += got;
-        offset += (uint64_t)got;
-        bytes -= (size_t)got;
     }
     return KV_OK;
 }
 
+enum kv_err body_file_read(const struct body_file *file, uint64_t offset, uint8_t *out, size_t bytes)
+{
+    return transfer(preadv, file, offset, out, bytes);
+}
+
 enum kv_err body_file_write(const struct body_file *file, uint64_t offset, const uint8_t *data, size_t bytes)
 {
-    while (bytes > 0) {
-        ssize_t put = pwrite(file->fd, data, bytes, (off_t)offset);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return KV_IO;
-        data += put;
-        offset += (uint64_t)put;
-        bytes -= (size_t)put;
-    }
-    return KV_OK;
+    return transfer(pwritev, file, offset, (uint8_t *)(uintptr_t)data, bytes);
 }
 
 void body_file_forget(struct body_file *file, uint64_t offset, uint64_t bytes)

@@ -1,0 +1,48 @@
+/* router/body_map.h -- the mappings that a large body lies in: of a file (body_file.h), or of nothing (a sink).
+ * Does:     replaces libh2o's buffer by one within a mapping, of more space each time, and gives pages back that were written
+ *           some time ago. A mapping is: struct body_map, in it libh2o's buffer header, then the bytes. libh2o sees its buffer
+ *           only, and that the buffer has a descriptor: ours always has one, its own never, since its way to files is off.
+ * Owns:     the mappings of this thread; those of a connection end with its buffer.
+ * Fails:    KV_NO_SPACE, KV_OVERLOADED: the buffer is as it was.
+ * Tests:    http/test_http_bodies.c, system/test_large.c. */
+#ifndef KV_ROUTER_BODY_MAP_H
+#define KV_ROUTER_BODY_MAP_H
+
+#include <h2o.h>
+
+#include "body_file.h"
+#include "kv/err.h"
+
+#define BODY_STEP_BYTES                                                                                                \
+    262144u /* libh2o gets at most so much space at once, so that body_map_drop_pages has its turn */
+
+struct body_map {
+    size_t bytes;           /* of the mapping */
+    size_t dropped;         /* up to here pages were given back */
+    struct body_file *file; /* NULL: a sink */
+    uint64_t turn_ms;       /* the loop's clock when the last turn began that brought bytes, */
+    size_t turn_used;       /* and how far the mapping was in use then */
+    enum kv_err refused;    /* why it is a sink */
+    struct body_map *prev, *next;
+    h2o_buffer_t buffer;
+};
+
+/* On a loop's thread, before all others. */
+void body_map_thread_init(h2o_context_t *context);
+/* Of a buffer that has a descriptor. */
+struct body_map *body_map_of(const h2o_buffer_t *buffer);
+/* The one of this thread that `base` lies in, or NULL. */
+struct body_map *body_map_find(const char *base);
+void body_map_free(struct body_map *map);
+
+/* A buffer in memory moves into a file, or one in a file in memory into one on the disk; `expected` bytes, SIZE_MAX when
+ * nobody knows. */
+enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t expected);
+/* A file that is full grows. */
+enum kv_err body_map_grow(h2o_buffer_t **inbuf, size_t min_guarantee);
+/* What comes from now on is read and forgotten: `why` says so in `refused`. */
+enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_err why);
+/* Pages that were written some time ago leave this process: those of a file are the kernel's to keep, those of a sink gone. */
+void body_map_drop_pages(struct body_map *map);
+
+#endif
