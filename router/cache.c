@@ -7,11 +7,11 @@
 
 #include <stdlib.h>
 
+#include "cache_entry.h"
 #include "huge.h"
 #include "kv/log.h"
 #include "places.h"
 
-#define BLOCK_UNIT 64u /* blocks begin at cache lines */
 #define LINE_BYTES 64u
 #define CACHE_SWEEP_BYTES_MIN 262144u
 #define KEY_BYTES_LIKELY 64u
@@ -27,7 +27,7 @@ struct cache {
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
-_Static_assert(sizeof(struct cache_inside) <= BLOCK_UNIT, "padding has the head of a block");
+_Static_assert(sizeof(struct cache_inside) <= ENTRY_UNIT, "padding has the head of a block");
 
 struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
 {
@@ -35,7 +35,7 @@ struct cache *cache_new(uint64_t bytes_max, struct marks *marks)
         return NULL;
     struct cache *cache = kv_alloc_zero(1, sizeof *cache);
     cache->marks = marks;
-    cache->ring_bytes = bytes_max / BLOCK_UNIT * BLOCK_UNIT;
+    cache->ring_bytes = bytes_max / ENTRY_UNIT * ENTRY_UNIT;
     cache->ring = cache->ring_bytes == 0 ? NULL : huge_map(cache->ring_bytes);
     if (cache->ring == NULL) {
         if (cache->ring_bytes > 0)
@@ -73,12 +73,7 @@ static void fetch_ahead(const void *memory, size_t bytes)
 
 static struct cache_entry *entry_at(const struct cache *cache, size_t at)
 {
-    return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places.list[at].unit - 1) * BLOCK_UNIT);
-}
-
-static struct kv_slice key_of(const struct cache_entry *entry)
-{
-    return kv_slice(entry + 1, entry->inside.key_bytes);
+    return (struct cache_entry *)(void *)(cache->ring + (uint64_t)(cache->places.list[at].unit - 1) * ENTRY_UNIT);
 }
 
 static void fetch_entry(const struct cache *cache, size_t at)
@@ -92,7 +87,7 @@ static size_t find(const struct cache *cache, uint32_t tag, struct kv_slice key)
 {
     const struct places *places = &cache->places;
     size_t at = places_find(places, tag, places_home(places, tag));
-    while (places->list[at].unit != 0 && !kv_slice_equal(key_of(entry_at(cache, at)), key))
+    while (places->list[at].unit != 0 && !kv_slice_equal(entry_key(entry_at(cache, at)), key))
         at = places_find(places, tag, places_behind(places, at));
     return at;
 }
@@ -133,7 +128,7 @@ static void pass_oldest(struct cache *cache)
     struct cache_entry *oldest = block_at(cache, cache->tail);
     uint64_t behind = cache->tail + oldest->inside.bytes;
     if (oldest->inside.listed)
-        drop(cache, find(cache, oldest->inside.tag, key_of(oldest)));
+        drop(cache, find(cache, oldest->inside.tag, entry_key(oldest)));
     if (oldest->inside.holders > 0) {
         pad(cache, cache->tail + cache->ring_bytes);
         cache->head += oldest->inside.bytes;
@@ -164,7 +159,7 @@ static struct cache_entry *take_block(struct cache *cache, uint64_t bytes)
 /* Into the table, where its key is not. */
 static void list(struct cache *cache, struct cache_entry *entry)
 {
-    uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / BLOCK_UNIT + 1);
+    uint32_t unit = (uint32_t)((uint64_t)((uint8_t *)entry - cache->ring) / ENTRY_UNIT + 1);
     places_add(&cache->places, (struct place){entry->inside.tag, unit, entry->inside.content_slot, 0});
     entry->inside.listed = true;
 }
@@ -187,12 +182,9 @@ static struct cache_entry *renew(struct cache *cache, struct cache_entry *entry)
     if (copy == NULL)
         return entry;
     memcpy(copy, entry, entry->inside.bytes);
-    ptrdiff_t by = (uint8_t *)copy - (uint8_t *)entry;
-    copy->row.content_type.data += by;
-    copy->object.bytes.data += by;
-    copy->content.data += by;
+    entry_moved(copy, entry);
     if (entry->inside.listed)
-        drop(cache, find(cache, entry->inside.tag, key_of(entry)));
+        drop(cache, find(cache, entry->inside.tag, entry_key(entry)));
     cache_let_go(entry);
     copy->inside.holders = 1;
     list(cache, copy);
@@ -324,47 +316,6 @@ bool cache_wants(const struct cache *cache, const struct kv_object *object)
            object->stored_bytes <= 2 * CACHE_CONTENT_BYTES_MAX;
 }
 
-static struct kv_slice append(uint8_t **at, struct kv_slice bytes)
-{
-    uint8_t *copy = *at;
-    if (bytes.bytes > 0)
-        memcpy(copy, bytes.data, bytes.bytes);
-    *at += bytes.bytes;
-    return kv_slice(copy, bytes.bytes);
-}
-
-static bool lies_within(struct kv_slice part, struct kv_slice whole)
-{
-    return (uintptr_t)part.data >= (uintptr_t)whole.data &&
-           (uintptr_t)part.data + part.bytes <= (uintptr_t)whole.data + whole.bytes;
-}
-
-/* Key, content type, stored form and content, which may be part of it, follow the entry. */
-static void fill(struct cache_entry *entry, struct kv_slice key, const struct kv_row *row,
-                 const struct kv_object *object, struct kv_slice content)
-{
-    uint8_t *at = (uint8_t *)(entry + 1);
-    entry->row = *row;
-    entry->object = *object;
-    append(&at, key);
-    entry->row.content_type = append(&at, row->content_type);
-    entry->object.bytes = append(&at, object->bytes);
-    if (lies_within(content, object->bytes))
-        entry->content = kv_slice(entry->object.bytes.data + (content.data - object->bytes.data), content.bytes);
-    else
-        entry->content = append(&at, content);
-    value_text_write(row, object->refs, &entry->text);
-}
-
-static uint64_t block_bytes(struct kv_slice key, const struct kv_row *row, const struct kv_object *object,
-                            struct kv_slice content)
-{
-    uint64_t bytes = sizeof(struct cache_entry) + key.bytes + row->content_type.bytes + object->bytes.bytes;
-    if (!lies_within(content, object->bytes))
-        bytes += content.bytes;
-    return (bytes + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
-}
-
 static struct cache_inside inside_of(const struct cache *cache, uint64_t since, struct kv_slice key,
                                      const struct kv_row *row)
 {
@@ -387,12 +338,12 @@ static void keep(struct cache *cache, struct cache_inside inside, struct kv_slic
         inside.asked = inside.asked || entry_at(cache, at)->inside.asked; /* for the key */
         drop(cache, at);
     }
-    inside.bytes = block_bytes(key, row, object, content);
+    inside.bytes = entry_bytes(key, row, object, content);
     struct cache_entry *entry = take_block(cache, inside.bytes);
     if (entry == NULL)
         return;
     entry->inside = inside;
-    fill(entry, key, row, object, content);
+    entry_fill(entry, key, row, object, content);
     list(cache, entry);
 }
 
