@@ -1,8 +1,8 @@
 /* Goal: clients that hardly read, or stop sending, cost others nothing: not time, not memory, not space in the store's files; and
  * they are cut off in time.
  * Method: 100 sockets ask for a large value and read one byte a second, 20 send the beginning of an upload. From the moment they ask:
- *   - time: small GETs are timed, alone and beside them. A machine with other work to do spoils that now and then, so it is done up
- *     to TRIES times, and one good time is enough: readers that are waited for are waited for every time;
+ *   - time: small GETs are timed, alone and beside them. A machine with other work to do spoils both now and then, so it is
+ *     done up to TRIES times and the best of each counts: readers that are waited for are waited for every time;
  *   - memory: of the router's own a chunk and a piece for each reader, of the kernel's what /proc/net/tcp says of its sockets;
  *   - files: the value is overwritten many times meanwhile; no snapshot stays open, and the pages are used again;
  *   - an end: the router's sockets are counted until the hundred are gone. */
@@ -28,7 +28,7 @@ enum {
     WAIT_MS = 8000,
     LARGE_BYTES = 16 << 20,
     ROUNDS = 12,
-    TRIES = 6,
+    TRIES = 10,
     READER_BYTES = 640 << 10, /* of the router: two frames and some */
     QUEUE_BYTES = 384 << 10,  /* of the kernel: unsent, and on its way */
 };
@@ -176,13 +176,15 @@ static void crowd_leave(struct crowd *crowd)
 static void expect_no_delay(const struct server *server, struct crowd *crowd, unsigned sockets, uint64_t *begin_ms)
 {
     pid_t router = server_child(server, "kv-router", -1);
-    double floor_ms = memory_is_sanitized(router) ? FLOOR_SANITIZED_MS : FLOOR_MS;
+    double floor_ms = memory_is_sanitized(router) ? FLOOR_SANITIZED_MS : FLOOR_MS, alone_ms = 0, beside_ms = 0;
     for (unsigned i = 1;; i++) {
-        double alone_ms = p99_of_gets(server);
+        double now_ms = p99_of_gets(server);
+        alone_ms = i == 1 || now_ms < alone_ms ? now_ms : alone_ms;
         *begin_ms = kv_clock_ms();
         crowd_come(crowd, server);
-        double beside_ms = p99_of_gets(server);
-        fprintf(stderr, "p99 of small GETs: %.3f ms alone, %.3f beside\n", alone_ms, beside_ms);
+        now_ms = p99_of_gets(server);
+        beside_ms = i == 1 || now_ms < beside_ms ? now_ms : beside_ms;
+        fprintf(stderr, "p99 of small GETs, best of %u: %.3f ms alone, %.3f beside\n", i, alone_ms, beside_ms);
         if (beside_ms < 3 * alone_ms || beside_ms < floor_ms)
             return;
         CHECK(i < TRIES, "small GETs wait for slow readers: %.3f ms alone, %.3f beside", alone_ms, beside_ms);
@@ -268,7 +270,7 @@ Test(slow, readers_and_senders_cost_others_nothing)
     struct memory before = memory_of(router);
     uint64_t begin_ms;
     expect_no_delay(server, &crowd, sockets, &begin_ms);
-    bool all_there = sockets_of(router) >= sockets + READERS + SENDERS;
+    bool all_there = sockets_of(router) >= READERS + SENDERS;
     CHECK(all_there || kv_clock_ms() >= begin_ms + WAIT_MS, "they were cut off early");
     if (all_there)
         expect_little_memory(server, &before);
