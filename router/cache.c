@@ -328,18 +328,29 @@ static struct cache_inside inside_of(const struct cache *cache, uint64_t since, 
                                      marks_slot(cache->marks, marks_hash(cache->marks, kv_hash_slice(&row->hash)))};
 }
 
+/* The block at this place, if it may be written again: a key that is written over and over shall not push others out. */
+static struct cache_entry *reuse(struct cache *cache, size_t at, uint64_t bytes)
+{
+    struct cache_entry *entry = entry_at(cache, at);
+    bool fits = entry->inside.holders == 0 && entry->inside.bytes == bytes;
+    drop(cache, at);
+    return fits ? entry : NULL;
+}
+
 /* In the place of what the table has of this key. */
 static void keep(struct cache *cache, struct cache_inside inside, struct kv_slice key, const struct kv_row *row,
                  const struct kv_object *object, struct kv_slice content)
 {
     kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
+    struct cache_entry *entry = NULL;
     size_t at = find(cache, inside.tag, key);
+    inside.bytes = entry_bytes(key, row, object, content);
     if (cache->places.list[at].unit != 0) {
         inside.asked = inside.asked || entry_at(cache, at)->inside.asked; /* for the key */
-        drop(cache, at);
+        entry = reuse(cache, at, inside.bytes);
     }
-    inside.bytes = entry_bytes(key, row, object, content);
-    struct cache_entry *entry = take_block(cache, inside.bytes);
+    if (entry == NULL)
+        entry = take_block(cache, inside.bytes);
     if (entry == NULL)
         return;
     entry->inside = inside;

@@ -206,6 +206,25 @@ Test(cache, what_was_written_is_kept_while_nobody_else_writes)
     cr_expect_null(get(0), "it was written to a shard's last run");
 }
 
+Test(cache, a_key_that_is_put_again_takes_its_own_place)
+{
+    put(1, 100);
+    put(2, 100);
+    uint64_t bytes = cache_bytes(cache);
+    for (unsigned i = 0; i < 10 * RING_BYTES / 1024; i++)
+        put(2, 100);
+    cr_expect_eq(cache_bytes(cache), bytes);
+    cr_expect_eq(cache_entries(cache), 2);
+    cr_expect(has(1, 100) && has(2, 100));
+    struct cache_entry *lent = get(2);
+    put(2, 100);
+    cr_expect_gt(cache_bytes(cache), bytes, "not while somebody reads what is there");
+    cr_expect(has(2, 100));
+    cache_let_go(lent);
+    put(2, 1000);
+    cr_expect(has(1, 100) && has(2, 1000), "another size has another place");
+}
+
 Test(cache, tells_the_row_of_a_true_entry)
 {
     struct kv_row row = {.txn_id = 77};
