@@ -94,6 +94,8 @@ void backend_call_end(struct backend_call *call)
     backend_call_unpause(call);
     DL_DELETE(call->backend->list, call);
     call->backend->count--;
+    if (call->on_over != NULL)
+        call->on_over(call->on_over_arg);
     free(call);
 }
 
@@ -105,12 +107,19 @@ void backend_call_fail_later(struct backend_call *call, enum kv_err err)
         h2o_timeout_link(backend->context->loop, &backend->context->zero_timeout, &backend->failures);
 }
 
-void backend_cancel(struct backend_call *call)
+void backend_cancel_and_tell(struct backend_call *call, void (*on_over)(void *arg), void *arg)
 {
     if (call == NULL)
         return;
+    call->on_over = on_over;
+    call->on_over_arg = arg;
     call->wanted = false;
     call->deadline_ms = 0; /* the next tick ends it, where nobody is in the middle of it */
+}
+
+void backend_cancel(struct backend_call *call)
+{
+    backend_cancel_and_tell(call, NULL, NULL);
 }
 
 /* Ends what is due: `fail` may end other calls' callers, never other calls, so `after` stays valid. */

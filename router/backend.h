@@ -20,6 +20,8 @@ struct backend_call; /* a request under way */
 
 /* The caller's answer is no longer wanted: its callback will not run. NULL is accepted. Frees nothing of the caller's. */
 void backend_cancel(struct backend_call *call);
+/* The same for somebody who wants to know when the shards are through with it: `on_over` runs later, once; never for NULL. */
+void backend_cancel_and_tell(struct backend_call *call, void (*on_over)(void *arg), void *arg);
 
 /* ---- reads ---------------------------------------------------------------------------------------------------- */
 

@@ -76,6 +76,8 @@ struct backend_call {
     /* Runs the callback with this error if it is still wanted, then ends the call, now or when its last answer is in. */
     void (*fail)(struct backend_call *call, enum kv_err err);
     struct backend_call *prev, *next;
+    void (*on_over)(void *arg); /* of a cancelled one, or NULL */
+    void *on_over_arg;
     void (*resume)(struct backend_call *call); /* set: it pauses */
     uint64_t resume_ms;
     unsigned pauses; /* so far */

@@ -6,7 +6,8 @@
  *           h2o_guard_chunk.c  decodes chunked bodies of HTTP/1, to the letter;
  *           h2o_guard_door.c   budgets: connections and open requests of an address, cancelled requests of a connection and of an
  *                              address;
- *           h2o_guard_room.c   budget: contents in memory that clients of an address have not taken yet; more requests wait;
+ *           h2o_guard_room.c   budgets: contents in memory that clients of an address have not taken yet, and cancelled requests
+ *                              that the shards are still at; more requests wait;
  *           h2o_guard_sweep.c  every SWEEP_MS looks at all requests of a loop and cuts the connections of those that take
  *                              too long to send headers or a body, or to read a small answer (larger ones: http_watch).
  * Promises: a connection is never closed under the library's feet: its descriptor is shut down, the library sees the end and
@@ -55,6 +56,7 @@ struct guarded {
     h2o_socket_t *socket;
     struct guard_address *address;
     atomic_size_t *held;    /* bytes of all shares of the address */
+    atomic_uint *abandoned; /* calls of the address's cancelled requests that the shards of this thread are still at */
     size_t in_flight;       /* requests that a handler has */
     uint64_t idle_since_ms; /* of the loop's clock: its begin, or the end of its last request */
     size_t streams; /* HTTP/2 requests from their first byte to their last; a request that upgraded is left out */
@@ -120,6 +122,9 @@ void h2o_guard_share_take(struct guard_share *share, h2o_req_t *req, size_t byte
 bool h2o_guard_share_change(struct guard_share *share, size_t bytes, void (*on_room)(struct guard_share *share));
 /* Held, waiting or neither. */
 void h2o_guard_share_end(struct guard_share *share);
+/* A request dies while the shards work for it. What is returned is for h2o_guard_abandoned_over, once they are through. */
+void *h2o_guard_abandoned(h2o_req_t *req);
+void h2o_guard_abandoned_over(void *abandoned);
 /* Every now and then: room may have come from another thread. */
 void h2o_guard_share_look(struct router_thread *thread);
 void h2o_guard_room_start(struct router_thread *thread);

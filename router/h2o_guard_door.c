@@ -29,6 +29,7 @@ struct guard_address {
     atomic_size_t streams; /* of all its connections; both are changed without the lock */
     atomic_size_t held;
     atomic_size_t header_bytes; /* of large blocks */
+    atomic_uint abandoned[METRICS_THREADS_MAX];
     double cancels_left;
     uint64_t cancels_at_ms;
     double failures_left; /* requests without a valid token that are answered at once */
@@ -103,14 +104,26 @@ static void forget(struct guard_door *door, struct guard_address *address)
     free(address);
 }
 
+/* The last one that counts down does not look at the address again. */
+static bool is_worked_for(const struct guard_address *address)
+{
+    bool is = false;
+    for (size_t i = 0; i < METRICS_THREADS_MAX; i++)
+        is = is || address->abandoned[i] > 0;
+    return is;
+}
+
 /* Too many to remember: those who have spent least would be the ones to forget, but all is simpler and as cheap to provoke. */
 static void forget_away(struct guard_door *door)
 {
     struct guard_address *address, *next;
     HASH_ITER(hh, door->addresses, address, next)
-    if (address->connections == 0)
+    {
+        if (address->connections > 0 || is_worked_for(address))
+            continue;
         forget(door, address);
-    door->away = 0;
+        door->away--;
+    }
 }
 
 static struct guard_address *find_or_add(struct guard_door *door, const uint8_t bytes[ADDRESS_BYTES])
@@ -148,7 +161,7 @@ static void address_leave(struct guard_door *door, struct guard_address *address
         uint64_t now_ms = kv_clock_ms();
         address->cancels_left = refill(address->cancels_left, max, &address->cancels_at_ms, now_ms);
         address->failures_left = refill(address->failures_left, door->failures_max, &address->failures_at_ms, now_ms);
-        if (address->cancels_left >= max && address->failures_left >= door->failures_max)
+        if (address->cancels_left >= max && address->failures_left >= door->failures_max && !is_worked_for(address))
             forget(door, address);
         else if (++door->away > ADDRESSES_AWAY_MAX)
             forget_away(door);
@@ -189,6 +202,7 @@ struct guarded *h2o_guard_enter(struct router_thread *thread, h2o_socket_t *sock
     guarded->socket = socket;
     guarded->address = address;
     guarded->held = &address->held;
+    guarded->abandoned = &address->abandoned[thread->index];
     guarded->idle_since_ms = h2o_now(thread->context.loop);
     guarded->cancels_left = door->cancels_max;
     guarded->cancels_at_ms = kv_clock_ms();

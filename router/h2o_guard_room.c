@@ -1,14 +1,23 @@
 /* router/h2o_guard_room.c -- see h2o_guard.h. This file: contents that wait in memory until their clients take them.
- * A request of 40 bytes (a GET, a batch, a page of keys) may ask for megabytes, a connection may have a hundred of them, and a client that closes its windows takes
- * none: so an address has ANSWER_BYTES_PER_ADDRESS_MAX, and its further requests wait before they ask the shards for anything. Those
- * of other addresses pass them by. The connections of an address take turns. Whoever holds its share without reading is cut after
- * CLIENT_WAIT_MS (http_watch, h2o_guard_sweep.c): so nobody waits for ever. */
+ * A request of 40 bytes (a GET, a batch, a page of keys) may ask for megabytes, a connection may have a hundred of them, and a client
+ * that closes its windows takes none: so an address has ANSWER_BYTES_PER_ADDRESS_MAX, and its further requests wait before they ask
+ * the shards for anything. Those of other addresses pass them by; the connections of an address take turns. Whoever holds its share
+ * without reading is cut after CLIENT_WAIT_MS (http_watch, h2o_guard_sweep.c): so nobody waits for ever.
+ * Whoever cancels leaves work at the shards, which do first what came first: an address with ABANDONED_PER_ADDRESS_MAX of that waits
+ * in the same way until it is done. */
 #include "h2o_guard.h"
 
 #include <utlist.h>
 
+#include "h2o_guard_internal.h"
 #include "kv/log.h"
 #include "thread.h"
+
+static bool may_begin(const struct guarded *guarded)
+{
+    uint64_t max = guarded->thread->server->settings->abandoned_per_address_max;
+    return atomic_load_explicit(guarded->abandoned, memory_order_relaxed) < max || !h2o_guard_is_on();
+}
 
 static bool try_to_hold(struct guarded *guarded, size_t bytes)
 {
@@ -34,12 +43,22 @@ static void wait_for_room(struct guard_share *share, void (*on_room)(struct guar
         DL_APPEND(guarded->waiting, share);
 }
 
+/* Those of its connection that go on waiting do so behind those of others. */
 static void stop_waiting(struct guard_share *share)
 {
     struct guarded *guarded = share->guarded;
+    struct guarded **crowded = &guarded->thread->guard.crowded;
     DL_DELETE(guarded->waiting, share);
-    if (guarded->waiting == NULL)
-        DL_DELETE2(guarded->thread->guard.crowded, guarded, crowded_prev, crowded_next);
+    DL_DELETE2(*crowded, guarded, crowded_prev, crowded_next);
+    if (guarded->waiting != NULL)
+        DL_APPEND2(*crowded, guarded, crowded_prev, crowded_next);
+}
+
+/* Not from within: whoever gives room back may be in the middle of libh2o's clean-up. */
+static void wake_later(struct router_thread *thread)
+{
+    if (thread->guard.crowded != NULL && !h2o_timeout_is_linked(&thread->guard.room))
+        h2o_timeout_link(thread->context.loop, &thread->context.zero_timeout, &thread->guard.room);
 }
 
 void h2o_guard_share_take(struct guard_share *share, h2o_req_t *req, size_t bytes,
@@ -52,17 +71,13 @@ void h2o_guard_share_take(struct guard_share *share, h2o_req_t *req, size_t byte
     }
     share->guarded = guarded;
     share->bytes = bytes;
-    if (guarded->waiting == NULL && try_to_hold(guarded, bytes))
+    if (guarded->thread->guard.crowded == NULL && may_begin(guarded) && try_to_hold(guarded, bytes)) {
         on_room(share);
-    else
-        wait_for_room(share, on_room, false);
-}
-
-/* Not from within: whoever gives room back may be in the middle of libh2o's clean-up. */
-static void wake_later(struct router_thread *thread)
-{
-    if (thread->guard.crowded != NULL && !h2o_timeout_is_linked(&thread->guard.room))
-        h2o_timeout_link(thread->context.loop, &thread->context.zero_timeout, &thread->guard.room);
+        return;
+    }
+    /* behind those who came before, of whom some may wait for nothing that this one needs */
+    wait_for_room(share, on_room, false);
+    wake_later(guarded->thread);
 }
 
 static void give_back(struct guard_share *share, size_t bytes)
@@ -101,7 +116,24 @@ void h2o_guard_share_end(struct guard_share *share)
     share->guarded = NULL;
 }
 
-/* One request of each connection that finds room, then the next of each. */
+void *h2o_guard_abandoned(h2o_req_t *req)
+{
+    struct guarded *guarded = h2o_guard_of(req);
+    if (guarded == NULL)
+        return NULL;
+    atomic_fetch_add_explicit(guarded->abandoned, 1, memory_order_relaxed);
+    return guarded->abandoned;
+}
+
+void h2o_guard_abandoned_over(void *abandoned)
+{
+    if (abandoned == NULL)
+        return;
+    atomic_fetch_sub((atomic_uint *)abandoned, 1);
+    wake_later(guard_own_thread());
+}
+
+/* One request of each connection that finds room, then the next of each: so all have their turn, however little room there is. */
 void h2o_guard_share_look(struct router_thread *thread)
 {
     struct guarded *guarded, *next;
@@ -112,7 +144,7 @@ void h2o_guard_share_look(struct router_thread *thread)
         {
             struct guard_share *share = guarded->waiting;
             void (*on_room)(struct guard_share * share) = share->on_room;
-            if (!try_to_hold(guarded, share->bytes))
+            if (!may_begin(guarded) || !try_to_hold(guarded, share->bytes))
                 continue;
             stop_waiting(share);
             share->on_room = NULL;

@@ -150,7 +150,8 @@ static void on_disposed(void *memory)
     http_unwatch(exchange);
     admit_forget(exchange);
     h2o_guard_end(exchange->req);
-    backend_cancel(exchange->call);
+    if (exchange->call != NULL)
+        backend_cancel_and_tell(exchange->call, h2o_guard_abandoned_over, h2o_guard_abandoned(exchange->req));
     if (exchange->on_gone != NULL)
         exchange->on_gone(exchange->state);
     if (thread->server->settings->access_log != 0)

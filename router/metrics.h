@@ -57,7 +57,8 @@ enum metrics_operation {
     X(REFUSALS_DELAYED, "auth_refusals_delayed_total",                                                                 \
       "Refusals for want of a valid token delayed: AUTH_FAILURES_MAX.")                                                \
     X(CUT_IDLE, "connections_cut_idle_total", "HTTP/1 connections without a request closed: CLIENT_WAIT_MS.")          \
-    X(ANSWERS_DELAYED, "answers_delayed_total", "Requests that waited: ANSWER_BYTES_PER_ADDRESS_MAX.")                 \
+    X(ANSWERS_DELAYED, "answers_delayed_total",                                                                        \
+      "Requests that waited: ANSWER_BYTES_PER_ADDRESS_MAX, ABANDONED_PER_ADDRESS_MAX.")                                \
     X(HEADERS_REFUSED, "headers_refused_total", "Requests answered with 431.")                                         \
     X(HEADER_BLOCKS_REFUSED, "header_blocks_refused_total", "HTTP/2 header blocks that cost the connection its life.") \
     X(FRAMES_IGNORED, "http2_frames_ignored_total", "HTTP/2 frames of unknown types.")                                 \

@@ -63,7 +63,9 @@
     NUMBER(requests_per_address_max, REQUESTS_PER_ADDRESS_MAX, 20000, 100, 1000000,                                    \
            "HTTP/2 requests of an address that are open at once; who opens more is cut")                               \
     SIZE(answer_bytes_per_address_max, ANSWER_BYTES_PER_ADDRESS_MAX, 128 * KV_MIB, KV_MIB, KV_TIB,                     \
-         "contents in memory for answers to GETs of an address; more GETs wait until some were taken")                 \
+         "memory for answers to GET, /keys and /batch of an address; more requests wait until some were taken")        \
+    NUMBER(abandoned_per_address_max, ABANDONED_PER_ADDRESS_MAX, 64, 1, 1000000,                                       \
+           "cancelled requests of an address that shards still work at, per router thread; until then more wait")      \
     NUMBER(cancels_max, CANCELS_MAX, 200, 0, 1000000,                                                                  \
            "HTTP/2 requests that a connection may cancel within 10 s, an address ten times as many; 0: any number")    \
     SIZE(header_bytes_max, HEADER_BYTES_MAX, 32 * KV_KIB, 4 * KV_KIB, 256 * KV_KIB, "headers of a request, together")  \

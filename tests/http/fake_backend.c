@@ -38,6 +38,8 @@ struct backend_call {
     struct backend *backend;
     enum call_kind kind;
     bool cancelled;
+    void (*on_over)(void *arg);
+    void *on_over_arg;
     void *arg;
     struct kv_slice key;
     uint64_t bytes_max, offset, object_id;
@@ -575,13 +577,17 @@ static void on_timer(h2o_timeout_entry_t *entry)
         link_timer(call, false);
         return;
     }
-    KNOB(waiting -= call->kind != CALL_RELEASE);
-    answer(call);
+    bool dropped = call->cancelled && call->kind != CALL_TRANSACT && call->kind != CALL_RELEASE;
+    KNOB(waiting -= call->kind != CALL_RELEASE && !dropped);
+    if (!dropped)
+        answer(call);
     if (call->kind == CALL_TRANSACT) {
         call->kind = CALL_RELEASE;
         link_timer(call, false);
         return;
     }
+    if (call->on_over != NULL)
+        call->on_over(call->on_over_arg);
     call->backend->pending--;
     free_call(call);
 }
@@ -599,18 +605,23 @@ static struct backend_call *start(struct backend *backend, enum call_kind kind, 
     return call;
 }
 
-void backend_cancel(struct backend_call *call)
+/* What was asked is worked at all the same, for nobody. */
+void backend_cancel_and_tell(struct backend_call *call, void (*on_over)(void *arg), void *arg)
 {
     if (call == NULL)
         return;
     call->cancelled = true;
+    call->on_over = on_over;
+    call->on_over_arg = arg;
     if (call->kind == CALL_TRANSACT)
         return;
     kv_assert(call->kind != CALL_RELEASE); /* answered already: the HTTP side kept a dead call */
     KNOB(waiting--);
-    h2o_timeout_unlink(&call->timer);
-    call->backend->pending--;
-    free_call(call);
+}
+
+void backend_cancel(struct backend_call *call)
+{
+    backend_cancel_and_tell(call, NULL, NULL);
 }
 
 struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,

@@ -30,7 +30,7 @@ static void by_fault(struct kv_buf *out, uint32_t stream)
 }
 
 /* DELETEs, since GETs that are followed by their end would never be looked up (gets.h). */
-static void cancel_many(const char *address, unsigned count, cancel end)
+static int cancel_many(const char *address, unsigned count, cancel end)
 {
     struct kv_buf out = {0};
     int fd = h2_connect_from(address, false);
@@ -39,8 +39,7 @@ static void cancel_many(const char *address, unsigned count, cancel end)
         end(&out, 2 * i + 1);
     }
     give(fd, &out);
-    is_closed(fd, 50);
-    close(fd);
+    return fd;
 }
 
 static size_t calls_after_cancels(bool guarded, cancel end)
@@ -48,11 +47,13 @@ static size_t calls_after_cancels(bool guarded, cancel end)
     struct victim victim = victim_start(guarded);
     victim.shared->hold = true;
     http_nap(50);
-    cancel_many("127.0.0.1", REQUESTS, end);
-    http_nap(400);
+    int fd = cancel_many("127.0.0.1", REQUESTS, end);
+    http_wait_until(guarded ? victim.shared->counters[METRICS_CUT_CANCELS] == 1 : victim.shared->calls == REQUESTS);
+    http_nap(100);
     size_t calls = victim.shared->calls;
     cr_expect_eq(victim.shared->counters[METRICS_CUT_CANCELS], guarded);
     cr_expect(is_serving());
+    close(fd);
     victim_end(&victim);
     return calls;
 }
@@ -96,16 +97,67 @@ Test(budgets, an_address_cancels_over_all_its_connections)
     struct victim victim = victim_start(true);
     victim.shared->hold = true;
     http_nap(50);
+    int fds[20];
     for (unsigned i = 0; i < 20; i++)
-        cancel_many("127.0.0.1", 15, by_reset);
-    http_nap(500);
+        fds[i] = cancel_many("127.0.0.1", 15, by_reset);
+    http_wait_until(
+        victim.shared->counters[METRICS_REQUESTS_CANCELLED] + 15 * victim.shared->counters[METRICS_CUT_CANCELS] >= 300);
     cr_expect_gt(victim.shared->counters[METRICS_CUT_CANCELS], 0,
                  "15 of one connection are fine, 300 of an address not");
     uint64_t cut = victim.shared->counters[METRICS_CUT_CANCELS];
-    cancel_many("127.0.0.2", 15, by_reset);
-    http_nap(100);
+    uint64_t cancelled = victim.shared->counters[METRICS_REQUESTS_CANCELLED];
+    int other = cancel_many("127.0.0.2", 15, by_reset);
+    http_wait_until(victim.shared->counters[METRICS_REQUESTS_CANCELLED] == cancelled + 15);
     cr_expect_eq(victim.shared->counters[METRICS_CUT_CANCELS], cut, "another address has its own");
+    close(other);
+    for (unsigned i = 0; i < 20; i++)
+        close(fds[i]);
     victim_end(&victim);
+}
+
+/* ---- abandoned requests ------------------------------------------------------------------------------------------- */
+
+static int ask_many(const char *address, unsigned count)
+{
+    struct kv_buf out = {0};
+    int fd = h2_connect_from(address, false);
+    for (uint32_t i = 0; i < count; i++)
+        request(&out, "GET", "/value", END_STREAM | END_HEADERS, 2 * i + 1);
+    give(fd, &out);
+    is_closed(fd, 300);
+    return fd;
+}
+
+/* Three times 40 GETs and a client that leaves; then one that comes from elsewhere, and the shards wake up. */
+static void expect_calls(bool guarded, const size_t calls[4])
+{
+    struct victim victim = victim_start(guarded);
+    victim.shared->hold = true;
+    http_nap(50);
+    for (unsigned i = 0; i < 2; i++) {
+        int fd = ask_many("127.0.0.1", 40);
+        http_wait_until(victim.shared->calls == calls[i]);
+        close(fd);
+        http_wait_until(victim.shared->connections == 0);
+    }
+    int fd = ask_many("127.0.0.1", 40), other = ask_many("127.0.0.2", 4);
+    http_wait_until(victim.shared->calls == calls[2]);
+    cr_expect_not(is_closed(fd, 100));
+    cr_expect_eq(victim.shared->calls, calls[2]);
+    victim.shared->hold = false;
+    http_wait_until(victim.shared->calls == calls[3]);
+    cr_expect(is_serving());
+    close(fd);
+    close(other);
+    victim_end(&victim);
+}
+
+/* What a client that has left asked for keeps the shards busy: whoever comes from there waits until they are through. */
+Test(budgets, an_address_waits_for_what_it_has_abandoned)
+{
+    http_settings.abandoned_per_address_max = 60;
+    expect_calls(false, (size_t[]){40, 80, 124, 124});
+    expect_calls(true, (size_t[]){40, 80, 84, 124});
 }
 
 /* ---- open requests ------------------------------------------------------------------------------------------------ */
