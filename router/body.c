@@ -44,14 +44,17 @@ struct search {
     h2o_buffer_t **inbuf;
     h2o_req_t *found;
     uint64_t expected; /* Content-Length, SIZE_MAX when unknown */
+    bool is_socket;    /* the buffer is a plaintext socket's */
 };
 
 static int match_h1(h2o_req_t *req, void *arg)
 {
     struct search *search = arg;
-    if (req->version < 0x100 || &req->conn->callbacks->get_socket(req->conn)->input != search->inbuf)
+    const h2o_socket_t *socket = req->conn->callbacks->get_socket(req->conn);
+    if (req->version < 0x100 || &socket->input != search->inbuf)
         return 0;
     search->found = req;
+    search->is_socket = socket->ssl == NULL;
     return 1;
 }
 
@@ -116,13 +119,34 @@ static h2o_iovec_t return_to_memory(h2o_buffer_t **inbuf, size_t min_guarantee)
     return space_of(fresh, min_guarantee);
 }
 
+static h2o_iovec_t give(h2o_buffer_t *buffer, size_t min_guarantee)
+{
+    struct body_map *map = body_map_of(buffer);
+    h2o_iovec_t space = space_of(buffer, min_guarantee);
+    map->given_at = buffer->size;
+    map->given = space.len;
+    return space;
+}
+
+/* libh2o reads a socket until it finds it empty: a client that keeps it full would have the loop for itself. When it has just
+ * filled all that it was given, no space at all makes its next read end the turn, and one of more than nothing came before,
+ * so this is not taken for the end of the connection (on_read_core). The rest is read in the next turn. */
+static bool has_had_its_turn(const struct body_map *map)
+{
+    return map->is_socket && map->given > 0 && map->buffer.size == map->given_at + map->given;
+}
+
 static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
     struct body_map *map = body_map_of(*inbuf);
     enum kv_err err = KV_OK;
     body_map_drop_pages(map);
+    if (has_had_its_turn(map)) {
+        map->given = 0;
+        return h2o_iovec_init((*inbuf)->bytes + (*inbuf)->size, 0);
+    }
     if (space_left(*inbuf) >= min_guarantee)
-        return space_of(*inbuf, min_guarantee);
+        return give(*inbuf, min_guarantee);
     if ((*inbuf)->size + min_guarantee <= BODY_MEMORY_BYTES_SCARCE)
         return return_to_memory(inbuf, min_guarantee);
     if (map->file == NULL)
@@ -131,7 +155,7 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
         err = body_map_sink(inbuf, min_guarantee, KV_TOO_LARGE);
     else if ((err = body_map_grow(inbuf, min_guarantee)) != KV_OK)
         err = body_map_sink(inbuf, min_guarantee, err);
-    return err == KV_OK ? space_of(*inbuf, min_guarantee) : no_space;
+    return err == KV_OK ? give(*inbuf, min_guarantee) : no_space;
 }
 
 /* A body that outgrew memory. */
@@ -145,7 +169,10 @@ static h2o_iovec_t reserve_large(h2o_buffer_t **inbuf, size_t min_guarantee)
                                                     : body_map_file(inbuf, min_guarantee, search.expected);
     if (err != KV_OK)
         err = body_map_sink(inbuf, min_guarantee, err);
-    return err == KV_OK ? space_of(*inbuf, min_guarantee) : no_space;
+    if (err != KV_OK)
+        return no_space;
+    body_map_of(*inbuf)->is_socket = search.is_socket;
+    return give(*inbuf, min_guarantee);
 }
 
 h2o_iovec_t h2o_buffer_reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
