@@ -22,7 +22,8 @@ struct cache {
     struct places places;
     uint8_t *ring;
     uint64_t ring_bytes;
-    uint64_t head, tail; /* offsets that only grow: the place in the ring is the remainder */
+    uint64_t head, tail;             /* offsets that only grow: the place in the ring is the remainder */
+    uint64_t round_end, round_share; /* of cache_sweep: how far it goes, and how far with each call */
 };
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
@@ -288,9 +289,14 @@ void cache_sweep(struct cache *cache)
 {
     if (cache == NULL)
         return;
-    uint64_t begin = cache->tail, end = cache->head; /* what is copied comes behind it */
-    uint64_t until = begin + (end - begin) / CACHE_SWEEPS + CACHE_SWEEP_BYTES_MIN;
-    while (cache->tail < until && cache->tail < end) {
+    uint64_t begin = cache->tail;
+    if (begin >= cache->round_end) { /* what is copied comes behind it */
+        cache->round_end = cache->head;
+        cache->round_share = (cache->head - begin) / CACHE_SWEEPS + CACHE_SWEEP_BYTES_MIN;
+    }
+    uint64_t left = cache->round_end - begin;
+    uint64_t until = begin + (left < cache->round_share ? left : cache->round_share);
+    while (cache->tail < until) {
         const struct cache_inside *oldest = &block_at(cache, cache->tail)->inside;
         if (oldest->holders > 0)
             break; /* next time */
@@ -300,6 +306,8 @@ void cache_sweep(struct cache *cache)
             pass_oldest(cache);
     }
     leave(cache, begin, cache->tail);
+    if (cache->tail == cache->head && begin < cache->tail)
+        huge_leave(cache->ring, cache->ring_bytes); /* the page that the tail stands in, too */
     places_shrink(&cache->places);
 }
 
