@@ -34,6 +34,9 @@
 #define H2O_GUARD_ROOM 64u           /* connections ended at once to make room */
 #define H2O_GUARD_SMALL_BYTES 16384u /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
 
+#define H2O_GUARD_ABANDONED_MS                                                                                         \
+    2000u /* shards that take longer do not answer at all: no reason to let the address wait */
+
 struct router_thread;
 struct kv_settings;
 
@@ -50,15 +53,21 @@ void h2o_guard_thread_init(struct router_thread *thread);
 
 /* ---- connections -------------------------------------------------------------------------------------------------- */
 
+/* Cancelled requests of an address that the shards of a thread are still at. */
+struct guard_abandoned {
+    atomic_uint calls;      /* changed by that thread */
+    uint64_t many_since_ms; /* of the loop's clock: ABANDONED_PER_ADDRESS_MAX was reached */
+};
+
 /* One per connection, at its socket's on_close.data. What the sweep remembers from one round to the next is below. */
 struct guarded {
     struct router_thread *thread;
     h2o_socket_t *socket;
     struct guard_address *address;
-    atomic_size_t *held;    /* bytes of all shares of the address */
-    atomic_uint *abandoned; /* calls of the address's cancelled requests that the shards of this thread are still at */
-    size_t in_flight;       /* requests that a handler has */
-    uint64_t idle_since_ms; /* of the loop's clock: its begin, or the end of its last request */
+    atomic_size_t *held;               /* bytes of all shares of the address */
+    struct guard_abandoned *abandoned; /* of the address, on this thread */
+    size_t in_flight;                  /* requests that a handler has */
+    uint64_t idle_since_ms;            /* of the loop's clock: its begin, or the end of its last request */
     size_t streams; /* HTTP/2 requests from their first byte to their last; a request that upgraded is left out */
     bool cut;
     double cancels_left; /* a bucket that fills up again */

@@ -29,7 +29,7 @@ struct guard_address {
     atomic_size_t streams; /* of all its connections; both are changed without the lock */
     atomic_size_t held;
     atomic_size_t header_bytes; /* of large blocks */
-    atomic_uint abandoned[METRICS_THREADS_MAX];
+    struct guard_abandoned abandoned[METRICS_THREADS_MAX];
     double cancels_left;
     uint64_t cancels_at_ms;
     double failures_left; /* requests without a valid token that are answered at once */
@@ -109,7 +109,7 @@ static bool is_worked_for(const struct guard_address *address)
 {
     bool is = false;
     for (size_t i = 0; i < METRICS_THREADS_MAX; i++)
-        is = is || address->abandoned[i] > 0;
+        is = is || address->abandoned[i].calls > 0;
     return is;
 }
 

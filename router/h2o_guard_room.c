@@ -4,7 +4,7 @@
  * the shards for anything. Those of other addresses pass them by; the connections of an address take turns. Whoever holds its share
  * without reading is cut after CLIENT_WAIT_MS (http_watch, h2o_guard_sweep.c): so nobody waits for ever.
  * Whoever cancels leaves work at the shards, which do first what came first: an address with ABANDONED_PER_ADDRESS_MAX of that waits
- * in the same way until it is done. */
+ * in the same way until it is done, H2O_GUARD_ABANDONED_MS at most. */
 #include "h2o_guard.h"
 
 #include <utlist.h>
@@ -16,7 +16,8 @@
 static bool may_begin(const struct guarded *guarded)
 {
     uint64_t max = guarded->thread->server->settings->abandoned_per_address_max;
-    return atomic_load_explicit(guarded->abandoned, memory_order_relaxed) < max || !h2o_guard_is_on();
+    return guarded->abandoned->calls < max || !h2o_guard_is_on() ||
+           h2o_now(guarded->thread->context.loop) > guarded->abandoned->many_since_ms + H2O_GUARD_ABANDONED_MS;
 }
 
 static bool try_to_hold(struct guarded *guarded, size_t bytes)
@@ -121,7 +122,8 @@ void *h2o_guard_abandoned(h2o_req_t *req)
     struct guarded *guarded = h2o_guard_of(req);
     if (guarded == NULL)
         return NULL;
-    atomic_fetch_add_explicit(guarded->abandoned, 1, memory_order_relaxed);
+    if (++guarded->abandoned->calls == guarded->thread->server->settings->abandoned_per_address_max)
+        guarded->abandoned->many_since_ms = h2o_now(guarded->thread->context.loop);
     return guarded->abandoned;
 }
 
@@ -129,7 +131,7 @@ void h2o_guard_abandoned_over(void *abandoned)
 {
     if (abandoned == NULL)
         return;
-    atomic_fetch_sub((atomic_uint *)abandoned, 1);
+    ((struct guard_abandoned *)abandoned)->calls--;
     wake_later(guard_own_thread());
 }
 

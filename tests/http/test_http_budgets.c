@@ -128,36 +128,36 @@ static int ask_many(const char *address, unsigned count)
     return fd;
 }
 
-/* Three times 40 GETs and a client that leaves; then one that comes from elsewhere, and the shards wake up. */
-static void expect_calls(bool guarded, const size_t calls[4])
+/* Twice 40 GETs and a client that leaves, then 40 more and some from elsewhere, while the shards do not answer. How many waited. */
+static uint64_t waiting_after_leaving(bool guarded)
 {
     struct victim victim = victim_start(guarded);
     victim.shared->hold = true;
     http_nap(50);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 1; i <= 2; i++) {
         int fd = ask_many("127.0.0.1", 40);
-        http_wait_until(victim.shared->calls == calls[i]);
+        http_wait_until(victim.shared->calls == 40 * i);
         close(fd);
         http_wait_until(victim.shared->connections == 0);
     }
     int fd = ask_many("127.0.0.1", 40), other = ask_many("127.0.0.2", 4);
-    http_wait_until(victim.shared->calls == calls[2]);
-    cr_expect_not(is_closed(fd, 100));
-    cr_expect_eq(victim.shared->calls, calls[2]);
+    http_wait_until(victim.shared->calls >= 84);
+    http_wait_until(victim.shared->calls == 124); /* at last, whatever the shards do */
+    uint64_t waited = victim.shared->counters[METRICS_ANSWERS_DELAYED];
     victim.shared->hold = false;
-    http_wait_until(victim.shared->calls == calls[3]);
     cr_expect(is_serving());
     close(fd);
     close(other);
     victim_end(&victim);
+    return waited;
 }
 
 /* What a client that has left asked for keeps the shards busy: whoever comes from there waits until they are through. */
 Test(budgets, an_address_waits_for_what_it_has_abandoned)
 {
     http_settings.abandoned_per_address_max = 60;
-    expect_calls(false, (size_t[]){40, 80, 124, 124});
-    expect_calls(true, (size_t[]){40, 80, 84, 124});
+    cr_expect_eq(waiting_after_leaving(false), 0);
+    cr_expect_geq(waiting_after_leaving(true), 40);
 }
 
 /* ---- open requests ------------------------------------------------------------------------------------------------ */
