@@ -3,7 +3,7 @@
  * KV_INVALID with `out` in no particular state; slices borrow from `body`. Arrays of unknown length are left in
  * encoded form and walked with the matching cursor, so decoding never allocates; kv_get_X has checked that the
  * cursor will succeed element by element.
- * Tests: unit/test_messages.c, fuzz/fuzz_messages.c. */
+ * Tests: unit/wire/test_messages.c, unit/wire/test_message_limits.c, fuzz/fuzz_frame.c. */
 #ifndef KV_WIRE_MESSAGES_H
 #define KV_WIRE_MESSAGES_H
 

@@ -1,7 +1,7 @@
 /* shard/wire/pack.h -- MessagePack onto kv_buf (msgpack-c's packer) and a bounded, copy-free reader.
  * The reader is ours because msgpack_unpack_next allocates as many objects as the peer claims before it has seen
  * them; this one allocates nothing and returns slices of its input. Errors stick: read everything, then ask
- * kv_unpack_end once. Tests: unit/test_pack.c (against msgpack-c's own unpacker), fuzz/fuzz_messages.c. */
+ * kv_unpack_end once. Tests: unit/wire/test_pack.c (against msgpack-c's own unpacker), fuzz/fuzz_frame.c. */
 #ifndef KV_WIRE_PACK_H
 #define KV_WIRE_PACK_H
 
