@@ -36,7 +36,7 @@ static enum kv_err check_shard(const char *path, const struct store_identity *id
                                       .core = {.shard_index = (unsigned)identity->shard_index,
                                                .shard_count = (unsigned)identity->shard_count,
                                                .overlay_bytes_max = UINT64_MAX / 2}, /* nothing is applied */
-                                      .flush = true};
+                                      .read_only = true};
     enum kv_err err = recover(&options, &world, why, why_bytes, &on);
     if (err != KV_OK)
         return err;

@@ -3,8 +3,8 @@
  *           journal into a core without applying it, walks everything (store_check), prints one line:
  *             shard <i> keys N objects N stored_bytes N journal_records N: ok       or       shard <i>: <what is wrong>
  *           The numbers are those after replay. Records are those that the next start would replay.
- * Promises: LMDB is not written to; of the journal only a torn tail is cut, as any start does. So a store whose supervisor
- *           runs is refused (what looks torn may be on its way), and none starts on one that is being checked.
+ * Promises: nothing is changed, so a copy on a read-only mount will do. A store whose supervisor runs is refused (what looks torn
+ *           may be on its way), and none starts on one that is being checked.
  * Tests:    unit/shard/test_check.c, system/. */
 #ifndef KV_SHARD_CHECK_H
 #define KV_SHARD_CHECK_H

@@ -115,6 +115,8 @@ static void found_name(struct journal_dir *dir, const char *name)
     uint64_t number;
     if (parse_hex(name, 16, &number))
         add_segment(dir, number);
+    else if (dir->read_only)
+        return;
     else if (strncmp(name, "spare-", 6) == 0 && parse_hex(name + 6, 8, &number))
         found_spare(dir, name, number);
     else if (strcmp(name, MAKING) == 0)
@@ -148,6 +150,20 @@ static enum kv_err scan(struct journal_dir *dir)
     return err;
 }
 
+static enum kv_err scan_opened(struct journal_dir *dir, enum kv_err err, char *why, size_t why_bytes,
+                               struct journal_dir *out)
+{
+    if (err == KV_OK)
+        err = scan(dir);
+    if (err == KV_OK) {
+        *out = *dir;
+        return KV_OK;
+    }
+    snprintf(why, why_bytes, "the directory journal cannot be opened: %s", strerror(errno));
+    journal_dir_close(dir);
+    return err;
+}
+
 enum kv_err journal_dir_open(int parent_fd, const struct journal_ops *ops, uint64_t segment_bytes, char *why,
                              size_t why_bytes, struct journal_dir *out)
 {
@@ -160,15 +176,18 @@ enum kv_err journal_dir_open(int parent_fd, const struct journal_ops *ops, uint6
     /* A rename of the last run may stand in memory only; what we read must be what stays. */
     if (err == KV_OK && (fsync(parent_fd) != 0 || fsync(dir.fd) != 0))
         err = KV_IO;
-    if (err == KV_OK)
-        err = scan(&dir);
-    if (err == KV_OK) {
+    return scan_opened(&dir, err, why, why_bytes, out);
+}
+
+enum kv_err journal_dir_open_to_read(int parent_fd, char *why, size_t why_bytes, struct journal_dir *out)
+{
+    struct journal_dir dir = {.read_only = true};
+    dir.fd = openat(parent_fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir.fd < 0 && errno == ENOENT) {
         *out = dir;
         return KV_OK;
     }
-    snprintf(why, why_bytes, "the directory journal cannot be opened: %s", strerror(errno));
-    journal_dir_close(&dir);
-    return err;
+    return scan_opened(&dir, dir.fd < 0 ? KV_IO : KV_OK, why, why_bytes, out);
 }
 
 void journal_dir_close(struct journal_dir *dir)
@@ -292,7 +311,7 @@ static enum kv_err make_spare_of(struct journal_dir *dir, const struct journal_s
 
 enum kv_err journal_dir_recycle(struct journal_dir *dir, uint64_t released)
 {
-    if (dir->segment_count == 0 || dir->segments[0].last == 0 || dir->segments[0].last > released)
+    if (dir->segment_count < 2 || dir->segments[0].last == 0 || dir->segments[0].last > released)
         return KV_NOT_FOUND;
     enum kv_err err = make_spare_of(dir, &dir->segments[0]);
     if (err != KV_OK)

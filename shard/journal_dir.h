@@ -3,6 +3,7 @@
  *           released segments into spares.
  * Owns:     DB_PATH/shard-<i>/journal/: `<first position, 16 hex digits>` is a segment, `spare-<number>` a spare, `making` one
  *           that is being allocated. One thread at a time: journal_open's, then the journal thread.
+ *           One that was ever used is never empty: the newest segment stays, released or not, until the next one has its name.
  * Promises: a file carries a segment's name only after its header and first group are on disk, so a segment
  *           whose beginning is bad was damaged. A name is given or taken back with an fsync of the directory, and a file is
  *           written under its new name only after that.
@@ -43,7 +44,8 @@ struct journal_spare {
 };
 
 struct journal_dir {
-    int fd;
+    int fd;         /* -1: read only, and there is no such directory */
+    bool read_only; /* names and contents stay as they are; spares are passed over */
     const struct journal_ops *ops;
     uint64_t segment_bytes;
     struct journal_segment *segments; /* ascending */
@@ -57,6 +59,8 @@ struct journal_dir {
 /* Makes `journal` below `parent_fd` if need be and reads the names. `bytes` and `last` of the segments are 0 then. */
 enum kv_err journal_dir_open(int parent_fd, const struct journal_ops *ops, uint64_t segment_bytes, char *why,
                              size_t why_bytes, struct journal_dir *out);
+/* The same for a reader: changes nothing. No directory is an empty one. */
+enum kv_err journal_dir_open_to_read(int parent_fd, char *why, size_t why_bytes, struct journal_dir *out);
 void journal_dir_close(struct journal_dir *dir);
 
 #define JOURNAL_NAME_BYTES 32u
@@ -70,7 +74,7 @@ enum kv_err journal_dir_zero_step(struct journal_dir *dir);
 enum kv_err journal_dir_take_spare(struct journal_dir *dir, uint64_t bytes, struct journal_spare *out, int *fd);
 /* The spare's header and first group are on disk: names it and appends it to the segments. */
 enum kv_err journal_dir_name_segment(struct journal_dir *dir, const struct journal_spare *spare, uint64_t first);
-/* Turns the oldest segment whose records all are at or below `released` into a spare, or removes it.
+/* Turns the oldest segment whose records all are at or below `released` into a spare, or removes it; never the newest.
  * KV_NOT_FOUND: there is none. */
 enum kv_err journal_dir_recycle(struct journal_dir *dir, uint64_t released);
 /* Writes all parts, whatever the system call splits them into. `parts` is used up. */

@@ -79,7 +79,7 @@ static enum kv_err open_segment(struct replay *replay, uint64_t first)
     journal_segment_name(first, replay->name);
     replay->bytes.bytes = 0;
     replay->offset = JOURNAL_BLOCK_BYTES;
-    replay->fd = openat(replay->dir->fd, replay->name, O_RDWR | O_CLOEXEC);
+    replay->fd = openat(replay->dir->fd, replay->name, (replay->dir->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (replay->fd < 0 || fstat(replay->fd, &stat) != 0)
         return io_error(replay, "cannot be opened");
     replay->file_bytes = (uint64_t)stat.st_size;
@@ -190,7 +190,7 @@ static enum kv_err replay_segment(struct replay *replay, struct journal_segment 
         err = corrupt(replay, replay->offset, "the first group, which was on disk before the file got its name");
     if (err == KV_OK)
         err = check_tail(replay);
-    if (err == KV_OK && last)
+    if (err == KV_OK && last && !replay->dir->read_only)
         err = settle_tail(replay);
     if (err != KV_OK)
         return err;
@@ -219,6 +219,14 @@ static enum kv_err replay_segments(struct replay *replay)
     struct journal_segment *segments = replay->dir->segments;
     size_t count = replay->dir->segment_count;
     size_t at = skip_segments(replay);
+    if (count == 0 && replay->skip > 0) {
+        snprintf(replay->why, replay->why_bytes,
+                 "the journal is empty, though %" PRIu64
+                 " of its records were applied: its files were removed, and what they "
+                 "held is lost",
+                 replay->skip);
+        return KV_CORRUPT;
+    }
     if (count == 0)
         return KV_OK;
     if (segments[at].first == 0 || segments[at].first > replay->skip + 1) {
@@ -271,5 +279,20 @@ enum kv_err journal_replay(struct journal_dir *dir, uint64_t position, journal_o
         find_tail(&replay, out);
     close_segment(&replay);
     kv_buf_free(&replay.bytes);
+    return err;
+}
+
+enum kv_err journal_read(int parent_fd, uint64_t position, journal_on_record on_record, void *ctx, char *why,
+                         size_t why_bytes)
+{
+    struct journal_dir dir;
+    struct journal_tail tail = {.fd = -1};
+    enum kv_err err = journal_dir_open_to_read(parent_fd, why, why_bytes, &dir);
+    if (err != KV_OK)
+        return err;
+    err = journal_replay(&dir, position, on_record, ctx, why, why_bytes, &tail);
+    if (tail.fd >= 0)
+        close(tail.fd);
+    journal_dir_close(&dir);
     return err;
 }

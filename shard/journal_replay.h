@@ -6,6 +6,7 @@
  *           a torn tail and is cut. (With DURABILITY=interval several groups can be in flight when the power goes, and a later one may
  *           reach the disk without an earlier one: that is a tail, too.) A segment is flushed before the next one begins, so
  *           a bad group in any but the last segment is damage.
+ *           No segment at all, though records were applied, is damage: journal_dir.h keeps the newest one.
  * Fails:    KV_CORRUPT with a sentence that names file and offset, KV_IO, or what on_record returned.
  * Tests:    unit/shard/test_journal.c. */
 #ifndef KV_SHARD_JOURNAL_REPLAY_H
@@ -23,7 +24,11 @@ struct journal_tail {
     uint64_t position; /* the last record there is, at least the one asked for */
 };
 
+/* A directory that was opened to be read is left as it is: a torn tail is passed over, not cut, and `out->fd` not to be written. */
 enum kv_err journal_replay(struct journal_dir *dir, uint64_t position, journal_on_record on_record, void *ctx,
                            char *why, size_t why_bytes, struct journal_tail *out);
+/* Gives what journal_open would replay, without changing a byte below `parent_fd`. */
+enum kv_err journal_read(int parent_fd, uint64_t position, journal_on_record on_record, void *ctx, char *why,
+                         size_t why_bytes);
 
 #endif

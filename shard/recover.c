@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "journal_replay.h"
 #include "kv/child.h"
 #include "kv/log.h"
 
@@ -106,7 +107,8 @@ static enum kv_err replay(const struct recover_options *options, uint64_t positi
                                       .position = position,
                                       .flush = options->flush,
                                       .flush_interval_ms = options->flush_interval_ms};
-    enum kv_err err = journal_open(&journal, on_record, out, why, why_bytes, &out->journal);
+    enum kv_err err = options->read_only ? journal_read(dir_fd, position, on_record, out, why, why_bytes)
+                                         : journal_open(&journal, on_record, out, why, why_bytes, &out->journal);
     close(dir_fd);
     return err;
 }
@@ -127,7 +129,8 @@ enum kv_err recover(const struct recover_options *options, const struct core_wor
     struct kv_buf intents = {0};
     kv_assert(world->ctx == out);
     snprintf(why, why_bytes, "cannot open the store");
-    enum kv_err err = store_open(options->path, options->map_bytes, options->identity, why, why_bytes, &out->store);
+    enum kv_err err = store_open(options->path, options->map_bytes, options->read_only, options->identity, why,
+                                 why_bytes, &out->store);
     if (err != KV_OK)
         return err;
     recovered_read(out);

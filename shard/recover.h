@@ -18,6 +18,7 @@ struct recover_options {
     const struct store_identity *identity;
     uint64_t map_bytes;
     struct core_options core;
+    bool read_only; /* the files are not changed, and no journal is left open: for a look at them */
     bool flush;
     uint64_t flush_interval_ms;
 };

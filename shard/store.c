@@ -33,7 +33,7 @@ static enum kv_err explain(enum kv_err err, const char *what, char *why, size_t 
     return err;
 }
 
-static enum kv_err open_env(const char *path, uint64_t map_bytes, struct store_env *env)
+static enum kv_err open_env(const char *path, uint64_t map_bytes, bool read_only, struct store_env *env)
 {
     int dead = 0;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -45,7 +45,8 @@ static enum kv_err open_env(const char *path, uint64_t map_bytes, struct store_e
     if (err == KV_OK)
         err = store_err(mdb_env_set_maxreaders(env->env, STORE_READERS_MAX));
     if (err == KV_OK)
-        err = store_err(mdb_env_open(env->env, path, MDB_NOTLS | MDB_NORDAHEAD, STORE_FILE_MODE));
+        err = store_err(mdb_env_open(
+            env->env, path, MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0), STORE_FILE_MODE));
     if (err == KV_OK)
         err = store_err(mdb_reader_check(env->env, &dead)); /* slots of processes that were killed */
     return err;
@@ -66,11 +67,11 @@ static enum kv_err check_foreign(struct store_env *env, struct store_txn *txn, b
     return number == MDB_NOTFOUND || number == MDB_INCOMPATIBLE ? KV_INVALID : store_err(number);
 }
 
-static enum kv_err open_tables(struct store_env *env, struct store_txn *txn)
+static enum kv_err open_tables(struct store_env *env, bool create, struct store_txn *txn)
 {
     int number = MDB_SUCCESS;
     for (size_t table = 0; table < STORE_TABLES && number == MDB_SUCCESS; table++)
-        number = mdb_dbi_open(txn->txn, table_names[table], MDB_CREATE, &env->tables[table]);
+        number = mdb_dbi_open(txn->txn, table_names[table], create ? MDB_CREATE : 0, &env->tables[table]);
     return store_err(number);
 }
 
@@ -84,25 +85,30 @@ static enum kv_err flush_directory(const char *path)
     return err;
 }
 
-/* Everything in one write transaction, so that files that are not ours stay as they are. */
-static enum kv_err claim(const char *path, struct store_env *env, const struct store_identity *identity, char *why,
-                         size_t why_bytes)
+/* Everything in one transaction, so that files that are not ours stay as they are. */
+static enum kv_err claim(struct store *store, char *why, size_t why_bytes)
 {
+    struct store_env *env = store->env;
     struct store_txn *txn = NULL;
     bool empty = false;
-    enum kv_err err = txn_begin(env, true, &txn);
+    enum kv_err err = txn_begin(env, !store->read_only, &txn);
     if (err == KV_OK)
         err = check_foreign(env, txn, &empty);
     if (err == KV_INVALID)
         snprintf(why, why_bytes, "data.mdb was made by another program: it has no table \"meta\"");
+    if (err == KV_OK && empty && store->read_only) {
+        snprintf(why, why_bytes, "data.mdb is empty: no shard has begun with it");
+        err = KV_INVALID;
+    }
     if (err == KV_OK)
-        err = explain(open_tables(env, txn), "its tables cannot be opened", why, why_bytes);
+        err = explain(open_tables(env, !store->read_only, txn), "its tables cannot be opened", why, why_bytes);
     if (err == KV_OK)
-        err = empty ? store_meta_create(txn, identity) : store_meta_check(txn, identity, why, why_bytes);
+        err =
+            empty ? store_meta_create(txn, &store->identity) : store_meta_check(txn, &store->identity, why, why_bytes);
     if (txn)
         err = txn_end(&txn, err);
     if (err == KV_OK && empty)
-        err = flush_directory(path);
+        err = flush_directory(store->path);
     if (err != KV_OK && err != KV_INVALID && why[0] == '\0')
         explain(err, "cannot be prepared", why, why_bytes);
     return err;
@@ -119,9 +125,10 @@ static struct residency find_map(struct store_txn *reader)
 static enum kv_err open_all(struct store *store, char *why, size_t why_bytes)
 {
     store->env = kv_alloc_zero(1, sizeof *store->env);
-    enum kv_err err = explain(open_env(store->path, store->map_bytes, store->env), "cannot be opened", why, why_bytes);
+    enum kv_err err = explain(open_env(store->path, store->map_bytes, store->read_only, store->env), "cannot be opened",
+                              why, why_bytes);
     if (err == KV_OK)
-        err = claim(store->path, store->env, &store->identity, why, why_bytes);
+        err = claim(store, why, why_bytes);
     if (err == KV_OK)
         err = explain(txn_begin(store->env, false, &store->reader), "cannot be read", why, why_bytes);
     if (err != KV_OK)
@@ -140,12 +147,13 @@ static void close_all(struct store *store)
     store->env = NULL;
 }
 
-enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_identity *identity, char *why,
-                       size_t why_bytes, struct store **out)
+enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, const struct store_identity *identity,
+                       char *why, size_t why_bytes, struct store **out)
 {
     struct store *store = kv_alloc_zero(1, sizeof *store);
     why[0] = '\0';
     store->map_bytes = map_bytes;
+    store->read_only = read_only;
     store->identity = *identity;
     snprintf(store->path, sizeof store->path, "%s", path);
     snprintf(store->store_id, sizeof store->store_id, "%s", identity->store_id);

@@ -42,10 +42,11 @@ struct store_usage {
 
 struct store;
 
-/* Opens or creates in the directory `path` ("/proc/self/fd/6" is one). KV_INVALID: made by another shard, count, store
- * or format; `why` then says so in one sentence. */
-enum kv_err store_open(const char *path, uint64_t map_bytes, const struct store_identity *identity, char *why,
-                       size_t why_bytes, struct store **out);
+/* Opens or creates in the directory `path` ("/proc/self/fd/6" is one). `read_only`: neither creates nor changes anything, and takes no
+ * lock, so nobody else may have it open. KV_INVALID: made by another shard, count, store or format; `why` then says so in one
+ * sentence. */
+enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, const struct store_identity *identity,
+                       char *why, size_t why_bytes, struct store **out);
 void store_close(struct store **store);
 /* Closes the environment and opens it again, as the only way to make LMDB give back the memory of its largest transaction: a page of
  * heap for each page written. Loop thread, not within a read, while the applier has nothing to do. On an error the store

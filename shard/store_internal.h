@@ -42,6 +42,7 @@ struct store_txn;
 struct store {
     char path[STORE_PATH_BYTES_MAX]; /* what it was opened with */
     uint64_t map_bytes;
+    bool read_only;
     struct store_identity identity;
     char store_id[STORE_ID_BYTES_MAX];
     struct store_env *env;

@@ -48,15 +48,57 @@ Test(check, a_stopped_store_is_whole)
     rig_free(rig);
 }
 
-Test(check, a_crashed_one_is_counted_with_its_journal)
+/* Name, size, time of the last change and contents of every file of the store. */
+static void look_at_files(const struct rig *rig, char *out, size_t out_bytes)
+{
+    char command[256];
+    snprintf(command, sizeof(command),
+             "cd %s && find . -type f ! -name out -printf '%%p %%s %%T@\\n' -exec cksum {} \\;", rig->db_path);
+    FILE *pipe = popen(command, "r");
+    cr_assert_not_null(pipe);
+    out[fread(out, 1, out_bytes - 1, pipe)] = '\0';
+    cr_assert_eq(pclose(pipe), 0);
+    cr_assert_not_null(strstr(out, "data.mdb"), "%s", out);
+    cr_assert_not_null(strstr(out, "journal"), "%s", out);
+}
+
+/* So it can look at a backup that is mounted read-only. */
+Test(check, a_crashed_one_is_counted_with_its_journal_and_stays_as_it_is)
 {
     struct rig *rig = rig_with_keys(false);
-    char out[512];
+    char out[512], path[128];
+    static char before[16384], after[16384];
+    snprintf(path, sizeof(path), "%s/journal/making", rig->path);
+    cr_assert_eq(close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)), 0, "a start would remove it");
+    snprintf(path, sizeof(path), "%s/journal/0000000000000001", rig->path);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert_eq(pwrite(fd, "torn", 4, 7 * 4096), 4, "a start would clear it");
+    close(fd);
+    look_at_files(rig, before, sizeof(before));
     cr_expect_eq(check_into(rig, out, sizeof(out)), 0);
     cr_expect_str_eq(out, "shard 0 keys 3 objects 3 stored_bytes 15000 journal_records 3: ok\n");
-    cr_expect_eq(check_into(rig, out, sizeof(out)), 0, "checking changes nothing");
-    cr_expect_str_eq(out, "shard 0 keys 3 objects 3 stored_bytes 15000 journal_records 3: ok\n");
+    look_at_files(rig, after, sizeof(after));
+    cr_expect_str_eq(after, before);
     rig_free(rig);
+}
+
+static void expect_fault_after(const char *commands, const char *words)
+{
+    struct rig *rig = rig_with_keys(true);
+    char out[512], command[256];
+    snprintf(command, sizeof(command), "cd %s && %s", rig->path, commands);
+    cr_assert_eq(system(command), 0);
+    cr_expect_eq(check_into(rig, out, sizeof(out)), 1);
+    cr_expect_not_null(strstr(out, words), "%s", out);
+    rig_free(rig);
+}
+
+Test(check, what_is_missing_is_a_fault)
+{
+    expect_fault_after("rm journal/*", "the journal is empty, though 3 of its records were applied");
+    expect_fault_after("rm -r journal", "the journal is empty, though 3 of its records were applied");
+    expect_fault_after("rm data.mdb", "shard 0: data.mdb: cannot be opened");
+    expect_fault_after("truncate -s 0 data.mdb", "shard 0: data.mdb: cannot be opened");
 }
 
 Test(check, a_running_store_is_refused)

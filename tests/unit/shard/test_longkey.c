@@ -83,7 +83,7 @@ static void world_init(struct world *world, uint64_t seed)
     cr_assert_not_null(mkdtemp(world->path));
     struct store_identity identity = {0, 1, "0123456789abcdef0123456789abcdef"};
     char why[256];
-    cr_assert_eq(store_open(world->path, 64 << 20, &identity, why, sizeof why, &world->store), KV_OK, "%s", why);
+    cr_assert_eq(store_open(world->path, 64 << 20, false, &identity, why, sizeof why, &world->store), KV_OK, "%s", why);
     world->random = seed * 0x9e3779b97f4a7c15u;
     world->txn_next = 1;
     world->pool = calloc(POOL, sizeof *world->pool);

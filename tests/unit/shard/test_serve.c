@@ -196,7 +196,7 @@ static void give_up(struct rig *rig, uint64_t object_id)
 {
     char why[256];
     struct store *store = NULL;
-    cr_assert_eq(store_open(rig->path, KV_GIB, &rig->identity, why, sizeof(why), &store), KV_OK);
+    cr_assert_eq(store_open(rig->path, KV_GIB, false, &rig->identity, why, sizeof(why), &store), KV_OK);
     cr_assert_eq(store_unstage(store, &object_id, 1), KV_OK);
     store_close(&store);
 }

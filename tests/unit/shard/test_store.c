@@ -32,8 +32,8 @@ struct place {
 
 static void place_open(struct place *place, uint64_t map_bytes)
 {
-    cr_assert_eq(store_open(place->path, map_bytes, &identity, place->why, sizeof place->why, &place->store), KV_OK,
-                 "%s", place->why);
+    cr_assert_eq(store_open(place->path, map_bytes, false, &identity, place->why, sizeof place->why, &place->store),
+                 KV_OK, "%s", place->why);
 }
 
 static void place_init(struct place *place, uint64_t map_bytes)
@@ -812,7 +812,7 @@ static void refused(struct place *place, struct store_identity other, enum kv_er
     int fd = open(path, O_RDONLY);
     ssize_t before_bytes = pread(fd, before, sizeof before, 0);
     place->why[0] = '\0';
-    cr_expect_eq(store_open(place->path, MAP_BYTES, &other, place->why, sizeof place->why, &store), expected);
+    cr_expect_eq(store_open(place->path, MAP_BYTES, false, &other, place->why, sizeof place->why, &store), expected);
     cr_expect_not_null(strstr(place->why, word), "'%s' misses '%s'", place->why, word);
     cr_expect_null(store);
     cr_expect_eq(pread(fd, after, sizeof after, 0), before_bytes);
@@ -875,7 +875,7 @@ Test(store, a_directory_that_is_not_there)
 {
     struct store *store = NULL;
     char why[256];
-    cr_expect_eq(store_open("/nonexistent/kv", MAP_BYTES, &identity, why, sizeof why, &store), KV_IO);
+    cr_expect_eq(store_open("/nonexistent/kv", MAP_BYTES, false, &identity, why, sizeof why, &store), KV_IO);
     cr_expect_not_null(strstr(why, "data.mdb"), "%s", why);
     cr_expect_null(store);
 }
