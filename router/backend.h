@@ -66,8 +66,9 @@ enum backend_match {
 };
 
 /* A content to store. `stored` is the complete stored form (codec.h). Contents above KV_INLINE_BYTES_MAX of stored form are
- * staged by the backend, piece by piece, unless the store has them already; those need not be in memory: without
- * stored.data, `read` brings any part of the form (KV_OK or KV_IO), again and again until the release. */
+ * staged by the backend, piece by piece, unless the store has them already; those need not be in memory, but for a GET of
+ * the same transaction: without stored.data, `read` brings any part of the form (KV_OK or KV_IO), again and again until the
+ * release. */
 struct backend_content {
     struct kv_hash hash;
     uint64_t size;

@@ -14,8 +14,10 @@
 #define KV_INLINE_BYTES_MAX 65536u     /* stored form up to this travels inside the write; above it is staged */
 #define KV_CONTENT_FRAME_BYTES 262144u /* content bytes per independent zstd frame */
 #define KV_PIECE_BYTES_MAX 1048576u    /* stored bytes in one ROW, OBJECT, PIECE or STAGE_DATA message */
+#ifndef KV_FILE_PIECE_BYTES_MAX        /* the simulation lowers it */
 #define KV_FILE_PIECE_BYTES_MAX                                                                                        \
-    4243200u                    /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */
+    4243200u /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */
+#endif
 #define KV_BLOB_ROW_BYTES 4080u /* one LMDB page exactly: see guides/lmdb-0.9.24.md, section 7 */
 
 #define KV_FRAME_BODY_BYTES_MAX                                                                                        \

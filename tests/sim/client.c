@@ -3,16 +3,10 @@
 
 #include <stdlib.h>
 
+#include "bundle.h"
 #include "draw.h"
 #include "kv/log.h"
 #include "router.h"
-
-/* What the backend borrows until it says release: freed then, so that a late use is found. */
-struct bundle {
-    struct op *op;
-    struct backend_op ops[SIM_BATCH_MAX];
-    char tags[SIM_BATCH_MAX][16];
-};
 
 /* The operation that is being asked: its call has no name yet. */
 static struct op *asking;
@@ -102,15 +96,6 @@ static void on_transaction(void *arg, enum kv_err err, size_t index, const struc
     if (err == KV_OK)
         keep_written(op, &results[0]);
     end_op(op, OP_ANSWERED, err);
-}
-
-static void on_release(void *arg)
-{
-    struct bundle *bundle = arg;
-    if (bundle->op->released++ > 0)
-        sim_fail("an operation was released twice");
-    bundle->op->bundle = NULL;
-    free(bundle);
 }
 
 static void on_list(void *arg, enum kv_err err, const struct backend_list_entry *entries, size_t count, bool more,
@@ -231,22 +216,6 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
 
 /* ---- asking --------------------------------------------------------------------------------------------------- */
 
-static struct bundle *bundle_new(struct sim *sim, struct op *op)
-{
-    struct bundle *bundle = kv_alloc_zero(1, sizeof *bundle);
-    bundle->op = op;
-    for (size_t i = 0; i < op->count; i++) {
-        const struct spec *spec = &op->specs[i];
-        int length =
-            snprintf(bundle->tags[i], sizeof bundle->tags[i], "%u", history_tag((size_t)(op - sim->history.ops), i));
-        bundle->ops[i] = (struct backend_op){.kind = spec->kind, .key = client_key(spec->key), .match = spec->match};
-        bundle->ops[i].match_hash = client_contents[spec->match_content].given.hash;
-        bundle->ops[i].content_type = kv_slice(bundle->tags[i], (size_t)length);
-        bundle->ops[i].content = &client_contents[spec->content].given;
-    }
-    return bundle;
-}
-
 static void ask_list(struct backend *backend, struct op *op)
 {
     struct backend_list list = {.inclusive = op->inclusive, .limit = op->limit, .offset = op->offset};
@@ -285,7 +254,7 @@ static void ask_write(struct backend *backend, struct op *op)
         cache_get_row(cache, first->key, &first->known);
     op->keep = txn_ids_are_recovered(backend->ids);
     op->since = cache_now(cache);
-    op->call = backend_transact(backend, op->bundle->ops, op->count, GET_BYTES_MAX, on_release, op->bundle,
+    op->call = backend_transact(backend, op->bundle->ops, op->count, GET_BYTES_MAX, bundle_release, op->bundle,
                                 on_transaction, op);
 }
 

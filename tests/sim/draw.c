@@ -16,7 +16,7 @@ static const char *const keys[SIM_KEYS_MAX] = {"a", "a/1", "a/2", "b", "b/1/x", 
 
 struct content client_contents[SIM_CONTENTS_MAX];
 
-/* Small ones that shrink and that do not, empty; from SIM_LARGE on they are staged, the last one in two pieces. */
+/* Small ones that shrink and that do not, empty; from SIM_LARGE on they are staged, the last one in several pieces. */
 #define SIM_LARGE 7u
 static const size_t content_bytes[SIM_CONTENTS_MAX] = {0, 1, 20, 20, 60, 300, 700, 65600, 66000, 1100000};
 
@@ -107,7 +107,7 @@ void draw_config(struct sim *sim)
     config->client_count = (unsigned)random_between(random, 2, SIM_CLIENTS_MAX);
     config->key_count = (unsigned)random_between(random, 2, SIM_KEYS_MAX);
     config->content_count = (unsigned)random_between(random, 2, SIM_LARGE);
-    config->large = random_chance(random, 100);
+    config->large = random_chance(random, 150);
     config->huge_per_mille = (unsigned)ONE_OF(random, 0, 0, 20, 300);
     config->op_count = (unsigned)random_between(random, 30, config->large ? 60 : 140);
     config->think_us_max = ONE_OF(random, 100, 2000, 20000);
@@ -116,7 +116,7 @@ void draw_config(struct sim *sim)
     config->wait_ms = ONE_OF(random, 40, 200, 1000, 3000);
     config->overlay_bytes = ONE_OF(random, 2500, 5000, 20000);
     config->cancel_per_mille = (unsigned)ONE_OF(random, 0, 0, 50, 200);
-    config->batch_per_mille = (unsigned)ONE_OF(random, 100, 400, 800);
+    config->batch_per_mille = (unsigned)(config->large ? ONE_OF(random, 0, 100, 500) : ONE_OF(random, 100, 400, 800));
     draw_faults(config, random);
     if (random_chance(random, 150))
         draw_gentle(config, random);
@@ -128,7 +128,7 @@ void draw_config(struct sim *sim)
 
 static unsigned draw_content(struct sim *sim)
 {
-    if (sim->config.large && random_chance(&sim->random, 250))
+    if (sim->config.large && random_chance(&sim->random, 400))
         return SIM_LARGE +
                (random_chance(&sim->random, sim->config.huge_per_mille) ? 2u : (unsigned)random_below(&sim->random, 2));
     return (unsigned)random_below(&sim->random, sim->config.content_count);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "file.h"
 #include "router.h"
 #include "shard.h"
 #include "wire/frame.h"
@@ -43,7 +44,7 @@ static void schedule(struct pipe *pipe)
     sim_at(sim, due_us > sim->now_us ? due_us - sim->now_us : 0, receiver(pipe), true, deliver, pipe);
 }
 
-static void push(struct pipe *pipe, struct kv_slice bytes)
+static void push(struct pipe *pipe, struct kv_slice bytes, struct body_file *file)
 {
     struct sim *sim = pipe->link->sim;
     struct heap *before = heap_enter(&sim->heap);
@@ -55,7 +56,7 @@ static void push(struct pipe *pipe, struct kv_slice bytes)
     if (due_us < pipe->last_due_us)
         due_us = pipe->last_due_us;
     pipe->last_due_us = due_us;
-    *frame = (struct sim_frame){NULL, due_us, bytes.bytes};
+    *frame = (struct sim_frame){NULL, file, due_us, bytes.bytes};
     if (bytes.bytes > 0)
         memcpy(frame->data, bytes.data, bytes.bytes);
     *(pipe->first == NULL ? &pipe->first : &pipe->last->next) = frame;
@@ -63,25 +64,34 @@ static void push(struct pipe *pipe, struct kv_slice bytes)
     schedule(pipe);
 }
 
-void link_send(struct pipe *pipe, struct kv_slice bytes)
+void link_send(struct pipe *pipe, struct kv_slice bytes, struct body_file *file)
 {
-    if (pipe->link->broken)
+    if (pipe->link->broken) {
+        sim_file_let_go(&file);
         return;
+    }
     while (bytes.bytes > 0) {
         struct kv_frame frame;
         size_t used = 0;
         if (kv_frame_peek(bytes, pipe->up ? KV_ROLE_SHARD : KV_ROLE_ROUTER, &frame, &used) != KV_OK)
             sim_fail("a sender wrote what is no frame");
-        push(pipe, kv_slice(bytes.data, used));
+        push(pipe, kv_slice(bytes.data, used), file);
+        file = NULL;
         bytes = kv_slice(bytes.data + used, bytes.bytes - used);
     }
+}
+
+static void free_frame(struct sim_frame *frame)
+{
+    sim_file_let_go(&frame->file);
+    free(frame);
 }
 
 static void free_frames(struct sim_frame *frame)
 {
     for (struct sim_frame *next; frame != NULL; frame = next) {
         next = frame->next;
-        free(frame);
+        free_frame(frame);
     }
 }
 
@@ -104,7 +114,7 @@ void link_cut(struct pipe *pipe, bool keep_all)
     free_frames(*at);
     *at = NULL;
     pipe->last = last;
-    push(pipe, kv_slice(NULL, 0));
+    push(pipe, kv_slice(NULL, 0), NULL);
 }
 
 void link_drop(struct pipe *pipe)
@@ -138,7 +148,7 @@ static void receive(struct pipe *pipe, const struct sim_frame *frame)
     if (pipe->up)
         router_receive(link, bytes);
     else
-        shard_receive(link, bytes);
+        shard_receive(link, bytes, frame->file);
 }
 
 /* A dead shard leaves its backlog alone: link_wake. */
@@ -157,7 +167,7 @@ static void deliver(void *arg)
     if (pipe->first->due_us <= link->sim->now_us) {
         struct sim_frame *frame = take(pipe);
         receive(pipe, frame);
-        free(frame);
+        free_frame(frame);
     }
     schedule(pipe);
 }

@@ -11,6 +11,7 @@
 /* bytes 0: the end of the stream. */
 struct sim_frame {
     struct sim_frame *next;
+    struct body_file *file; /* a descriptor of it comes along; or NULL */
     uint64_t due_us;
     size_t bytes;
     uint8_t data[];
@@ -46,8 +47,8 @@ struct link {
 };
 
 struct link *link_new(struct router *router, unsigned thread_index, unsigned shard_index);
-/* Cuts `bytes` into frames and sends them. */
-void link_send(struct pipe *pipe, struct kv_slice bytes);
+/* Cuts `bytes` into frames and sends them; the file's descriptor (taken) goes with the first. NULL: there is none. */
+void link_send(struct pipe *pipe, struct kv_slice bytes, struct body_file *file);
 /* The sender is gone: some of what is under way may still arrive, then the end. */
 void link_cut(struct pipe *pipe, bool keep_all);
 /* The receiver is gone. */

@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "client.h"
+#include "file.h"
 #include "kv/clock.h"
 #include "kv/log.h"
 #include "kv/placement.h"
@@ -72,15 +73,26 @@ static void fail_due(struct backend *backend, uint64_t now_ms)
     }
 }
 
+static void send_output(struct thread *thread, struct link *link)
+{
+    int fd;
+    struct calls *calls = thread->backend.calls;
+    struct kv_slice bytes;
+    while ((bytes = calls_next_output(calls, link->shard_index, &fd)).bytes > 0) {
+        struct body_file *file = fd < 0 ? NULL : sim_file_receive(thread->router, fd);
+        link_send(&link->down, bytes, file);
+        if (file != NULL && sim_of(thread)->fault == FAULT_FILE_FORGOTTEN)
+            sim_file_forget(file);
+        calls_sent(calls, link->shard_index, bytes.bytes);
+    }
+}
+
 /* The end of the turn: frames that the calls wrote leave. */
 static void flush(struct thread *thread)
 {
-    for (unsigned i = 0; i < thread->backend.shard_count; i++) {
-        struct kv_buf *output = calls_output(thread->backend.calls, i);
-        if (output->bytes > 0 && thread->links[i] != NULL && thread->links[i]->is_up)
-            link_send(&thread->links[i]->down, kv_buf_peek(output));
-        output->bytes = 0;
-    }
+    for (unsigned i = 0; i < thread->backend.shard_count; i++)
+        if (thread->links[i] != NULL && thread->links[i]->is_up)
+            send_output(thread, thread->links[i]);
 }
 
 static void on_flush(void *arg)
@@ -171,7 +183,7 @@ static void send_hello(struct thread *thread, struct link *link)
                                               .epoch = thread->router->epoch,
                                               .thread_index = thread->backend.thread_index});
     kv_frame_end(&buf, begin);
-    link_send(&link->down, kv_buf_peek(&buf));
+    link_send(&link->down, kv_buf_peek(&buf), NULL);
     kv_buf_free(&buf);
 }
 
@@ -363,6 +375,7 @@ void router_crash(struct router *router)
         free_threads(router); /* as a process that stops: whatever state it is in */
     else
         free_caches(router);
+    sim_files_close(router);
     heap_free_all(&router->process.heap);
     client_on_router_dead(router);
 }

@@ -2,6 +2,7 @@
 #include "check.h"
 #include "client.h"
 #include "draw.h"
+#include "file.h"
 #include "kv/log.h"
 #include "nemesis.h"
 #include "router.h"
@@ -129,6 +130,7 @@ static void close_all(struct sim *sim)
     router_close(sim->router);
     for (unsigned i = 0; i < sim->config.shard_count; i++)
         shard_close(sim->shards[i]);
+    sim_files_expect_none(sim);
 }
 
 static void start(struct sim *sim)

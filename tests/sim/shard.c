@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "file.h"
 #include "kv/log.h"
 #include "shard_life.h"
 #include "wire/messages.h"
@@ -78,7 +79,7 @@ static void send_answers(struct shard *shard, struct link *link)
     outbox_release(&link->outbox, shard->disk.durable);
     struct kv_slice out = outbox_peek(&link->outbox);
     if (out.bytes > 0)
-        link_send(&link->up, out);
+        link_send(&link->up, out, NULL);
     outbox_consume(&link->outbox, out.bytes);
     if (link->leaving)
         shard_close_session(shard, link);
@@ -175,7 +176,7 @@ static void accept_link(struct shard *shard, struct link *link)
     link->session = ++shard->session_last;
 }
 
-static void take_frame(struct shard *shard, struct link *link, struct kv_slice bytes)
+static void take_frame(struct shard *shard, struct link *link, struct kv_slice bytes, struct body_file *file)
 {
     struct kv_frame frame;
     size_t used;
@@ -183,17 +184,21 @@ static void take_frame(struct shard *shard, struct link *link, struct kv_slice b
         sim_fail("shard %u got a broken frame", shard->index);
     SIM_TRACE(shard->process.sim, "shard %u <- %s %llu (session %llu)", shard->index, kv_msg_name(frame.type),
               (unsigned long long)frame.request_id, (unsigned long long)link->session);
+    if ((frame.type == KV_MSG_STAGE_FILE) != (file != NULL))
+        sim_fail("a %s came %s a descriptor", kv_msg_name(frame.type), file != NULL ? "with" : "without");
     if (!link->greeted) {
         greet(shard, link, &frame);
         return;
     }
+    shard->file = file;
     shard->in_abort = frame.type == KV_MSG_ABORT;
     if (core_message(shard->core, link->session, frame.type, frame.request_id, frame.body) != KV_OK)
         sim_fail("shard %u refused a %s as malformed", shard->index, kv_msg_name(frame.type));
     shard->in_abort = false;
+    shard->file = NULL;
 }
 
-void shard_receive(struct link *link, struct kv_slice bytes)
+void shard_receive(struct link *link, struct kv_slice bytes, struct body_file *file)
 {
     struct shard *shard = link->sim->shards[link->shard_index];
     if (!link->accepted)
@@ -203,7 +208,7 @@ void shard_receive(struct link *link, struct kv_slice bytes)
     if (bytes.bytes == 0)
         shard_close_session(shard, link);
     else
-        take_frame(shard, link, bytes);
+        take_frame(shard, link, bytes, file);
     turn(shard);
 }
 
@@ -287,7 +292,7 @@ static void next_job(struct shard *shard)
 static void report_staged(struct shard *shard, const struct stage_job *job, enum kv_err err)
 {
     if (err == KV_OK)
-        core_staged(shard->core, job->object_id, job->offset + job->bytes);
+        core_staged(shard->core, job->object_id, job->offset + job->bytes + job->file_bytes);
     kv_put_done(shard_answer_begin(shard, job->session, KV_MSG_DONE, job->request_id, 0), err);
     shard_answer_end(shard);
 }
@@ -304,6 +309,7 @@ static void run_job(void *arg)
     shard->disk.staged_left += full && job->unstage;
     if (!job->unstage)
         report_staged(shard, job, full ? KV_NO_SPACE : KV_OK);
+    sim_file_let_go(&job->file);
     free(job);
     next_job(shard);
     shard_turn_end(shard);
@@ -323,13 +329,17 @@ static void add_job(struct shard *shard, const struct stage_job *head, struct kv
 
 void shard_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
 {
-    kv_assert(piece->file.bytes == 0); /* contents of the simulation are in memory */
+    struct shard *shard = ctx;
     struct stage_job head = {.session = session,
                              .request_id = request_id,
                              .object_id = piece->object_id,
                              .offset = piece->offset,
+                             .file_offset = piece->file.offset,
+                             .file_bytes = piece->file.bytes,
                              .bytes = piece->bytes.bytes};
-    add_job(ctx, &head, piece->bytes);
+    if (piece->file.bytes > 0)
+        head.file = sim_file_keep(shard->file);
+    add_job(shard, &head, piece->bytes);
 }
 
 void shard_unstage(void *ctx, uint64_t object_id)

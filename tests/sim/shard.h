@@ -11,7 +11,9 @@ struct stage_job {
     struct stage_job *next;
     bool unstage;
     uint64_t session, request_id, object_id, offset;
-    size_t bytes;
+    struct body_file *file; /* read when the job is done; or NULL */
+    uint64_t file_offset, file_bytes;
+    size_t bytes; /* in front of the file's */
     uint8_t data[];
 };
 
@@ -31,9 +33,10 @@ struct shard {
     bool applying;
     bool applier_full; /* the last apply was refused */
     struct stage_job *jobs;
-    bool working;     /* an event for the first job is under way */
-    bool turn_is_due; /* an event ends the turn */
-    bool in_abort;    /* FAULT_LOCK_KEPT */
+    bool working;           /* an event for the first job is under way */
+    bool turn_is_due;       /* an event ends the turn */
+    bool in_abort;          /* FAULT_LOCK_KEPT */
+    struct body_file *file; /* came with the message that is under way; or NULL */
 };
 
 struct shard *shard_new(struct sim *sim, unsigned index);
@@ -41,8 +44,8 @@ void shard_start(struct shard *shard);
 void shard_crash(struct shard *shard);
 /* Stops it tidily; what is left on its heap then is a leak. */
 void shard_close(struct shard *shard);
-/* A frame, or the end of the stream (no bytes). */
-void shard_receive(struct link *link, struct kv_slice bytes);
+/* A frame, or the end of the stream (no bytes). `file` came along, or is NULL. */
+void shard_receive(struct link *link, struct kv_slice bytes, struct body_file *file);
 /* Nothing is under way here; else `why` names what is. */
 bool shard_is_quiet(const struct shard *shard, const char **why);
 void shard_is_full(struct shard *shard, unsigned level);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core_internal.h"
+#include "file.h"
 #include "kv/log.h"
 
 static void failed(void *ctx, enum kv_err err, const char *what)
@@ -141,9 +142,13 @@ void shard_do_job(struct shard *shard, const struct stage_job *job)
         disk_unstage(&shard->disk, job->object_id);
         return;
     }
-    struct store_piece piece = {
-        .object_id = job->object_id, .offset = job->offset, .bytes = kv_slice(job->data, job->bytes)};
-    disk_stage(&shard->disk, &piece);
+    struct kv_buf whole = {0};
+    kv_buf_append(&whole, kv_slice(job->data, job->bytes));
+    if (job->file != NULL)
+        sim_file_read(job->file, job->file_offset, job->file_bytes, &whole);
+    disk_stage(&shard->disk,
+               &(struct store_piece){.object_id = job->object_id, .offset = job->offset, .bytes = kv_buf_peek(&whole)});
+    kv_buf_free(&whole);
 }
 
 /* What the applier was at may have been done, though nobody heard of it. */
@@ -177,7 +182,10 @@ static void forget_process(struct shard *shard)
     shard->answering = NULL;
     shard->nobody = (struct outbox){0};
     shard->frozen = NULL;
+    for (struct stage_job *job = shard->jobs; job != NULL; job = job->next)
+        sim_file_let_go(&job->file);
     shard->jobs = NULL;
+    shard->file = NULL;
     shard->submit = shard->flushing = shard->lazy = shard->applying = shard->working = false;
     shard->applier_full = shard->turn_is_due = shard->in_abort = false;
 }

@@ -21,6 +21,7 @@
 struct router;
 struct shard;
 struct link;
+struct body_file;
 struct sim;
 
 struct process {
@@ -76,6 +77,8 @@ struct sim {
     struct router *router;  /* the newest, maybe dead */
     struct router *routers; /* all of the run */
     struct link *links;
+    struct body_file *files; /* that uploads wait in: file.h */
+    int file_last;
     uint64_t epoch;
     struct history history;
     unsigned clients_busy;
