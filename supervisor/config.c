@@ -25,14 +25,14 @@ struct option {
     enum kind kind;
     const char *name, *help;
     const char *text; /* TEXT: default; CHOICE: the words */
-    uint64_t standard, min;
+    uint64_t standard, min, max;
 };
 
 static const struct option options[] = {
-#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0, 0},
-#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard, min},
-#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard, min},
-#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard, 0},
+#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0, 0, 0},
+#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard, min, max},
+#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard, min, max},
+#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard, 0, 0},
     KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
 #undef TEXT
 #undef NUMBER
@@ -302,29 +302,39 @@ void config_wipe_token(int argc, char **argv)
 
 /* ---- help ----------------------------------------------------------------------------------------------------- */
 
+static void number_text(const struct option *option, uint64_t number, char *out, size_t out_bytes)
+{
+    if (option->kind == KIND_SIZE)
+        kv_settings_print_size(number, out, out_bytes);
+    else
+        snprintf(out, out_bytes, "%llu", (unsigned long long)number);
+}
+
 /* The default as a user would write it; nothing when it is a number that nobody can give: its help says what happens then. */
 static void standard_text(const struct option *option, char *out, size_t out_bytes)
 {
     const char *word = option->text;
     *out = '\0';
-    if (option->standard < option->min)
-        return;
-    switch (option->kind) {
-    case KIND_TEXT:
+    if (option->kind == KIND_TEXT) {
         snprintf(out, out_bytes, "%s", option->text);
-        break;
-    case KIND_NUMBER:
-        snprintf(out, out_bytes, "%llu", (unsigned long long)option->standard);
-        break;
-    case KIND_SIZE:
-        kv_settings_print_size(option->standard, out, out_bytes);
-        break;
-    case KIND_CHOICE:
+    } else if (option->kind == KIND_CHOICE) {
         for (uint64_t i = 0; i < option->standard; i++)
             word += strcspn(word, "|") + 1;
         snprintf(out, out_bytes, "%.*s", (int)strcspn(word, "|"), word);
-        break;
+    } else if (option->standard >= option->min) {
+        number_text(option, option->standard, out, out_bytes);
     }
+}
+
+static void range_text(const struct option *option, char *out, size_t out_bytes)
+{
+    char min[32], max[32];
+    *out = '\0';
+    if (option->kind != KIND_NUMBER && option->kind != KIND_SIZE)
+        return;
+    number_text(option, option->min, min, sizeof(min));
+    number_text(option, option->max, max, sizeof(max));
+    snprintf(out, out_bytes, "  %s to %s", min, max);
 }
 
 void config_print_help(FILE *out)
@@ -333,18 +343,19 @@ void config_print_help(FILE *out)
           "       kv-storage health [--flag=value]...  exit 0 when a store with this configuration is ready\n"
           "       kv-storage --help | --version\n\n"
           "Each flag has an environment variable of the same name (--db-path, DB_PATH); flags win.\n"
-          "Sizes are bytes, or have K, M, G or T behind. Defaults are in brackets.\n\n",
+          "Sizes are bytes, or have K, M, G or T behind. Defaults are in brackets, ranges behind.\n\n",
           out);
     static const char *const kinds[] = {"TEXT", "NUMBER", "SIZE", NULL};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char flag[FLAG_BYTES_MAX], standard[64];
+        char flag[FLAG_BYTES_MAX], standard[64], range[80];
         if (is_internal(&options[i]))
             continue;
         flag_of(options[i].name, flag);
         standard_text(&options[i], standard, sizeof(standard));
+        range_text(&options[i], range, sizeof(range));
         fprintf(out, "  %s=%s", flag, options[i].kind == KIND_CHOICE ? options[i].text : kinds[options[i].kind]);
-        fprintf(out, *standard == '\0' ? "\n" : "  [%s]\n", standard);
-        fprintf(out, "        %s\n", options[i].help);
+        fprintf(out, *standard == '\0' ? "%s" : "  [%s]", standard);
+        fprintf(out, "%s\n        %s\n", range, options[i].help);
     }
     fputs("\nExit codes: 0 stopped in order, 1 stopped by force or not ready, 2 the start was wrong.\n", out);
 }

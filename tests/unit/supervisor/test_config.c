@@ -191,9 +191,10 @@ Test(config, help_lists_every_setting_but_internal_ones)
     fclose(file);
     const char *help = temp_read("help");
     cr_expect_not_null(strstr(help, "--db-path=TEXT  [./kv_db]\n"));
-    cr_expect_not_null(strstr(help, "--max-value-bytes=SIZE  [1G]\n"));
+    cr_expect_not_null(strstr(help, "--max-value-bytes=SIZE  [1G]  1 to 64G\n"));
     cr_expect_not_null(strstr(help, "--log-level=error|warn|info|debug  [info]\n"));
-    cr_expect_not_null(strstr(help, "--drain-wait-ms=NUMBER  [10000]\n"));
+    cr_expect_not_null(strstr(help, "--drain-wait-ms=NUMBER  [10000]  1 to 3600000\n"));
+    cr_expect_not_null(strstr(help, "--shards=NUMBER  1 to 16\n"));
     cr_expect_null(strstr(help, "internal"));
     cr_expect_null(strstr(help, "kv-epoch"));
 }
