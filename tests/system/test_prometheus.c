@@ -34,14 +34,11 @@ TestSuite(prometheus, .fini = stop_prometheus, .timeout = 120);
 
 /* ---- files -------------------------------------------------------------------------------------------------------- */
 
-/* A file of the source tree, which this file is two folders deep in; static storage. */
+/* A file of the source tree; static storage. */
 static const char *source_path(const char *name)
 {
     static char path[1024];
-    snprintf(path, sizeof path, "%s", __FILE__);
-    for (unsigned i = 0; i < 3; i++)
-        *strrchr(path, '/') = '\0';
-    snprintf(path + strlen(path), sizeof path - strlen(path), "/%s", name);
+    snprintf(path, sizeof path, "%s/%s", KV_SOURCE_FOLDER, name);
     return path;
 }
 
