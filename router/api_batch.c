@@ -120,8 +120,6 @@ static void answer(struct post *post)
     if (post->answer.bytes < post->share.bytes)
         h2o_guard_share_change(&post->share, post->answer.bytes, on_room);
     metrics_add(exchange->thread->metrics, METRICS_BATCH_OPERATIONS, post->batch.count);
-    metrics_add(exchange->thread->metrics, METRICS_BATCH_READS,
-                count_ops(&post->batch, BACKEND_GET) + count_ops(&post->batch, BACKEND_HEAD));
     answer_field(exchange, HPACK_CONTENT_TYPE, kv_slice_text(batch_content_type(post->batch.format)));
     answer_begin(exchange, 200, post->answer.bytes, &post->generator);
     send_next(post);
@@ -181,6 +179,17 @@ static bool try_with_more(struct post *post, uint64_t get_bytes)
     return true;
 }
 
+static void count_done(const struct post *post, const struct backend_op_result *results)
+{
+    struct metrics_thread *metrics = post->exchange->thread->metrics;
+    uint64_t deleted = 0;
+    for (size_t i = 0; i < post->batch.count; i++)
+        deleted += post->batch.ops[i].kind == BACKEND_DELETE && results[i].found;
+    metrics_op(metrics, METRICS_OP_PUT, count_ops(&post->batch, BACKEND_PUT));
+    metrics_op(metrics, METRICS_OP_GET, count_ops(&post->batch, BACKEND_GET) + count_ops(&post->batch, BACKEND_HEAD));
+    metrics_op(metrics, METRICS_OP_DELETE, deleted);
+}
+
 static void on_transacted(void *arg, enum kv_err err, size_t index, const struct backend_op_result *results)
 {
     struct post *post = arg;
@@ -188,6 +197,8 @@ static void on_transacted(void *arg, enum kv_err err, size_t index, const struct
     if (err == KV_TOO_LARGE && try_with_more(post, index))
         return;
     metrics_transaction(post->exchange->thread->metrics, err);
+    if (err == KV_OK)
+        count_done(post, results);
     if (err != KV_OK) {
         fail(post, err, index);
     } else if (batch_results_bytes(&post->batch, results) <= HTTP_INLINE_BYTES_MAX) {

@@ -328,6 +328,7 @@ static bool answer_from_cache(struct exchange *exchange, struct cache_entry **ou
 {
     struct router_thread *thread = exchange->thread;
     struct cache_entry *entry = cache_get(thread->cache, exchange->key);
+    metrics_op(thread->metrics, METRICS_OP_GET, 1);
     if (thread->cache != NULL)
         metrics_add(thread->metrics, entry != NULL ? METRICS_CACHE_HITS : METRICS_CACHE_MISSES, 1);
     *out = entry;

@@ -64,6 +64,11 @@ void metrics_add(struct metrics_thread *slot, enum metrics_counter counter, uint
     kv_counter_add(&slot->counters[counter], more);
 }
 
+void metrics_op(struct metrics_thread *slot, enum metrics_op op, uint64_t more)
+{
+    kv_counter_add(&slot->ops[op], more);
+}
+
 void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t value)
 {
     kv_counter_set(&slot->gauges[gauge], value);

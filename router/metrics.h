@@ -39,7 +39,6 @@ enum metrics_operation {
     X(REQUEST_BODY_BYTES, "http_request_body_bytes_total", "Bytes of request bodies received.")                        \
     X(RESPONSE_BYTES, "http_response_bytes_total", "Bytes of response bodies sent.")                                   \
     X(BATCH_OPERATIONS, "batch_operations_total", "Operations in batches that were answered with 200.")                \
-    X(BATCH_READS, "batch_reads_total", "Of these, get and head operations.")                                          \
     X(CONNECTIONS_REFUSED, "connections_refused_total",                                                                \
       "Closed at once: CONNECTIONS_PER_ADDRESS_MAX. One client has too many, or all come through one proxy.")          \
     X(ACCEPT_PAUSES, "accept_pauses_total",                                                                            \
@@ -73,6 +72,19 @@ enum metrics_counter {
     METRICS_COUNTERS(X)
 #undef X
         METRICS_COUNTER_COUNT,
+};
+
+/* What was done to keys, alone or in batches, one by one: a put is done, a get looked for its key, a delete found it. */
+#define METRICS_OPS(X)                                                                                                 \
+    X(PUT, "put")                                                                                                      \
+    X(GET, "get") /* and head */                                                                                       \
+    X(DELETE, "delete")
+
+enum metrics_op {
+#define X(name, text) METRICS_OP_##name,
+    METRICS_OPS(X)
+#undef X
+        METRICS_OP_COUNT,
 };
 
 /* Requests refused for their token. */
@@ -126,6 +138,7 @@ void metrics_set(struct metrics_thread *slot, enum metrics_gauge gauge, uint64_t
 /* What this thread has asked a shard and not been answered; `answers`: the shard is there. */
 void metrics_set_calls(struct metrics_thread *slot, unsigned shard_index, uint64_t calls, bool answers);
 void metrics_auth_failure(struct metrics_thread *slot, enum metrics_auth_failure reason);
+void metrics_op(struct metrics_thread *slot, enum metrics_op op, uint64_t more);
 /* How a write or a batch ended. */
 void metrics_transaction(struct metrics_thread *slot, enum kv_err err);
 

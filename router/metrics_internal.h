@@ -45,6 +45,7 @@ struct metrics_thread {
     kv_counter latency[METRICS_OPERATION_COUNT][KV_HISTOGRAM_WORDS]; /* kv_histogram_times; the last word is the sum */
     kv_counter transactions[KV_ERR_COUNT];
     kv_counter counters[METRICS_COUNTER_COUNT];
+    kv_counter ops[METRICS_OP_COUNT];
     kv_counter auth_failures[METRICS_AUTH_FAILURE_COUNT];
     kv_counter gauges[METRICS_GAUGE_COUNT];
     kv_counter calls_sent[KV_SHARDS_MAX];
@@ -63,8 +64,6 @@ struct metrics {
 uint64_t metrics_layout(void);
 uint64_t metrics_shards_layout(void); /* its part */
 
-/* Of all threads. */
-uint64_t metrics_sum(const struct metrics *metrics, enum metrics_counter counter);
 /* Takes over what the shards reported and writes all that is theirs, the contract's totals first. */
 void metrics_write_shards(const struct metrics_view *view, struct kv_buf *out);
 

@@ -16,11 +16,13 @@ struct page {
     struct kv_buf *out;
 };
 
-uint64_t metrics_sum(const struct metrics *metrics, enum metrics_counter counter)
+/* Of all threads; given the first one's. */
+static uint64_t sum_of(const kv_counter *first)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
-        sum += kv_counter_get(&metrics->threads[i].counters[counter]);
+        sum +=
+            kv_counter_get((const kv_counter *)(const void *)((const char *)first + i * sizeof(struct metrics_thread)));
     return sum;
 }
 
@@ -57,14 +59,6 @@ static void write_latency(struct page *page)
     }
 }
 
-static uint64_t sum_of_requests(const struct metrics *metrics, unsigned method, unsigned status)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
-        sum += kv_counter_get(&metrics->threads[i].requests[method][status]);
-    return sum;
-}
-
 /* Only pairs that happened: the others would be hundreds of lines of zeros. */
 static void write_requests(struct page *page)
 {
@@ -80,7 +74,7 @@ static void write_requests(struct page *page)
     for (unsigned method = 0; method < METRICS_METHOD_COUNT; method++) {
         for (unsigned status = 0; status < METRICS_STATUS_COUNT; status++) {
             char labels[64];
-            uint64_t sum = sum_of_requests(page->view->metrics, method, status);
+            uint64_t sum = sum_of(&page->view->metrics->threads[0].requests[method][status]);
             snprintf(labels, sizeof(labels), "method=\"%s\",status=\"%s\"", methods[method], statuses[status]);
             if (sum > 0)
                 metrics_sample(page->out, "requests_total", labels, sum, 0);
@@ -119,9 +113,7 @@ static void write_transactions(struct page *page)
     for (enum kv_err err = KV_OK; err < KV_ERR_COUNT; err++) {
         const char *name = outcome_name(err);
         char labels[64];
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
-            sum += kv_counter_get(&page->view->metrics->threads[i].transactions[err]);
+        uint64_t sum = sum_of(&page->view->metrics->threads[0].transactions[err]);
         failed += name == NULL ? sum : 0;
         snprintf(labels, sizeof(labels), "outcome=\"%s\"", name == NULL ? "" : name);
         if (name != NULL)
@@ -138,18 +130,28 @@ static void write_auth_failures(struct page *page)
 #undef X
     };
     metrics_family(page->out, "auth_failures_total", COUNTER, "Requests answered with 401 or 403, by what was wrong.");
-    for (unsigned reason = 0; reason < METRICS_AUTH_FAILURE_COUNT; reason++) {
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
-            sum += kv_counter_get(&page->view->metrics->threads[i].auth_failures[reason]);
-        metrics_sample(page->out, "auth_failures_total", labels[reason], sum, 0);
-    }
+    for (unsigned reason = 0; reason < METRICS_AUTH_FAILURE_COUNT; reason++)
+        metrics_sample(page->out, "auth_failures_total", labels[reason],
+                       sum_of(&page->view->metrics->threads[0].auth_failures[reason]), 0);
+}
+
+static void write_ops(struct page *page)
+{
+    static const char *const labels[] = {
+#define X(name, text) "operation=\"" text "\"",
+        METRICS_OPS(X)
+#undef X
+    };
+    metrics_family(page->out, "ops_total", COUNTER,
+                   "Keys put, looked for (GET, HEAD), deleted, alone or in batches, as far as clients were told.");
+    for (unsigned op = 0; op < METRICS_OP_COUNT; op++)
+        metrics_sample(page->out, "ops_total", labels[op], sum_of(&page->view->metrics->threads[0].ops[op]), 0);
 }
 
 static void write_counters(struct page *page)
 {
 #define X(name, metric, help)                                                                                          \
-    metrics_single(page->out, metric, COUNTER, help, metrics_sum(page->view->metrics, METRICS_##name));
+    metrics_single(page->out, metric, COUNTER, help, sum_of(&page->view->metrics->threads[0].counters[METRICS_##name]));
     METRICS_COUNTERS(X)
 #undef X
 }
@@ -266,6 +268,7 @@ void metrics_write(const struct metrics_view *view, struct kv_buf *out)
     write_calls(&page);
     write_requests(&page);
     write_latency(&page);
+    write_ops(&page);
     write_transactions(&page);
     write_counters(&page);
     write_auth_failures(&page);
@@ -280,7 +283,7 @@ uint64_t metrics_layout(void)
 {
     static const char names[] =
 #define X(name, ...) #name " "
-        METRICS_OPERATIONS(X) METRICS_COUNTERS(X) METRICS_GAUGES(X)
+        METRICS_OPERATIONS(X) METRICS_COUNTERS(X) METRICS_OPS(X) METRICS_GAUGES(X)
 #undef X
         ;
     return XXH3_64bits(names, sizeof(names)) ^ metrics_shards_layout() ^ sizeof(struct metrics) ^ METRICS_STATUS_COUNT;

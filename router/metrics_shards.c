@@ -19,7 +19,8 @@
     X(keys, GAUGE, "shard_keys", 0, "", "Keys of the shard.")                                                          \
     X(objects, GAUGE, "shard_objects", 0, "", "Unique contents of the shard.")                                         \
     X(stored_bytes, GAUGE, "shard_stored_bytes", 0, "", "Bytes of unique content on disk, compressed.")                \
-    X(puts, COUNTER, "shard_ops_total", 0, ",operation=\"put\"", "Rows set, read and deleted.")                        \
+    X(puts, COUNTER, "shard_ops_total", 0, ",operation=\"put\"",                                                       \
+      "Rows of keys set, read and deleted: a batch sets one once, and reads what it writes.")                          \
     X(gets, COUNTER, "shard_ops_total", 0, ",operation=\"get\"", "")                                                   \
     X(deletes, COUNTER, "shard_ops_total", 0, ",operation=\"delete\"", "")                                             \
     X(dedup_hits, COUNTER, "shard_dedup_hits_total", 0, "", "References added to a content that was there.")           \
@@ -231,18 +232,11 @@ static uint64_t sum_of_shards(const struct shards *shards, enum shard_row row)
 static void write_totals(struct shards *shards)
 {
     struct kv_buf *out = shards->out;
-    const struct metrics *metrics = shards->view->metrics;
-    uint64_t gets = sum_of_shards(shards, ROW_gets) + metrics_sum(metrics, METRICS_BATCH_READS) +
-                    metrics_sum(metrics, METRICS_CACHE_HITS); /* those ask no shard */
     metrics_single(out, "keys_total", METRICS_KIND_UNTYPED, "Keys of the store.", sum_of_shards(shards, ROW_keys));
     metrics_single(out, "objects_total", METRICS_KIND_UNTYPED, "Unique contents of the store.",
                    sum_of_shards(shards, ROW_objects));
     metrics_single(out, "bytes_total", METRICS_KIND_UNTYPED, "Bytes of unique content on disk, compressed.",
                    sum_of_shards(shards, ROW_stored_bytes));
-    metrics_family(out, "ops_total", METRICS_KIND_COUNTER, "Keys put, read and deleted, alone or in batches.");
-    metrics_sample(out, "ops_total", "operation=\"put\"", sum_of_shards(shards, ROW_puts), 0);
-    metrics_sample(out, "ops_total", "operation=\"get\"", gets, 0);
-    metrics_sample(out, "ops_total", "operation=\"delete\"", sum_of_shards(shards, ROW_deletes), 0);
     metrics_single(out, "dedup_hits_total", METRICS_KIND_COUNTER,
                    "References added to a content that was in the store already.",
                    sum_of_shards(shards, ROW_dedup_hits));

@@ -66,12 +66,15 @@ static void on_transacted(void *arg, enum kv_err err, size_t index, const struct
     (void)index;
     write->exchange->call = NULL;
     metrics_transaction(write->exchange->thread->metrics, err);
-    if (err == KV_OK)
+    if (err == KV_OK) {
+        bool put = write->op.kind == BACKEND_PUT;
+        metrics_op(write->exchange->thread->metrics, put ? METRICS_OP_PUT : METRICS_OP_DELETE, put || results[0].found);
         write->on_written(write, &results[0]);
-    else if (err == KV_PRECONDITION && write->tries > 0 && write->tries < WRITE_TRIES_MAX)
+    } else if (err == KV_PRECONDITION && write->tries > 0 && write->tries < WRITE_TRIES_MAX) {
         look_first(write); /* the row is not the one that was looked at */
-    else
+    } else {
         answer_failure(write->exchange, err == KV_PRECONDITION && write->tries > 0 ? KV_OVERLOADED : err);
+    }
 }
 
 static void transact(struct write *write)

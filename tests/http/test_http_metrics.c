@@ -54,10 +54,9 @@ static void make_some_traffic(void)
     answer_free(&answer);
     answer = http_get(H1, "/keys?limit=0", NULL);
     answer_free(&answer);
-    answer = http_ask(H1, &(struct request){.method = "POST",
-                                            .path = "/batch",
-                                            .body = kv_slice_text("[{\"op\":\"get\",\"key\":\"a\"}]"),
-                                            .has_body = true});
+    static const char batch[] = "[{\"op\":\"get\",\"key\":\"a\"}]";
+    answer = http_ask(
+        H1, &(struct request){.method = "POST", .path = "/batch", .body = kv_slice_text(batch), .has_body = true});
     cr_expect_eq(answer.status, 200);
     answer_free(&answer);
 }
@@ -81,8 +80,9 @@ Test(metrics, what_clients_did)
 {
     make_some_traffic();
     expect_line("kv_storage_keys_total 1");
-    expect_line("kv_storage_ops_total{operation=\"put\"} 21");
-    expect_line("kv_storage_ops_total{operation=\"get\"} 1");
+    expect_line("kv_storage_ops_total{operation=\"put\"} 1");
+    expect_line("kv_storage_ops_total{operation=\"get\"} 3");
+    expect_line("kv_storage_ops_total{operation=\"delete\"} 0");
     expect_line("kv_storage_requests_total{method=\"PUT\",status=\"201\"} 1");
     expect_line("kv_storage_requests_total{method=\"GET\",status=\"404\"} 1");
     expect_line("kv_storage_requests_total{method=\"GET\",status=\"400\"} 1");
@@ -99,13 +99,37 @@ Test(metrics, what_clients_did)
     expect_line("kv_storage_requests_in_flight 1");
 }
 
+/* One by one, also where a batch writes one key several times, and the shards see one row. */
+Test(metrics, operations_of_batches)
+{
+    static const char batch[] =
+        "[{\"op\":\"put\",\"key\":\"b\",\"value\":\"1\"},{\"op\":\"put\",\"key\":\"b\",\"value\":\"2\"},"
+        "{\"op\":\"head\",\"key\":\"b\"},{\"op\":\"delete\",\"key\":\"b\"},{\"op\":\"delete\",\"key\":\"b\"}]";
+    struct answer answer = http_ask(
+        H2, &(struct request){.method = "POST", .path = "/batch", .body = kv_slice_text(batch), .has_body = true});
+    cr_expect_eq(answer.status, 200);
+    answer_free(&answer);
+    expect_line("kv_storage_ops_total{operation=\"put\"} 2");
+    expect_line("kv_storage_ops_total{operation=\"get\"} 1");
+    expect_line("kv_storage_ops_total{operation=\"delete\"} 1");
+    expect_line("kv_storage_batch_operations_total 5");
+    answer = http_put(H2, "/c", kv_slice_text("12345"), NULL);
+    answer_free(&answer);
+    for (int i = 0; i < 2; i++) { /* the second finds nothing */
+        answer = http_method(H1, "DELETE", "/c", NULL);
+        answer_free(&answer);
+    }
+    expect_line("kv_storage_ops_total{operation=\"put\"} 3");
+    expect_line("kv_storage_ops_total{operation=\"delete\"} 2");
+}
+
 Test(metrics, a_shard_that_is_down)
 {
     expect_line("kv_storage_shard_up{shard=\"1\"} 1");
     fake_shard_down(1);
     expect_line("kv_storage_shard_up{shard=\"0\"} 1");
     expect_line("kv_storage_shard_up{shard=\"1\"} 0");
-    expect_line("kv_storage_ops_total{operation=\"put\"} 21");
+    expect_line("kv_storage_shard_ops_total{shard=\"1\",operation=\"put\"} 11");
     fake_unready("shard 1 does not answer");
     expect_line("kv_storage_ready 0");
     fake_unready(NULL);
