@@ -95,7 +95,10 @@ static bool begin(struct get *get)
 
 static void on_ready(struct value_stream *stream)
 {
-    begin(H2O_STRUCT_FROM_MEMBER(struct get, stream, stream));
+    struct get *get = H2O_STRUCT_FROM_MEMBER(struct get, stream, stream);
+    if (value_stream_borrows(stream))
+        h2o_guard_share_end(&get->share);
+    begin(get);
 }
 
 /* ---- what may go wrong -------------------------------------------------------------------------------------------- */

@@ -13,6 +13,8 @@ void gauges_read(struct router_thread *thread)
     metrics_set(thread->metrics, METRICS_GAUGE_TRANSACTIONS, queues.transactions);
     metrics_set(thread->metrics, METRICS_GAUGE_CACHE_BYTES, cache_bytes(thread->cache));
     metrics_set(thread->metrics, METRICS_GAUGE_CACHE_ENTRIES, cache_entries(thread->cache));
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_FRAME_BYTES, frames_bytes(thread->frames));
+    metrics_set(thread->metrics, METRICS_GAUGE_CACHE_FRAMES, frames_count(thread->frames));
     for (unsigned i = 0; i < queues.shard_count; i++)
         metrics_set_calls(thread->metrics, i, queues.shards[i].calls, queues.shards[i].answers);
 }

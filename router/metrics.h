@@ -64,6 +64,9 @@ enum metrics_operation {
     X(CONTINUATIONS_REFUSED, "http2_continuations_refused_total", "HTTP/2 header blocks without an end.")              \
     X(CACHE_HITS, "cache_hits_total", "GETs and HEADs answered from the router's memory (CACHE_BYTES).")               \
     X(CACHE_MISSES, "cache_misses_total", "GETs and HEADs that asked the shards.")                                     \
+    X(CACHE_FRAME_HITS, "cache_frame_hits_total",                                                                      \
+      "Frames (256 KiB) of values above 64 KiB sent from the router's memory (CACHE_BYTES).")                          \
+    X(CACHE_FRAME_MISSES, "cache_frame_misses_total", "Frames of values above 64 KiB asked of the shards for GETs.")   \
     X(CHECKSUM_FAILURES, "checksum_failures_total",                                                                    \
       "Stored contents met whose checksum did not hold: not served, 500. Check the disk, then kv-shard --check.")
 
@@ -104,8 +107,11 @@ enum metrics_auth_failure {
 /* What is now; zero when a router starts. The last three are sampled by gauges.c. */
 #define METRICS_GAUGES(X)                                                                                              \
     X(CONNECTIONS, "connections_open", "Client connections open now.")                                                 \
-    X(CACHE_BYTES, "cache_bytes", "What answers kept in the router's memory take: at most CACHE_BYTES.")               \
+    X(CACHE_BYTES, "cache_bytes", "What answers kept in the router's memory take: at most half of CACHE_BYTES.")       \
     X(CACHE_ENTRIES, "cache_entries", "Answers kept in the router's memory.")                                          \
+    X(CACHE_FRAME_BYTES, "cache_frame_bytes",                                                                          \
+      "What frames kept in the router's memory take: at most half of CACHE_BYTES.")                                    \
+    X(CACHE_FRAMES, "cache_frames", "Frames of large values kept in the router's memory.")                             \
     X(REQUESTS, "requests_in_flight", "Requests received whole whose answer the client does not have yet.")            \
     X(REQUESTS_SHARDS, "requests_waiting_for_shards",                                                                  \
       "Of these, requests that wait for a shard. Many: see shard_calls and shard_waiting for which and why.")          \

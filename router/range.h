@@ -18,4 +18,14 @@ struct range {
 /* `value` of a Range header for a content of `size` bytes; `out` is set only for RANGE_PART. */
 enum range_kind range_parse(struct kv_slice value, uint64_t size, struct range *out);
 
+/* What lies within the range, of `content`, which begins at `at` of the whole; some of it does. */
+static inline struct kv_slice range_cut(struct range range, uint64_t at, struct kv_slice content)
+{
+    uint64_t end = range.first + range.bytes;
+    size_t cut = range.first > at ? range.first - at : 0;
+    if (at + content.bytes > end)
+        content.bytes = end - at;
+    return kv_slice(content.data + cut, content.bytes - cut);
+}
+
 #endif

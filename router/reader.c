@@ -83,17 +83,6 @@ static bool peek_frame(struct reader *reader, struct codec_entry *entry, struct 
     return true;
 }
 
-/* What lies within the range, of this frame's content. */
-static struct kv_slice trim(const struct reader *reader, struct kv_slice content)
-{
-    uint64_t content_at = reader->frame * KV_CONTENT_FRAME_BYTES;
-    uint64_t range_end = reader->range.first + reader->range.bytes;
-    if (content_at + content.bytes > range_end)
-        content.bytes = range_end - content_at;
-    size_t cut = reader->range.first > content_at ? reader->range.first - content_at : 0;
-    return kv_slice(content.data + cut, content.bytes - cut);
-}
-
 /* The first `bytes` at hand, taken to be given out: not copied when nothing else is kept with them. */
 static struct kv_slice take(struct reader *reader, size_t bytes)
 {
@@ -132,7 +121,8 @@ static enum reader_step give_frame(struct reader *reader, struct codec *codec, s
             return READER_CORRUPT;
         content = kv_buf_peek(&reader->given);
     }
-    *chunk = trim(reader, content);
+    reader->whole = content;
+    *chunk = range_cut(reader->range, reader->frame * KV_CONTENT_FRAME_BYTES, content);
     reader->frame++;
     reader->frame_at += entry.stored_bytes;
     return READER_CHUNK;

@@ -35,7 +35,8 @@ struct reader {
     struct kv_slice fed; /* stored bytes at hand, from `fed_at`: within `kept`, or borrowed when that is empty */
     uint64_t fed_at;
     struct kv_buf kept;
-    struct kv_buf given; /* what the last chunk lies in */
+    struct kv_buf given;   /* what the last chunk lies in */
+    struct kv_slice whole; /* of the frame before `frame`, which the chunk is a part of; not when `compressed` */
 };
 
 /* `compressed` only for KV_CODEC_ZSTD. The whole of an empty content has a range of 0 bytes. */

@@ -45,6 +45,7 @@ static void on_look(h2o_timeout_entry_t *entry)
     bool quiet = thread->requests - thread->rest.requests < REST_REQUESTS;
     thread->rest.requests = thread->requests;
     cache_sweep(thread->cache);
+    frames_sweep(thread->frames);
     if (quiet && thread->rest.due)
         give_back(thread);
     thread->rest.due = quiet ? thread->rest.due / 2 : 2;

@@ -114,7 +114,9 @@ static void set_up(struct router_thread *thread)
     thread->codec = codec_new((int)server->settings->compression_level);
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
     backend_use_marks(thread->backend, server->marks);
-    thread->cache = cache_new(server->settings->cache_bytes / server->thread_count, server->marks);
+    uint64_t cache_bytes = server->settings->cache_bytes / server->thread_count;
+    thread->cache = cache_new(cache_bytes / 2, server->marks);
+    thread->frames = frames_new(cache_bytes / 2);
     gets_init(&thread->gets);
     if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
         thread->random = kv_clock_ns();

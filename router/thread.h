@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "cache.h"
 #include "codec.h"
+#include "frames.h"
 #include "gets.h"
 #include "h2o_guard.h"
 #include "listen.h"
@@ -28,8 +29,9 @@ struct router_thread {
     h2o_context_t context;
     struct backend *backend;
     struct codec *codec;
-    struct cache *cache; /* NULL when CACHE_BYTES is 0 */
-    struct gets gets;    /* that wait to be looked up */
+    struct cache *cache;   /* NULL when CACHE_BYTES is 0 */
+    struct frames *frames; /* as the cache */
+    struct gets gets;      /* that wait to be looked up */
     struct listeners listeners;
     struct tokens *tokens;              /* a reference of its own */
     struct metrics_thread *metrics;     /* its slot */

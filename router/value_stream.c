@@ -2,6 +2,7 @@
 #include "value_stream.h"
 
 #include "answer.h"
+#include "cache.h"
 #include "thread.h"
 
 static void go_on(struct value_stream *stream);
@@ -19,6 +20,9 @@ void value_stream_end(struct value_stream *stream)
     if (stream->reading)
         reader_free(&stream->reader);
     stream->reading = false;
+    if (value_stream_borrows(stream))
+        frames_let_go(stream->exchange->thread->frames, &stream->lent);
+    stream->lent.first = stream->lent.end;
 }
 
 static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
@@ -71,18 +75,26 @@ static void fetch_ahead(struct value_stream *stream)
 }
 
 /* After the last chunk the stream may be gone. */
-static void give(struct value_stream *stream, struct kv_slice chunk)
+static void send_chunk(struct value_stream *stream, struct kv_slice chunk, bool last)
 {
-    bool last = reader_through(&stream->reader);
-    if (last)
-        let_go(stream);
-    else
-        fetch_ahead(stream);
     if (!stream->started) {
         stream->started = true;
         stream->on_ready(stream);
     }
     answer_send(stream->exchange, chunk, last);
+}
+
+static void give(struct value_stream *stream, struct kv_slice chunk)
+{
+    const struct reader *reader = &stream->reader;
+    bool last = reader_through(reader);
+    if (!reader->compressed && reader->frame > 0)
+        frames_offer(stream->exchange->thread->frames, &stream->hash, reader->frame - 1, reader->whole);
+    if (last)
+        let_go(stream);
+    else
+        fetch_ahead(stream);
+    send_chunk(stream, chunk, last);
 }
 
 /* Sends the next chunk, or fetches what it needs. */
@@ -101,13 +113,57 @@ static void go_on(struct value_stream *stream)
     }
 }
 
+/* ---- from memory -------------------------------------------------------------------------------------------------- */
+
+/* True: all that is asked for is there, and held. */
+static bool borrow(struct value_stream *stream, uint64_t size)
+{
+    const struct range *range = &stream->range;
+    struct router_thread *thread = stream->exchange->thread;
+    struct frames_span span = {stream->hash, range->first / KV_CONTENT_FRAME_BYTES,
+                               codec_frame_count(range->first + range->bytes)};
+    if (size <= CACHE_CONTENT_BYTES_MAX || thread->frames == NULL)
+        return false;
+    bool held = frames_hold(thread->frames, &span);
+    metrics_add(thread->metrics, held ? METRICS_CACHE_FRAME_HITS : METRICS_CACHE_FRAME_MISSES, span.end - span.first);
+    if (held)
+        stream->lent = span;
+    return held;
+}
+
+bool value_stream_borrows(const struct value_stream *stream)
+{
+    return stream->lent.first < stream->lent.end;
+}
+
+/* After the last one the stream may be gone. */
+static void lend(struct value_stream *stream)
+{
+    const struct frames_span *lent = &stream->lent;
+    struct kv_slice whole = frames_peek(stream->exchange->thread->frames, &lent->hash, lent->first);
+    struct kv_slice chunk = range_cut(stream->range, lent->first * KV_CONTENT_FRAME_BYTES, whole);
+    send_chunk(stream, chunk, lent->first + 1 == lent->end);
+}
+
+static void lend_next(struct value_stream *stream)
+{
+    struct frames_span taken = stream->lent;
+    taken.end = ++stream->lent.first;
+    frames_let_go(stream->exchange->thread->frames, &taken);
+    lend(stream);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------------- */
+
 static void on_taken(h2o_generator_t *generator, h2o_req_t *req)
 {
     struct value_stream *stream = H2O_STRUCT_FROM_MEMBER(struct value_stream, generator, generator);
     (void)req;
     http_unwatch(stream->exchange);
     stream->taking = false;
-    if (stream->ahead_err != KV_OK)
+    if (value_stream_borrows(stream))
+        lend_next(stream);
+    else if (stream->ahead_err != KV_OK)
         stream->on_failed(stream, stream->ahead_err);
     else if (stream->exchange->call == NULL)
         go_on(stream); /* else on_piece does */
@@ -122,11 +178,18 @@ void value_stream_init(struct value_stream *stream, struct exchange *exchange, c
                                     .on_failed = on_failed,
                                     .generator = {.proceed = on_taken},
                                     .hold = value->hold,
+                                    .hash = value->row.hash,
                                     .holding = value->object.held};
 }
 
 void value_stream_run(struct value_stream *stream, const struct kv_object *object, struct range range, bool compressed)
 {
+    stream->range = range;
+    if (!compressed && borrow(stream, object->size)) {
+        let_go(stream);
+        lend(stream);
+        return;
+    }
     reader_begin(&stream->reader, object, range, compressed);
     reader_start(&stream->reader, object->bytes);
     stream->reading = true;

@@ -43,8 +43,8 @@
     SIZE(upload_bytes_max, UPLOAD_BYTES_MAX, 16 * KV_GIB, KV_MIB, KV_TIB,                                              \
          "bodies of uploads under way that wait in files in $TMPDIR or /tmp, together")                                \
     SIZE(batch_bytes_max, MAX_BATCH_BYTES, 64 * KV_MIB, 1, 64 * KV_MIB, "largest body of POST /batch")                 \
-    SIZE(cache_bytes, CACHE_BYTES, 256 * KV_MIB, 0, 64 * KV_GIB,                                                       \
-         "memory of the router for answers to GETs of values up to 64 KiB; 0: none are kept")                          \
+    SIZE(cache_bytes, CACHE_BYTES, 384 * KV_MIB, 0, 64 * KV_GIB,                                                       \
+         "memory of the router for GETs: half for answers of up to 64 KiB, half for parts of larger values; 0: none")  \
     SIZE(overlay_bytes, OVERLAY_BYTES, 64 * KV_MIB, KV_MIB, KV_TIB,                                                    \
          "rows per shard that wait in memory to be applied")                                                           \
     SIZE(map_size, MAP_SIZE, 256 * KV_GIB, 16 * KV_MIB, 64 * KV_TIB, "largest LMDB file per shard (sparse)")           \

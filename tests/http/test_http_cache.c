@@ -301,7 +301,7 @@ static void setup_small(void)
 {
     http_defaults();
     http_settings.router_threads = 1;
-    http_settings.cache_bytes = RING_BYTES;
+    http_settings.cache_bytes = 2 * RING_BYTES; /* half of it is for frames */
     http_start();
     fake_may_keep(true);
 }
