@@ -14,6 +14,7 @@
 #include "digest.h"
 #include "kv/log.h"
 #include "thread.h"
+#include "value_headers.h"
 #include "value_stream.h"
 
 enum {
@@ -31,6 +32,7 @@ struct get {
     struct value_text text;
     struct cache_entry *entry; /* what all of it is from, or NULL */
     bool keep;                 /* the cache may have what is read */
+    bool lacking;              /* its frames were looked up, and not all were there */
     uint64_t since;            /* as cache.h wants it */
     bool compressed;
     unsigned tries;
@@ -40,6 +42,7 @@ struct get {
 };
 
 static void read_value(struct get *get);
+static void read_instead(struct get *get);
 static void on_room(struct guard_share *share);
 
 static void on_gone(void *state)
@@ -51,41 +54,13 @@ static void on_gone(void *state)
         cache_let_go(get->entry);
 }
 
-/* ---- headers ------------------------------------------------------------------------------------------------------ */
-
-/* What tells caches which representation this is: on 200, 206 and 304. */
-static void add_validators(struct exchange *exchange, const struct value_text *text, bool compressed)
-{
-    struct kv_slice tag = kv_slice(text->tag, sizeof text->tag);
-    if (compressed)
-        tag = answer_format(exchange, "%.*s-zstd\"", (int)sizeof text->tag - 1, text->tag);
-    answer_field(exchange, HPACK_ETAG, tag);
-    answer_field(exchange, HPACK_VARY, kv_slice_text("Accept-Encoding"));
-    answer_field(exchange, HPACK_LAST_MODIFIED, kv_slice(text->modified, sizeof text->modified));
-}
-
-static void add_headers(struct exchange *exchange, struct kv_slice content_type, const struct value_text *text,
-                        bool compressed)
-{
-    struct kv_slice digits = value_text_hex(text);
-    answer_field(exchange, HPACK_CONTENT_TYPE, content_type);
-    add_validators(exchange, text, compressed);
-    answer_field(exchange, HPACK_ACCEPT_RANGES, kv_slice_text("bytes"));
-    answer_field(exchange, HPACK_X_CONTENT_SHA256, digits);
-    answer_field(exchange, HPACK_X_HASH, digits);
-    answer_field(exchange, HPACK_X_HASH_ALGORITHM, kv_slice_text("sha256"));
-    if (grant_sees_all(&exchange->grant))
-        answer_field(exchange, HPACK_X_REFS, kv_slice(text->refs, text->refs_bytes));
-    answer_field(exchange, HPACK_X_CREATED_AT, kv_slice(text->created, text->created_bytes));
-    if (compressed)
-        answer_field(exchange, HPACK_CONTENT_ENCODING, kv_slice_text("zstd"));
-}
+/* ---- beginning ---------------------------------------------------------------------------------------------------- */
 
 /* True: it was a HEAD, and the exchange may be gone. */
 static bool begin(struct get *get)
 {
     uint64_t bytes = get->compressed ? get->object.stored_bytes - codec_index_bytes(get->row.size) : get->range.bytes;
-    add_headers(get->exchange, get->row.content_type, &get->text, get->compressed);
+    value_headers(get->exchange, get->row.content_type, &get->text, get->compressed);
     if (get->range_kind == RANGE_PART)
         answer_header(get->exchange, "content-range",
                       answer_format(get->exchange, "bytes %lu-%lu/%lu", get->range.first,
@@ -137,6 +112,12 @@ static void on_failed(struct value_stream *stream, enum kv_err err)
     fail(H2O_STRUCT_FROM_MEMBER(struct get, stream, stream), err);
 }
 
+/* Of these the cache has no bytes. */
+static bool is_large(const struct kv_object *object)
+{
+    return object->size > CACHE_CONTENT_BYTES_MAX;
+}
+
 /* ---- decisions ---------------------------------------------------------------------------------------------------- */
 
 /* If-Range: the range counts only if the client's copy is of this content, as it is (RFC 9110, 13.1.5). */
@@ -180,7 +161,7 @@ static bool answer_without_content(struct get *get)
         answer_failure(exchange, err);
     } else if (err == KV_END) {
         value_stream_end(&get->stream);
-        add_validators(exchange, &get->text, get->compressed);
+        value_validators(exchange, &get->text, get->compressed);
         answer_empty(exchange, 304);
     } else if (get->range_kind == RANGE_UNSATISFIABLE) {
         value_stream_end(&get->stream);
@@ -213,6 +194,15 @@ static bool has_room(struct get *get)
     return false;
 }
 
+/* All that is asked for lies in memory: it goes out from there. The exchange may be gone. */
+static bool lend(struct get *get)
+{
+    if (get->compressed || get->lacking || !is_large(&get->object))
+        return false;
+    get->lacking = true; /* else the exchange is gone, and nobody looks */
+    return value_stream_lend(&get->stream, get->range);
+}
+
 /* Answers with this value, whose bytes at hand live until the call returns, or, from the cache, until the exchange ends. */
 static void serve(struct get *get, const struct backend_value *value)
 {
@@ -229,9 +219,14 @@ static void serve(struct get *get, const struct backend_value *value)
     choose_representation(get);
     if (!has_room(get))
         return;
-    if (answer_without_content(get))
-        return;
-    value_stream_run(&get->stream, &value->object, get->range, get->compressed);
+    struct router_thread *thread = get->exchange->thread;
+    bool has_row_only = get->entry != NULL && is_large(&get->object);
+    if (answer_without_content(get) || lend(get))
+        metrics_add(thread->metrics, METRICS_CACHE_HITS, has_row_only);
+    else if (has_row_only)
+        read_instead(get);
+    else
+        value_stream_run(&get->stream, &value->object, get->range, get->compressed);
 }
 
 /* ---- the cache ---------------------------------------------------------------------------------------------------- */
@@ -255,24 +250,38 @@ static bool is_plain(const struct exchange *exchange)
 /* The exchange holds the entry already: that takes no memory of the request's own. */
 static void serve_plain(struct exchange *exchange, const struct cache_entry *entry)
 {
-    add_headers(exchange, entry->row.content_type, &entry->text, false);
+    value_headers(exchange, entry->row.content_type, &entry->text, false);
     answer_borrowed(exchange, 200, entry->content);
 }
 
 static void serve_entry(struct get *get)
 {
-    if (is_plain(get->exchange))
+    if (is_plain(get->exchange) && !is_large(&get->entry->object))
         serve_plain(get->exchange, get->entry);
     else
         serve(get, &(struct backend_value){.row = get->entry->row, .object = get->entry->object});
 }
 
-/* Offers the cache what was read, once the checksums have held, and takes the entry. False: it has none now. */
+static void keep_row(struct get *get, const struct backend_value *value)
+{
+    struct cache *cache = get->exchange->thread->cache;
+    struct kv_object object = value->object;
+    object.bytes = kv_slice(NULL, 0);
+    object.held = false;
+    if (cache_wants(cache, &object))
+        cache_put(cache, get->since, get->exchange->key, &value->row, &object, kv_slice(NULL, 0));
+}
+
+/* Offers the cache what was read, once the checksums have held, and takes the entry. False: there is none with the content. */
 static bool keep(struct get *get, const struct backend_value *value)
 {
     struct router_thread *thread = get->exchange->thread;
     const struct kv_object *object = &value->object;
-    if (!get->keep || !cache_wants(thread->cache, object) || object->size != value->row.size)
+    if (!get->keep || object->size != value->row.size)
+        return false;
+    if (is_large(object))
+        keep_row(get, value);
+    if (is_large(object) || !cache_wants(thread->cache, object))
         return false;
     struct kv_buf decoded = {0};
     if (codec_decode(thread->codec, object->bytes, object->size, &decoded) ==
@@ -312,6 +321,16 @@ static void read_value(struct get *get)
     get->exchange->call = backend_read(thread->backend, get->exchange->key, bytes, on_value, get);
 }
 
+/* The cache has its row, and not all that is asked for of its content is in memory. */
+static void read_instead(struct get *get)
+{
+    value_stream_end(&get->stream);
+    cache_let_go(get->entry);
+    get->entry = NULL;
+    metrics_add(get->exchange->thread->metrics, METRICS_CACHE_MISSES, 1);
+    read_value(get);
+}
+
 static void on_room(struct guard_share *share)
 {
     struct get *get = H2O_STRUCT_FROM_MEMBER(struct get, share, share);
@@ -331,11 +350,12 @@ static bool answer_from_cache(struct exchange *exchange, struct cache_entry **ou
 {
     struct router_thread *thread = exchange->thread;
     struct cache_entry *entry = cache_get(thread->cache, exchange->key);
+    bool has_row_only = entry != NULL && is_large(&entry->object); /* to be seen whether that is enough */
     metrics_op(thread->metrics, METRICS_OP_GET, 1);
-    if (thread->cache != NULL)
+    if (thread->cache != NULL && !has_row_only)
         metrics_add(thread->metrics, entry != NULL ? METRICS_CACHE_HITS : METRICS_CACHE_MISSES, 1);
     *out = entry;
-    if (entry == NULL || !is_plain(exchange))
+    if (entry == NULL || has_row_only || !is_plain(exchange))
         return false;
     exchange->state = entry;
     exchange->on_gone = on_entry_gone;

@@ -320,8 +320,9 @@ uint64_t cache_now(const struct cache *cache)
 
 bool cache_wants(const struct cache *cache, const struct kv_object *object)
 {
-    return cache != NULL && object->size <= CACHE_CONTENT_BYTES_MAX && object->stored_bytes == object->bytes.bytes &&
-           object->stored_bytes <= 2 * CACHE_CONTENT_BYTES_MAX;
+    bool whole = object->stored_bytes == object->bytes.bytes && object->stored_bytes <= 2 * CACHE_CONTENT_BYTES_MAX;
+    return cache != NULL && !object->held &&
+           (object->size > CACHE_CONTENT_BYTES_MAX ? object->bytes.bytes == 0 : whole);
 }
 
 static struct cache_inside inside_of(const struct cache *cache, uint64_t since, struct kv_slice key,
@@ -349,7 +350,8 @@ static struct cache_entry *reuse(struct cache *cache, size_t at, uint64_t bytes)
 static void keep(struct cache *cache, struct cache_inside inside, struct kv_slice key, const struct kv_row *row,
                  const struct kv_object *object, struct kv_slice content)
 {
-    kv_assert(cache_wants(cache, object) && !object->held && content.bytes == object->size);
+    kv_assert(cache_wants(cache, object));
+    kv_assert(content.bytes == (object->size > CACHE_CONTENT_BYTES_MAX ? 0 : object->size));
     struct cache_entry *entry = NULL;
     size_t at = find(cache, inside.tag, key);
     inside.bytes = entry_bytes(key, row, object, content);

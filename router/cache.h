@@ -1,12 +1,13 @@
-/* router/cache.h -- whole answers to GETs of small values: row, reference count, stored form and content, by key.
+/* router/cache.h -- whole answers to GETs of small values: row, reference count, stored form and content, by key; of large values all
+ * but the stored form and the content (frames.h has those).
  * Does:     keeps what reads brought, and what PUTs wrote, for as long as marks.h proves it true, and lends it out without a copy.
  * Owns:     a ring of memory in huge pages, where the kernel has them: half of a random read was waiting for page tables. One
  *           thread's, no locks; the marks are shared by all threads.
  * Promises: cache_get returns nothing that a read of the shards, begun after it was called, would contradict. The bytes of an entry
  *           lent out stay as they are until the last cache_let_go, whatever is written meanwhile.
  * Limits:   bytes_max for all entries, lent out or not; the table takes some 64 bytes per entry more. The oldest go first; one
- *           that is read when a quarter of the ring is left before it goes begins anew. Contents above
- *           CACHE_CONTENT_BYTES_MAX are not taken, nor anything while all that could go is lent out.
+ *           that is read when a quarter of the ring is left before it goes begins anew. Nothing is
+ *           taken while all that could go is lent out.
  * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c, system/test_set_back.c. */
 #ifndef KV_ROUTER_CACHE_H
 #define KV_ROUTER_CACHE_H
@@ -32,9 +33,10 @@ struct cache_entry {
         bool listed;        /* the table has it */
         bool asked;         /* for, since the last sweep passed */
     } inside;
-    struct kv_row row;       /* its content type is within the entry */
-    struct kv_object object; /* `bytes` is the whole stored form; nothing is held */
-    struct kv_slice content;
+    struct kv_row row; /* its content type is within the entry */
+    struct kv_object
+        object; /* `bytes` is the whole stored form, or empty above CACHE_CONTENT_BYTES_MAX; nothing is held */
+    struct kv_slice content; /* so is this */
     struct value_text text;
 };
 
@@ -57,7 +59,7 @@ bool cache_get_row(struct cache *cache, struct kv_slice key, struct kv_row *out)
 
 /* Before a read of the shards: what cache_put wants to know. */
 uint64_t cache_now(const struct cache *cache);
-/* Whether a content of this size would be taken at all. */
+/* Whether it would be taken at all: with the whole stored form, or above CACHE_CONTENT_BYTES_MAX with nothing of it. */
 bool cache_wants(const struct cache *cache, const struct kv_object *object);
 /* Remembers what a read begun after `since` brought, unless something was written meanwhile. `object->bytes` is the whole stored form,
  * `content` the whole content (which may lie within it). All is copied. */

@@ -2,7 +2,6 @@
 #include "value_stream.h"
 
 #include "answer.h"
-#include "cache.h"
 #include "thread.h"
 
 static void go_on(struct value_stream *stream);
@@ -115,29 +114,13 @@ static void go_on(struct value_stream *stream)
 
 /* ---- from memory -------------------------------------------------------------------------------------------------- */
 
-/* True: all that is asked for is there, and held. */
-static bool borrow(struct value_stream *stream, uint64_t size)
-{
-    const struct range *range = &stream->range;
-    struct router_thread *thread = stream->exchange->thread;
-    struct frames_span span = {stream->hash, range->first / KV_CONTENT_FRAME_BYTES,
-                               codec_frame_count(range->first + range->bytes)};
-    if (size <= CACHE_CONTENT_BYTES_MAX || thread->frames == NULL)
-        return false;
-    bool held = frames_hold(thread->frames, &span);
-    metrics_add(thread->metrics, held ? METRICS_CACHE_FRAME_HITS : METRICS_CACHE_FRAME_MISSES, span.end - span.first);
-    if (held)
-        stream->lent = span;
-    return held;
-}
-
 bool value_stream_borrows(const struct value_stream *stream)
 {
     return stream->lent.first < stream->lent.end;
 }
 
 /* After the last one the stream may be gone. */
-static void lend(struct value_stream *stream)
+static void lend_one(struct value_stream *stream)
 {
     const struct frames_span *lent = &stream->lent;
     struct kv_slice whole = frames_peek(stream->exchange->thread->frames, &lent->hash, lent->first);
@@ -150,7 +133,25 @@ static void lend_next(struct value_stream *stream)
     struct frames_span taken = stream->lent;
     taken.end = ++stream->lent.first;
     frames_let_go(stream->exchange->thread->frames, &taken);
-    lend(stream);
+    lend_one(stream);
+}
+
+bool value_stream_lend(struct value_stream *stream, struct range range)
+{
+    struct router_thread *thread = stream->exchange->thread;
+    struct frames_span span = {stream->hash, range.first / KV_CONTENT_FRAME_BYTES,
+                               codec_frame_count(range.first + range.bytes)};
+    if (thread->frames == NULL)
+        return false;
+    bool held = frames_hold(thread->frames, &span);
+    metrics_add(thread->metrics, held ? METRICS_CACHE_FRAME_HITS : METRICS_CACHE_FRAME_MISSES, span.end - span.first);
+    if (!held)
+        return false;
+    let_go(stream);
+    stream->lent = span;
+    stream->range = range;
+    lend_one(stream);
+    return true;
 }
 
 /* ---- life --------------------------------------------------------------------------------------------------------- */
@@ -184,12 +185,6 @@ void value_stream_init(struct value_stream *stream, struct exchange *exchange, c
 
 void value_stream_run(struct value_stream *stream, const struct kv_object *object, struct range range, bool compressed)
 {
-    stream->range = range;
-    if (!compressed && borrow(stream, object->size)) {
-        let_go(stream);
-        lend(stream);
-        return;
-    }
     reader_begin(&stream->reader, object, range, compressed);
     reader_start(&stream->reader, object->bytes);
     stream->reading = true;

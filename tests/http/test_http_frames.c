@@ -3,6 +3,7 @@
  * Method: the HTTP side over a twin of the backend that counts the bytes fetched from it. */
 #include "harness.h"
 
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -45,6 +46,14 @@ static uint64_t expect_whole(enum version version, const char *path, const struc
     cr_expect(kv_slice_equal(kv_buf_peek(&answer.body), kv_buf_peek(content)), "%s", path);
     answer_free(&answer);
     return fetched;
+}
+
+/* Asks no shard for anything. */
+static void expect_from_memory(enum version version, const char *path, const struct kv_buf *content)
+{
+    size_t calls = fake_calls();
+    cr_expect_eq(expect_whole(version, path, content), 0);
+    cr_expect_eq(fake_calls(), calls);
 }
 
 /* Two GETs are enough. */
@@ -125,15 +134,25 @@ Test(frames, are_counted)
     warm("/k", &content);
     cr_expect_eq(counted(METRICS_CACHE_FRAME_MISSES), 8);
     cr_expect_eq(counted(METRICS_CACHE_FRAME_HITS), 0);
-    cr_expect_eq(expect_whole(H1, "/k", &content), 0);
-    cr_expect_eq(expect_whole(H2, "/k", &content), 0);
+    cr_expect_eq(counted(METRICS_CACHE_MISSES), 2);
+    expect_from_memory(H1, "/k", &content);
+    expect_from_memory(H2, "/k", &content);
     cr_expect_eq(counted(METRICS_CACHE_FRAME_HITS), 8);
+    cr_expect_eq(counted(METRICS_CACHE_HITS), 2);
     struct answer page = http_get(H2, "/metrics", NULL);
     cr_expect_not_null(strstr((char *)page.body.data, "\nkv_storage_cache_frame_hits_total 8\n"));
     answer_free(&page);
-    struct answer head = http_method(H2, "HEAD", "/k", NULL);
+    size_t calls = fake_calls();
+    struct answer head = http_method(H2, "HEAD", "/k", NULL), same = http_get(H1, "/k", "If-None-Match: *");
+    cr_expect_eq(head.status, 200);
+    cr_expect_eq((size_t)atoll(http_value(&head, "content-length")), content.bytes);
+    cr_expect_eq(same.status, 304);
+    cr_expect_eq(fake_calls(), calls);
     answer_free(&head);
-    cr_expect_eq(counted(METRICS_CACHE_FRAME_HITS), 8, "a HEAD needs none");
+    answer_free(&same);
+    cr_expect_eq(counted(METRICS_CACHE_FRAME_HITS), 8, "these need none");
+    cr_expect_eq(counted(METRICS_CACHE_HITS), 4);
+    cr_expect_eq(counted(METRICS_CACHE_MISSES), 2);
     kv_buf_free(&content);
 }
 
@@ -143,7 +162,7 @@ Test(frames, writes_show_at_once)
     struct answer answer;
     put("/k", &one);
     warm("/k", &one);
-    cr_expect_eq(expect_whole(H2, "/k", &one), 0);
+    expect_from_memory(H2, "/k", &one);
     put("/k", &other);
     cr_expect_gt(expect_whole(H2, "/k", &other), 0);
     put("/k", &one);
@@ -161,6 +180,24 @@ Test(frames, writes_show_at_once)
     answer_free(&answer);
     kv_buf_free(&one);
     kv_buf_free(&other);
+}
+
+/* Clients that take zstd get what is stored: its frames pass by, and never come to those that do not. */
+Test(frames, as_they_are_stored_pass_by)
+{
+    struct kv_buf content = http_content(BYTES, false);
+    struct answer first, again;
+    put("/k", &content);
+    get(H2, "/k", "Accept-Encoding: zstd", &first);
+    cr_expect_str_eq(http_value(&first, "content-encoding"), "zstd");
+    warm("/k", &content);
+    expect_from_memory(H2, "/k", &content);
+    cr_expect_gt(get(H2, "/k", "Accept-Encoding: zstd", &again), 0);
+    cr_expect_str_eq(http_value(&again, "content-encoding"), "zstd");
+    cr_expect(kv_slice_equal(kv_buf_peek(&again.body), kv_buf_peek(&first.body)));
+    answer_free(&first);
+    answer_free(&again);
+    kv_buf_free(&content);
 }
 
 Test(frames, damage_is_not_kept)

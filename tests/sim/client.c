@@ -179,11 +179,17 @@ static void keep(struct op *op, const struct backend_value *value)
 {
     struct cache *cache = thread_of(op)->cache;
     struct kv_buf content = {0};
-    if (!op->keep || op->limit == 0 || !cache_wants(cache, &value->object))
+    struct kv_object object = value->object;
+    if (object.size > CACHE_CONTENT_BYTES_MAX) {
+        object.held = false;
+        object.bytes = kv_slice(NULL, 0);
+    }
+    if (!op->keep || !cache_wants(cache, &object))
         return;
-    if (codec_decode(router_codec(), value->object.bytes, value->object.size, &content) != KV_OK)
+    if (object.bytes.bytes > 0 &&
+        codec_decode(router_codec(), value->object.bytes, value->object.size, &content) != KV_OK)
         sim_fail("op %zu: a content cannot be decoded", (size_t)(op - sim_running->history.ops));
-    cache_put(cache, op->since, client_key(op->specs[0].key), &value->row, &value->object, kv_buf_peek(&content));
+    cache_put(cache, op->since, client_key(op->specs[0].key), &value->row, &object, kv_buf_peek(&content));
     kv_buf_free(&content);
 }
 
@@ -231,7 +237,7 @@ static void ask_value(struct backend *backend, struct op *op)
 {
     struct cache *cache = thread_of(op)->cache;
     struct kv_slice key = client_key(op->specs[0].key);
-    struct cache_entry *entry = op->limit == 0 ? NULL : cache_get(cache, key);
+    struct cache_entry *entry = cache_get(cache, key);
     op->keep = txn_ids_are_recovered(backend->ids);
     op->since = cache_now(cache);
     if (entry == NULL) {
@@ -240,6 +246,8 @@ static void ask_value(struct backend *backend, struct op *op)
     }
     op->keep = false;
     op->cached = true;
+    if (entry->object.bytes.bytes == 0)
+        op->limit = 0; /* the bytes of a large content are in memory, or asked for with another read */
     on_value(op, KV_OK, &(struct backend_value){.row = entry->row, .object = entry->object});
     cache_let_go(entry);
 }

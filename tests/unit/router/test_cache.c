@@ -389,6 +389,31 @@ Test(cache, limits_of_one_content)
     cr_expect_null(get(0), "more than a quarter of the ring");
 }
 
+/* Of a content that is too large only what the key and the store say of it. */
+Test(cache, rows_of_large_contents)
+{
+    struct sample *made = sample(2, 100);
+    made->row.size = made->object.size = CACHE_CONTENT_BYTES_MAX + 1;
+    made->object.stored_bytes = CACHE_CONTENT_BYTES_MAX + 13;
+    cr_expect_not(cache_wants(cache, &made->object), "with a part of the bytes");
+    made->object.bytes = kv_slice(NULL, 0);
+    made->object.held = true;
+    cr_expect_not(cache_wants(cache, &made->object), "the shard holds it for a reader");
+    made->object.held = false;
+    cr_assert(cache_wants(cache, &made->object));
+    cache_put(cache, cache_now(cache), kv_slice_text(made->key), &made->row, &made->object, kv_slice(NULL, 0));
+    struct cache_entry *entry = get(2);
+    cr_assert_not_null(entry);
+    cr_expect_eq(entry->row.size, CACHE_CONTENT_BYTES_MAX + 1);
+    cr_expect_eq(entry->object.stored_bytes, CACHE_CONTENT_BYTES_MAX + 13);
+    cr_expect_eq(entry->object.refs, 3);
+    cr_expect_eq(entry->content.bytes + entry->object.bytes.bytes, 0);
+    expect_slice(entry->row.content_type, kv_slice_text("text/x-2"));
+    cache_let_go(entry);
+    touch(kv_hash_slice(&made->row.hash));
+    cr_expect_null(get(2), "another key came to hold it, or ceased to");
+}
+
 Test(cache, texts_of_a_value)
 {
     struct kv_row row = {.created_s = 1795377600};
