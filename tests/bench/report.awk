@@ -70,7 +70,10 @@ END {
     least("batch-100-json", "ops_per_s", 200000)
     least("batch-100-msgpack", "ops_per_s", 200000)
     ratio("get-64k", "ours", "bare", "mib_per_s", 0, 1)
+    ratio("get-64k", "ours-uncached", "bare", "mib_per_s", 0, 1)
     ratio("get-4m", "ours", "bare", "mib_per_s", 0.50, 1)
+    ratio("get-4m", "ours-uncached", "bare", "mib_per_s", 0.50, 1)
+    ratio("get-4m", "ours-uncached", "nginx", "mib_per_s", 0, 1)
     ratio("put-4m", "ours", "sha256", "mib_per_s", 0.70, 1)
 }
 

@@ -85,13 +85,19 @@ scenario_batch() {
     load batch-100-msgpack ours ours --kind msgpack --value-bytes 100 --connections 4 --streams 4
 }
 
+# GETs of 500 values of 64 KiB and of 20 of 4 MiB, at random: 31 and 80 MiB, which the router's cache holds; without a cache each byte
+# comes from a shard. The rivals send one and the same value.
 scenario_large() {
-    load get-64k ours ours --kind get --prefix large --keys 500 --value-bytes 65536 --streams 4
-    load get-64k bare bare --kind fixed --path /size/65536 --streams 4
+    local huge="--value-bytes 4194304 --connections 2 --streams 2 --warm-seconds $warm_seconds"
+    local large="--value-bytes 65536 --streams 4 --warm-seconds $warm_seconds"
+    load get-64k ours ours --kind get --prefix large --keys 500 $large
+    load get-64k ours-uncached cacheless --kind get --prefix large --keys 500 $large
+    load get-64k bare bare --kind fixed --path /size/65536 $large
     load put-64k ours ours --kind put --value-bytes 65536 --streams 4
-    load get-4m ours ours --kind get --prefix huge --keys 20 --value-bytes 4194304 --connections 2 --streams 2
-    load get-4m bare bare --kind fixed --path /size/4194304 --connections 2 --streams 2
-    load get-4m nginx nginx --kind fixed --path /4194304 --connections 2 --streams 2
+    load get-4m ours ours --kind get --prefix huge --keys 20 $huge
+    load get-4m ours-uncached cacheless --kind get --prefix huge --keys 20 $huge
+    load get-4m bare bare --kind fixed --path /size/4194304 $huge
+    load get-4m nginx nginx --kind fixed --path /4194304 $huge
     load put-4m ours ours --kind put --value-bytes 4194304 --connections 2 --streams 2
     note "scenario=put-4m system=sha256 errors=0 mib_per_s=$(sha256)"
 }
