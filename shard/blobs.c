@@ -7,6 +7,9 @@
 #include "rows.h"
 
 #define KEY_BYTES 12u
+#define PAGE_BYTES 4096u  /* of LMDB: one row */
+#define AHEAD_BYTES 1024u /* then the processor has seen where it goes */
+#define LINE_BYTES 64u
 #define KEPT_BYTES_MAX                                                                                                 \
     KV_INLINE_BYTES_MAX /* what is read at once beyond it is a part of a large content: its pages leave */
 
@@ -30,12 +33,23 @@ bool blobs_split_key(struct kv_slice key, uint64_t *object_id, uint32_t *row)
     return true;
 }
 
+/* Rows that were written together lie on pages that follow each other, and the processor looks ahead no further than the end of a page:
+ * without a hint each row begins with a wait for memory, two thirds of a copy. There may be no such page: that does no harm. */
+static void fetch_ahead(struct kv_slice row)
+{
+    const uint8_t *next = row.data + PAGE_BYTES;
+    for (size_t at = 0; at < AHEAD_BYTES; at += LINE_BYTES)
+        __builtin_prefetch(next + at);
+}
+
 /* One row's share: from `skip` within it, at most `bytes`. All that is asked must be there. */
 static enum kv_err take_share(struct kv_slice row, uint64_t skip, uint64_t bytes, struct kv_buf *out)
 {
     uint64_t share = KV_BLOB_ROW_BYTES - skip < bytes ? KV_BLOB_ROW_BYTES - skip : bytes;
     if (row.bytes > KV_BLOB_ROW_BYTES || row.bytes < skip + share)
         return KV_CORRUPT;
+    if (bytes > share)
+        fetch_ahead(row);
     kv_buf_append(out, kv_slice(row.data + skip, share));
     return KV_OK;
 }
