@@ -14,7 +14,7 @@ static void on_deleted(struct write *write, const struct backend_op_result *resu
 
 void api_delete(struct exchange *exchange)
 {
-    struct write *write = write_new(exchange, BACKEND_DELETE);
+    struct write *write = write_new(exchange, BACKEND_DELETE, kv_slice(NULL, 0));
     if (write == NULL)
         return;
     write->on_written = on_deleted;

@@ -206,12 +206,10 @@ void api_put(struct exchange *exchange)
     struct kv_slice content_type;
     if (!check(exchange, &content_type))
         return;
-    struct write *write = write_new(exchange, BACKEND_PUT);
+    struct write *write = write_new(exchange, BACKEND_PUT, content_type);
     if (write == NULL)
         return;
-    write->content_type = kv_copy(content_type);
     write->content.size = http_body(exchange).bytes;
-    write->op.content_type = kv_slice(write->content_type, content_type.bytes);
     write->op.content = &write->content;
     write->on_written = on_stored;
     encode(write);

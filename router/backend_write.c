@@ -271,11 +271,8 @@ static bool guess(struct write_call *write)
     if (write->guessed || (!known && (backend->creations <= 0 || !only_puts(write))))
         return false;
     write->guessed = true;
-    struct txn_row *rows = kv_alloc_zero(count, sizeof *rows);
-    if (known)
-        rows[0] = (struct txn_row){.present = true, .row = write->ops[0].known};
-    enum kv_err err = plan_evaluate(write->plan, rows, kv_clock_unix_s(), &index);
-    free(rows);
+    struct txn_row row = {.present = true, .row = write->ops[0].known};
+    enum kv_err err = plan_evaluate(write->plan, known ? &row : NULL, kv_clock_unix_s(), &index);
     if (err != KV_OK || (write->txn = txn_begin_blind(backend->txns, keys, count, write)) == NULL)
         return false;
     write->guessing = true;

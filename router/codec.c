@@ -256,6 +256,8 @@ enum kv_codec codec_writer_end(struct codec_writer *writer)
 enum kv_codec codec_encode(struct codec *codec, struct kv_slice content, struct kv_buf *out)
 {
     struct codec_writer writer;
+    if (content.bytes <= KV_CONTENT_FRAME_BYTES)
+        kv_buf_reserve(out, codec_index_bytes(content.bytes) + content.bytes); /* once */
     codec_writer_begin(&writer, codec, content.bytes, out, out);
     for (size_t at = 0; at < content.bytes; at += KV_CONTENT_FRAME_BYTES) {
         size_t left = content.bytes - at;

@@ -12,6 +12,12 @@
 
 #define NOTHING SIZE_MAX
 
+/* An operation on its way to its place in the order of keys. */
+struct sorting {
+    uint64_t prefix;
+    const struct backend_op *op;
+};
+
 struct plan_key {
     struct txn_row before;
     struct txn_row after;
@@ -27,10 +33,12 @@ struct step {
     bool first_of_batch; /* PUT: no earlier operation brought this content */
 };
 
+/* One block of memory with all its arrays: most plans are of one operation. */
 struct plan {
     const struct backend_op *ops;
     size_t count;
     unsigned shard_count;
+    struct sorting *sorting; /* of operations by keys */
     struct kv_slice *keys;
     struct plan_key *state;
     size_t key_count;
@@ -42,15 +50,33 @@ struct plan {
     struct backend_op_result *results;
     struct txn_op *txn_ops;
     size_t txn_op_count;
+    max_align_t arrays[];
 };
+
+/* As many elements from the block's rest, unset; with a block of NULL only their bytes are counted. */
+static void *carve(uint8_t *block, size_t *used, size_t count, size_t element_bytes)
+{
+    size_t at = *used;
+    *used += (count * element_bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    return block == NULL ? NULL : block + at;
+}
+
+/* Every operation may have a key, a content and an old content of its own. Returns the bytes of all. */
+static size_t carve_arrays(struct plan *plan, uint8_t *block)
+{
+    size_t used = 0, count = plan->count;
+    plan->sorting = carve(block, &used, count, sizeof *plan->sorting);
+    plan->keys = carve(block, &used, count, sizeof *plan->keys);
+    plan->state = carve(block, &used, count, sizeof *plan->state);
+    plan->contents = carve(block, &used, 2 * count, sizeof *plan->contents);
+    plan->slots = carve(block, &used, plan->slot_count, sizeof *plan->slots);
+    plan->steps = carve(block, &used, count, sizeof *plan->steps);
+    plan->results = carve(block, &used, count, sizeof *plan->results);
+    plan->txn_ops = carve(block, &used, 3 * count, sizeof *plan->txn_ops);
+    return used;
+}
 
 /* ---- keys and contents ---------------------------------------------------------------------------------------- */
-
-/* An operation on its way to its place in the order of keys. */
-struct sorting {
-    uint64_t prefix;
-    const struct backend_op *op;
-};
 
 static int compare_sorting(const void *a, const void *b)
 {
@@ -85,20 +111,17 @@ static uint64_t prefix_of(struct kv_slice key, size_t from)
 
 static void collect_keys(struct plan *plan)
 {
-    struct sorting *sorting = kv_alloc(plan->count * sizeof *sorting);
+    struct sorting *sorting = plan->sorting;
     size_t shared = shared_bytes(plan->ops, plan->count);
     for (size_t i = 0; i < plan->count; i++)
         sorting[i] = (struct sorting){prefix_of(plan->ops[i].key, shared), &plan->ops[i]};
     if (plan->count > 1)
         qsort(sorting, plan->count, sizeof *sorting, compare_sorting);
-    plan->keys = kv_alloc(plan->count * sizeof *plan->keys);
     for (size_t i = 0; i < plan->count; i++) {
         if (i == 0 || compare_sorting(&sorting[i - 1], &sorting[i]) != 0)
             plan->keys[plan->key_count++] = sorting[i].op->key;
         plan->steps[sorting[i].op - plan->ops].key = plan->key_count - 1;
     }
-    free(sorting);
-    plan->state = kv_alloc_zero(plan->key_count, sizeof *plan->state);
 }
 
 static uint64_t seed; /* clients may choose contents, and shall not choose who collides with whom */
@@ -135,12 +158,8 @@ static size_t get_content(struct plan *plan, const struct kv_hash *hash, uint64_
 /* The contents that PUTs bring; those met in rows come behind them when the plan is evaluated. */
 static void collect_contents(struct plan *plan)
 {
-    size_t contents_max = plan->count + plan->key_count;
     pthread_once(&seeded, make_seed);
-    for (plan->slot_count = 4; plan->slot_count < 2 * contents_max;)
-        plan->slot_count *= 2;
-    plan->slots = kv_alloc_zero(plan->slot_count, sizeof *plan->slots);
-    plan->contents = kv_alloc(contents_max * sizeof *plan->contents);
+    memset(plan->slots, 0, plan->slot_count * sizeof *plan->slots);
     for (size_t i = 0; i < plan->count; i++) {
         const struct backend_content *content = plan->ops[i].content;
         if (plan->ops[i].kind != BACKEND_PUT)
@@ -163,12 +182,13 @@ static void collect_row_contents(struct plan *plan)
 
 struct plan *plan_new(const struct backend_op *ops, size_t count, unsigned shard_count)
 {
-    struct plan *plan = kv_alloc_zero(1, sizeof *plan);
-    plan->ops = ops;
-    plan->count = count;
-    plan->shard_count = shard_count;
-    plan->steps = kv_alloc_zero(count, sizeof *plan->steps);
-    plan->results = kv_alloc_zero(count, sizeof *plan->results);
+    struct plan sizes = {.ops = ops, .count = count, .shard_count = shard_count, .slot_count = 4};
+    while (sizes.slot_count < 4 * count) /* contents and old contents, and half of the slots free */
+        sizes.slot_count *= 2;
+    struct plan *plan = kv_alloc(sizeof *plan + carve_arrays(&sizes, NULL));
+    *plan = sizes;
+    carve_arrays(plan, (uint8_t *)plan->arrays);
+    memset(plan->steps, 0, count * sizeof *plan->steps);
     collect_keys(plan);
     collect_contents(plan);
     return plan;
@@ -180,13 +200,6 @@ void plan_free(struct plan **plan)
         return;
     for (size_t i = 0; i < (*plan)->content_count; i++)
         kv_buf_free(&(*plan)->contents[i].content);
-    free((*plan)->keys);
-    free((*plan)->state);
-    free((*plan)->contents);
-    free((*plan)->slots);
-    free((*plan)->steps);
-    free((*plan)->results);
-    free((*plan)->txn_ops);
     free(*plan);
     *plan = NULL;
 }
@@ -280,7 +293,7 @@ static void start_over(struct plan *plan, const struct txn_row *rows)
 {
     drop_row_contents(plan);
     for (size_t i = 0; i < plan->key_count; i++)
-        plan->state[i] = (struct plan_key){.before = rows[i], .after = rows[i]};
+        plan->state[i] = rows == NULL ? (struct plan_key){0} : (struct plan_key){.before = rows[i], .after = rows[i]};
     collect_row_contents(plan);
 }
 
@@ -368,8 +381,6 @@ static struct kv_op content_op(const struct plan_content *content)
 
 const struct txn_op *plan_ops(struct plan *plan, size_t *count)
 {
-    free(plan->txn_ops);
-    plan->txn_ops = kv_alloc((plan->key_count + plan->content_count) * sizeof *plan->txn_ops);
     plan->txn_op_count = 0;
     for (size_t i = 0; i < plan->key_count; i++)
         plan->txn_ops[plan->txn_op_count++] =

@@ -39,7 +39,8 @@ const struct kv_slice *plan_keys(const struct plan *plan, size_t *count);
 /* Every content that is given, and after plan_evaluate every one that is wanted. */
 struct plan_content *plan_contents(struct plan *plan, size_t *count);
 
-/* `rows` in the order of plan_keys; their slices are borrowed by the results. May be called again with newer rows. */
+/* `rows` in the order of plan_keys, NULL: no key has one; their slices are borrowed by the results. May be called again with newer
+ * rows. */
 enum kv_err plan_evaluate(struct plan *plan, const struct txn_row *rows, uint64_t now_s, size_t *index);
 /* Bytes that the results of GETs will hold, each content counted as often as it was seen. */
 uint64_t plan_get_bytes(const struct plan *plan);

@@ -20,7 +20,7 @@ struct part {
     struct kv_buf locked; /* body of its LOCKED, which the rows borrow from */
 };
 
-/* Of what an operation may change. */
+/* Of what an operation may change. Aligned as an effect is. */
 struct mark {
     bool is_set;
     uint32_t slot;
@@ -38,7 +38,7 @@ struct txn {
     const struct txn_op *ops;
     size_t op_count;
     struct txn_effect *effects; /* one per operation */
-    struct mark *marks;         /* one per operation; NULL when nobody looks */
+    struct mark *marks;         /* one per operation, behind the effects; NULL when nobody looks */
     bool held;
     unsigned shard_next;  /* LOCKING: the next one to ask */
     unsigned waiting;     /* answers that are missing */
@@ -49,7 +49,7 @@ struct txn {
     txn_on_released on_released;
     void *arg;
     struct txn *prev, *next; /* in txns.active, ascending ids */
-    struct part parts[KV_SHARDS_MAX];
+    struct part parts[];     /* one per shard */
 };
 
 struct txns {
@@ -110,7 +110,7 @@ static void mark_all(struct txn *txn)
 {
     if (txn->txns->marks == NULL)
         return;
-    txn->marks = kv_alloc_zero(txn->op_count, sizeof *txn->marks);
+    txn->marks = (struct mark *)(void *)(txn->effects + txn->op_count);
     for (size_t i = 0; i < txn->op_count; i++) {
         const struct kv_op *op = &txn->ops[i].op;
         if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP)
@@ -143,7 +143,6 @@ static void end(struct txn *txn)
     free(txn->key_shards);
     free(txn->rows);
     free(txn->effects);
-    free(txn->marks);
     free(txn);
 }
 
@@ -239,7 +238,7 @@ static struct txn *txn_new(struct txns *txns, const struct kv_slice *keys, size_
         if (calls_waiting(txns->calls, kv_shard_of(keys[i], txns->shard_count)) >= CALLS_WAITING_MAX)
             return NULL;
     }
-    struct txn *txn = kv_alloc_zero(1, sizeof *txn);
+    struct txn *txn = kv_alloc_zero(1, sizeof *txn + txns->shard_count * sizeof *txn->parts);
     txn->txns = txns;
     txn->id = txns->world.next_id(txns->world.ctx);
     txn->keys = keys;
@@ -362,7 +361,7 @@ bool txn_commit(struct txn *txn, const struct txn_op *ops, size_t count, txn_on_
     txn->state = PREPARING;
     txn->ops = ops;
     txn->op_count = count;
-    txn->effects = kv_alloc_zero(count, sizeof *txn->effects);
+    txn->effects = kv_alloc_zero(count, sizeof *txn->effects + sizeof *txn->marks);
     txn->on_outcome = on_outcome;
     for (size_t i = 0; i < count; i++) {
         txn->participants |= kv_shard_bit(ops[i].shard_index);

@@ -20,8 +20,6 @@ void write_drop(struct write *write)
         work_let_go(write->work, &write->job);
     kv_buf_free(&write->job.stored);
     body_file_free(&write->job.file);
-    free(write->key);
-    free(write->content_type);
     free(write);
 }
 
@@ -40,21 +38,26 @@ static void on_released(void *arg)
     write_drop(arg);
 }
 
-struct write *write_new(struct exchange *exchange, enum backend_op_kind kind)
+struct write *write_new(struct exchange *exchange, enum backend_op_kind kind, struct kv_slice content_type)
 {
+    struct kv_slice key = exchange->key;
     struct condition condition;
     const char *why;
     if (condition_read(exchange, &condition, &why) != KV_OK) {
         answer_error(exchange, 400, "invalid_request", "%s", why);
         return NULL;
     }
-    struct write *write = kv_alloc_zero(1, sizeof(*write));
+    struct write *write = kv_alloc_zero(1, sizeof(*write) + key.bytes + content_type.bytes);
     write->exchange = exchange;
     write->work = exchange->thread->server->work;
     write->holders = 1;
     write->condition = condition;
-    write->key = kv_copy(exchange->key);
-    write->op = (struct backend_op){.kind = kind, .key = kv_slice(write->key, exchange->key.bytes)};
+    memcpy(write->texts, key.data, key.bytes);
+    if (content_type.bytes > 0)
+        memcpy(write->texts + key.bytes, content_type.data, content_type.bytes);
+    write->op = (struct backend_op){.kind = kind,
+                                    .key = kv_slice(write->texts, key.bytes),
+                                    .content_type = kv_slice(write->texts + key.bytes, content_type.bytes)};
     exchange->state = write;
     exchange->on_gone = on_gone;
     return write;
