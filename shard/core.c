@@ -201,8 +201,13 @@ void core_applied(struct core *core, struct core_generation **generation)
 
 void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum kv_err err)
 {
+    bool is_first = core->now_ms == 0;
     core->now_ms = now_ms;
     struct parked *parked, *after;
+    if (is_first) { /* what came before it did not wait since the clock began */
+        DL_FOREACH(core->stalled, parked)
+        parked->since_ms = now_ms;
+    }
     DL_FOREACH_SAFE(core->stalled, parked, after)
     {
         if (now_ms - parked->since_ms < stalled_ms_max)

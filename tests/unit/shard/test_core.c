@@ -185,6 +185,8 @@ Test(core, writes_wait_for_room_in_memory)
     cr_expect_eq(rig_read(rig, "b", NULL), 6u);
     RIG_PROPOSE(rig, APPLY, 8, rig_set("d", 0, 'D'), rig_add('D'));
     core_tick(rig->core, 1000, 500, KV_OVERLOADED);
+    cr_expect_eq(rig_stats(rig).stalled, 1u, "it waits since this first tick, not since the clock began");
+    core_tick(rig->core, 1500, 500, KV_OVERLOADED);
     cr_expect_eq(rig_err(rig), KV_OVERLOADED, "not for ever");
     cr_expect_eq(rig_stats(rig).stalled, 0u);
     core_rig_free(rig);

@@ -231,8 +231,8 @@ Test(serve, a_small_overlay_is_applied_again_and_again)
     rig_connect(rig, 1);
     for (uint64_t i = 1; i <= PUTS; i++) { /* 64 at a time, as a router would */
         rig_send_put(rig, KV_MSG_APPLY, txn(i), 1, i, 1000, 0);
-        if (i > 64)
-            cr_assert_eq(rig_vote(rig), KV_OK);
+        enum kv_err err = i > 64 ? rig_vote(rig) : KV_OK;
+        cr_assert_eq(err, KV_OK, "vote %lu: %s", i - 64, kv_err_text(err));
     }
     for (int i = 0; i < 64; i++)
         cr_assert_eq(rig_vote(rig), KV_OK);
