@@ -22,8 +22,10 @@ fill() { # fill server prefix keys value-bytes: before anything is measured
 }
 
 # A store that has been up for a while has its cache filled: not part of what is measured.
-warm() { # warm server
-    "$bin/kv-load" --port "${port[$1]}" --token "$token" --kind get --keys "$keys" --seconds "$warm_seconds" >/dev/null || failed=1
+warm() { # warm server [kv-load-options...]
+    local server=$1
+    shift
+    "$bin/kv-load" --port "${port[$server]}" --token "$token" --kind get --keys "$keys" --seconds "$warm_seconds" "$@" >/dev/null || failed=1
 }
 
 redis() { # redis system options...: Redis's own benchmark, as the issue names it
@@ -88,16 +90,18 @@ scenario_batch() {
 # GETs of 500 values of 64 KiB and of 20 of 4 MiB, at random: 31 and 80 MiB, which the router's cache holds; without a cache each byte
 # comes from a shard. The rivals send one and the same value.
 scenario_large() {
-    local huge="--value-bytes 4194304 --connections 2 --streams 2 --warm-seconds $warm_seconds"
-    local large="--value-bytes 65536 --streams 4 --warm-seconds $warm_seconds"
-    load get-64k ours ours --kind get --prefix large --keys 500 $large
-    load get-64k ours-uncached cacheless --kind get --prefix large --keys 500 $large
-    load get-64k bare bare --kind fixed --path /size/65536 $large
+    local large="--prefix large --keys 500 --value-bytes 65536 --streams 4" four="--connections 2 --streams 2"
+    local huge="--prefix huge --keys 20 --value-bytes 4194304 $four"
+    warm ours $large
+    load get-64k ours ours --kind get $large
+    load get-64k ours-uncached cacheless --kind get $large
+    load get-64k bare bare --kind fixed --path /size/65536 --streams 4
     load put-64k ours ours --kind put --value-bytes 65536 --streams 4
-    load get-4m ours ours --kind get --prefix huge --keys 20 $huge
-    load get-4m ours-uncached cacheless --kind get --prefix huge --keys 20 $huge
-    load get-4m bare bare --kind fixed --path /size/4194304 $huge
-    load get-4m nginx nginx --kind fixed --path /4194304 $huge
+    warm ours $huge
+    load get-4m ours ours --kind get $huge
+    load get-4m ours-uncached cacheless --kind get $huge
+    load get-4m bare bare --kind fixed --path /size/4194304 $four
+    load get-4m nginx nginx --kind fixed --path /4194304 $four
     load put-4m ours ours --kind put --value-bytes 4194304 --connections 2 --streams 2
     note "scenario=put-4m system=sha256 errors=0 mib_per_s=$(sha256)"
 }

@@ -219,7 +219,7 @@ Test(frames, none)
 
 /* ---- at random ---------------------------------------------------------------------------------------------------- */
 
-enum { CONTENTS = 12, FRAMES = 4, STEPS = 20000, HOLDS = 6 };
+enum { CONTENTS = 12, FRAMES = 4, STEPS = 3000, HOLDS = 6 };
 
 static uint32_t seed = 7;
 
