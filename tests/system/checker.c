@@ -223,11 +223,15 @@ static struct event *take_back(struct search *search)
     return placed->call->after;
 }
 
+/* An unanswered operation that changes nothing here (a read, a value that is there already) may as well not have happened: it would only
+ * double what is left to try. */
 static bool try_to_place(struct search *search, struct event *call)
 {
     uint32_t before[HISTORY_KEYS_MAX];
     memcpy(before, search->state, sizeof before);
     if (!op_applies(search, call->op))
+        return false;
+    if (call->op->outcome == HISTORY_UNCERTAIN && memcmp(before, search->state, sizeof before) == 0)
         return false;
     search->set[0] ^= call->digest[0];
     search->set[1] ^= call->digest[1];
