@@ -18,7 +18,7 @@
 #include "value_text.h"
 
 #define CACHE_CONTENT_BYTES_MAX 65536u
-#define CACHE_SWEEPS 30u
+#define CACHE_SWEEPS 20u
 #define CACHE_BYTES_PER_MARK 256u /* the marks of a process take a thirty-second of CACHE_BYTES beside it */
 
 struct cache_entry {
@@ -70,7 +70,8 @@ void cache_put_written(struct cache *cache, uint64_t since, struct marks_proof p
                        const struct kv_row *row, const struct kv_object *object, struct kv_slice content);
 
 /* The oldest CACHE_SWEEPS-th of the ring: what nobody has asked for since it was swept last leaves, with its memory, the rest begins
- * anew. So CACHE_SWEEPS calls go round once, and an entry leaves one to two rounds after it was asked for last. */
+ * anew. So CACHE_SWEEPS calls go round once. An entry leaves one to two rounds after it was asked for last, or, when it came while
+ * a round was under way, with the end of the third. */
 void cache_sweep(struct cache *cache);
 
 /* Of the ring, in use. */
