@@ -33,17 +33,6 @@ struct kv_slice answer_format(struct exchange *exchange, const char *format, ...
     return answer_copy(exchange, kv_slice(text, (size_t)bytes));
 }
 
-struct kv_slice answer_number(struct exchange *exchange, uint64_t number)
-{
-    char digits[20]; /* of UINT64_MAX */
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    return answer_copy(exchange, kv_slice(digits + at, sizeof(digits) - at));
-}
-
 struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, size_t count)
 {
     char *text = http_alloc(exchange, 16 * count);

@@ -35,8 +35,7 @@ void answer_field(struct exchange *exchange, enum hpack_field field, struct kv_s
 void answer_header(struct exchange *exchange, const char *name, struct kv_slice value);
 /* Formats into the exchange's memory. */
 struct kv_slice answer_format(struct exchange *exchange, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same for what every answer has: a decimal number, and 16 hex digits per number. */
-struct kv_slice answer_number(struct exchange *exchange, uint64_t number);
+/* The same for what every answer has: 16 hex digits per number. */
 struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, size_t count);
 struct kv_slice answer_copy(struct exchange *exchange, struct kv_slice bytes);
 

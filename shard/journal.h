@@ -17,7 +17,7 @@
  * Fails:    a failed write or flush is never retried: journal_failed() turns true, nothing further is reported durable, the
  *           caller stops the process. No room for another segment: journal_room() says so before anything is appended; what was
  *           appended all the same (others filled the disk meanwhile) waits, not durable, until there is room again.
- * Tests:    unit/test_journal.c (torn and corrupt tails at every 4 KiB boundary and at random bytes, recycling). */
+ * Tests:    unit/shard/test_journal.c (torn and corrupt tails at every 4 KiB boundary and at random bytes, recycling). */
 #ifndef KV_SHARD_JOURNAL_H
 #define KV_SHARD_JOURNAL_H
 

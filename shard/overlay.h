@@ -3,7 +3,7 @@
  * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only: the loop may get any row and walk the
  *           keys while the applier uses overlay_sorted. Walking another table than the keys orders it first: one thread's.
  * Fails:    never (allocation failure aborts). The bound is the caller's: it looks at overlay_bytes.
- * Tests:    unit/test_overlay.c (against a sorted array). */
+ * Tests:    unit/shard/test_overlay.c (against a sorted array). */
 #ifndef KV_SHARD_OVERLAY_H
 #define KV_SHARD_OVERLAY_H
 

@@ -1,7 +1,7 @@
 /* shard/rows.h -- the stored form of key rows and object rows, alike in overlay and LMDB.
  *   key row:    hash 32 | size u64 | created_s u64 | txn_id u64 | content type, the rest   (integers little endian)
  *   object row: size u64 | stored_bytes u64 | object_id u64 | refs u64 | codec u8
- * Decoding checks lengths: KV_CORRUPT for anything else. Slices borrow. Tests: unit/test_rows.c. */
+ * Decoding checks lengths: KV_CORRUPT for anything else. Slices borrow. Tests: unit/shard/test_rows.c. */
 #ifndef KV_SHARD_ROWS_H
 #define KV_SHARD_ROWS_H
 

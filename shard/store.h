@@ -7,7 +7,7 @@
  * Threads:  reads belong to the loop thread, everything marked [applier] to the applier thread.
  * Fails:    KV_NO_SPACE (disk or map full: transaction rolled back, reads go on), KV_CORRUPT (page or row damaged),
  *           KV_IO (anything else: the caller stops the shard).
- * Tests:    unit/test_store.c, unit/test_longkey.c. */
+ * Tests:    unit/shard/test_store.c, unit/shard/test_longkey.c. */
 #ifndef KV_SHARD_STORE_H
 #define KV_SHARD_STORE_H
 

@@ -1,7 +1,7 @@
 /* include/kv/buf.h -- a growing byte buffer, and the allocator that every process uses.
  * Running out of memory is fatal by decision: kv_alloc and friends log and abort, the supervisor
  * restarts the process and the journal brings back every acknowledged write. Nothing returns NULL.
- * Implementation: supervisor/base/buf.c. Tests: unit/test_buf.c. */
+ * Implementation: supervisor/base/buf.c. Tests: unit/base/test_buf.c. */
 #ifndef KV_BUF_H
 #define KV_BUF_H
 

@@ -1,6 +1,6 @@
 /* include/kv/err.h -- one enumeration of outcomes for every process and every message.
  * The numbers travel in message bodies: append, never renumber (or raise KV_WIRE_VERSION).
- * Tests: unit/test_wire.c. */
+ * Tests: unit/base/test_buf.c. */
 #ifndef KV_ERR_H
 #define KV_ERR_H
 

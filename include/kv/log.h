@@ -2,7 +2,7 @@
  * Text: `2026-11-22T19:30:00.123Z info process=shard shard=2 epoch=7 message`, JSON with LOG_FORMAT=json: members time, level,
  * process, shard, epoch, request, message; those that do not apply are left out.
  * A line leaves in one write(2). Never pass a token or a value. Control bytes and quotes are escaped.
- * Implementation: supervisor/base/log.c. Tests: unit/test_log.c. */
+ * Implementation: supervisor/base/log.c. Tests: unit/base/test_log.c. */
 #ifndef KV_LOG_H
 #define KV_LOG_H
 

@@ -1,7 +1,7 @@
 /* include/kv/placement.h -- which shard owns a key or a content hash.
  * slot = XXH3-64 (seed 0) of the bytes, modulo KV_SLOT_COUNT; shard = slot * shard_count / KV_SLOT_COUNT.
  * The mapping is part of the file format: changing it needs a new format version.
- * Implementation: supervisor/base/placement.c. Tests: unit/test_placement.c (golden vectors). */
+ * Implementation: supervisor/base/placement.c. Tests: unit/base/test_placement.c (golden vectors). */
 #ifndef KV_PLACEMENT_H
 #define KV_PLACEMENT_H
 

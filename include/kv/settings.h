@@ -6,7 +6,7 @@
  *   CHOICE    one of the words separated by '|' in the default column's first word order (value = its index).
  * Implementation: supervisor/base/settings.c (parse one, parse all, write and read NAME=value lines).
  * What needs the machine (paths, ports, cores) is checked by supervisor/config.c.
- * Tests: unit/test_settings.c, system/test_supervisor.c. */
+ * Tests: unit/base/test_settings.c, system/test_supervisor.c. */
 #ifndef KV_SETTINGS_H
 #define KV_SETTINGS_H
 

@@ -1,7 +1,7 @@
 /* shard/wire/frame.h -- frames: 16 bytes of header, little endian, then the MessagePack body.
  * A stream is cut into frames in place, without copying; lengths are checked before anything is kept.
  * Fails: KV_INVALID for an unknown type, a wrong direction or a body above KV_FRAME_BODY_BYTES_MAX: close the link.
- * Tests: unit/test_frame.c, fuzz/fuzz_frame.c. */
+ * Tests: unit/wire/test_frame.c, fuzz/fuzz_frame.c. */
 #ifndef KV_WIRE_FRAME_H
 #define KV_WIRE_FRAME_H
 
