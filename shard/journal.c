@@ -59,7 +59,6 @@ static enum kv_err start_thread(struct journal *journal)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (number != 0)
         return KV_IO;
-    pthread_setname_np(journal->thread, "kv-journal");
     return KV_OK;
 }
 
