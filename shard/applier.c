@@ -1,10 +1,8 @@
 /* shard/applier.c -- see applier.h. One mutex guards the queue, the results and the counters; it is never held over a call into
  * the store. The thread's nice value is raised, since it is the largest consumer of CPU and nobody waits for it. */
-#include "applier.h"
+#include "applier_internal.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -14,48 +12,6 @@
 #include "kv/log.h"
 
 #define APPLIER_NICE 10
-
-enum job_kind { JOB_STAGE, JOB_UNSTAGE };
-
-struct job {
-    struct job *next;
-    enum job_kind kind;
-    uint64_t session;
-    uint64_t request_id;
-    struct store_piece piece; /* UNSTAGE: object_id only */
-    uint8_t bytes[];
-};
-
-struct result {
-    struct result *next;
-    struct applier_result result;
-};
-
-struct applier {
-    struct applier_world world;
-    pthread_t thread;
-    int event_fd;
-    _Atomic bool full;
-
-    pthread_mutex_t mutex; /* guards everything from here to the next comment */
-    pthread_cond_t changed;
-    bool stopping;
-    struct core_generation *generation; /* to apply */
-    struct job *first;
-    struct job **last;
-    bool staging; /* a group is under way */
-    bool resting; /* the thread waits, and there was nothing to do */
-    struct result *first_result;
-    struct result **last_result;
-    struct applier_stats stats;
-
-    /* the thread's own */
-    bool sweep_pending;
-    unsigned groups;   /* stored since the last sweep */
-    uint64_t retry_ms; /* do not touch the generation before; 0 = at once */
-    uint64_t *held; /* of the last generation applied: a reader of a dead object began before its death was applied */
-    size_t held_count;
-};
 
 /* ---- the store as the world ----------------------------------------------------------------------------------- */
 
@@ -80,9 +36,14 @@ static enum kv_err world_sweep(void *ctx, const uint64_t *held, size_t held_coun
     return store_sweep(ctx, held, held_count, sweep_rows_max);
 }
 
+static enum kv_err world_learn(void *ctx)
+{
+    return store_learn(ctx);
+}
+
 struct applier_world applier_store_world(struct store *store)
 {
-    return (struct applier_world){store, world_apply, world_stage, world_unstage, world_sweep};
+    return (struct applier_world){store, world_apply, world_stage, world_unstage, world_sweep, world_learn};
 }
 
 /* ---- results, from the thread to the loop --------------------------------------------------------------------- */
@@ -94,7 +55,7 @@ static void ring(struct applier *applier)
         ;
 }
 
-static void report(struct applier *applier, struct applier_result result)
+void applier_report(struct applier *applier, struct applier_result result)
 {
     struct result *node = kv_alloc(sizeof(*node));
     *node = (struct result){.result = result};
@@ -105,9 +66,9 @@ static void report(struct applier *applier, struct applier_result result)
     ring(applier);
 }
 
-static void report_failure(struct applier *applier, enum kv_err err, const char *what)
+void applier_report_failure(struct applier *applier, enum kv_err err, const char *what)
 {
-    report(applier, (struct applier_result){.kind = APPLIER_FAILED, .err = err, .what = what});
+    applier_report(applier, (struct applier_result){.kind = APPLIER_FAILED, .err = err, .what = what});
 }
 
 bool applier_next(struct applier *applier, struct applier_result *out)
@@ -167,15 +128,16 @@ static void run_generation(struct applier *applier, struct core_generation *gene
     if (err == KV_OK) {
         remember_held(applier, generation);
         applier->sweep_pending = true;
+        applier->learn_pending = true;
         applier->retry_ms = 0;
         count_generation(applier, overlay_rows(generation->rows), kv_clock_ns() - start_ns);
         set_full(applier, false);
-        report(applier, (struct applier_result){.kind = APPLIER_APPLIED});
+        applier_report(applier, (struct applier_result){.kind = APPLIER_APPLIED});
         return;
     }
     applier->retry_ms = kv_clock_ms() + APPLIER_RETRY_MS;
     if (err != KV_NO_SPACE) {
-        report_failure(applier, err, "applying rows");
+        applier_report_failure(applier, err, "applying rows");
         return;
     }
     pthread_mutex_lock(&applier->mutex);
@@ -185,113 +147,7 @@ static void run_generation(struct applier *applier, struct core_generation *gene
     set_full(applier, true);
 }
 
-/* ---- staged content ------------------------------------------------------------------------------------------- */
-
-/* Takes the longest run of jobs of one kind from the front, pieces up to APPLIER_GROUP_BYTES. Mutex held. */
-static struct job *take_group(struct applier *applier, size_t *count)
-{
-    struct job *first = applier->first, **end = &applier->first;
-    uint64_t bytes = 0;
-    *count = 0;
-    while (*end != NULL && (*end)->kind == first->kind &&
-           (*count == 0 || bytes + store_piece_bytes(&(*end)->piece) <= APPLIER_GROUP_BYTES)) {
-        bytes += store_piece_bytes(&(*end)->piece);
-        end = &(*end)->next;
-        (*count)++;
-    }
-    applier->first = *end;
-    *end = NULL;
-    if (applier->first == NULL)
-        applier->last = &applier->first;
-    applier->stats.stage_queue_bytes -= bytes;
-    return first;
-}
-
-static enum kv_err stage_group(struct applier *applier, const struct job *jobs, size_t count)
-{
-    struct store_piece *pieces = kv_alloc(count * sizeof(*pieces));
-    uint64_t start_ns = kv_clock_ns(), bytes = 0;
-    for (size_t i = 0; i < count; i++, jobs = jobs->next) {
-        pieces[i] = jobs->piece;
-        bytes += store_piece_bytes(&jobs->piece);
-    }
-    enum kv_err err = applier->world.stage(applier->world.ctx, pieces, count);
-    free(pieces);
-    pthread_mutex_lock(&applier->mutex);
-    applier->stats.stage_groups++;
-    applier->stats.stage_pieces += count;
-    applier->stats.stage_bytes += err == KV_OK ? bytes : 0;
-    applier->stats.stage_ns += kv_clock_ns() - start_ns;
-    pthread_mutex_unlock(&applier->mutex);
-    return err;
-}
-
-static void report_staged(struct applier *applier, const struct job *job, enum kv_err err)
-{
-    report(applier, (struct applier_result){.kind = APPLIER_STAGED,
-                                            .err = err,
-                                            .session = job->session,
-                                            .request_id = job->request_id,
-                                            .object_id = job->piece.object_id,
-                                            .offset = job->piece.offset,
-                                            .bytes = store_piece_bytes(&job->piece),
-                                            .copied_bytes = job->piece.bytes.bytes});
-}
-
-/* A file that cannot be read is the fault of the one who sent it: the others are staged without it. */
-static void run_stage(struct applier *applier, const struct job *jobs, size_t count)
-{
-    enum kv_err err = stage_group(applier, jobs, count);
-    if (err == KV_INVALID && count > 1) {
-        for (; jobs != NULL; jobs = jobs->next)
-            run_stage(applier, jobs, 1);
-        return;
-    }
-    if (err != KV_OK && err != KV_NO_SPACE && err != KV_INVALID) {
-        report_failure(applier, err, "staging content");
-        return;
-    }
-    for (; count > 0; count--, jobs = jobs->next)
-        report_staged(applier, jobs, err == KV_INVALID ? KV_IO : err);
-}
-
-/* Without room the ids stay staged, and the next start finds and gives them up: nobody waits for this. */
-static void run_unstage(struct applier *applier, const struct job *jobs, size_t count)
-{
-    uint64_t *ids = kv_alloc(count * sizeof(*ids));
-    size_t i = 0;
-    for (const struct job *job = jobs; job != NULL; job = job->next)
-        ids[i++] = job->piece.object_id;
-    enum kv_err err = applier->world.unstage(applier->world.ctx, ids, count);
-    free(ids);
-    applier->sweep_pending = true;
-    if (err == KV_NO_SPACE)
-        kv_warn("no space to give up staged content: left to the next start");
-    else if (err != KV_OK)
-        report_failure(applier, err, "giving up staged content");
-}
-
-static void free_jobs(struct job *jobs)
-{
-    for (struct job *next; jobs != NULL; jobs = next) {
-        next = jobs->next;
-        if (jobs->piece.file.bytes > 0)
-            close(jobs->piece.file.fd);
-        free(jobs);
-    }
-}
-
-static void run_group(struct applier *applier, struct job *jobs, size_t count)
-{
-    if (jobs->kind == JOB_STAGE)
-        run_stage(applier, jobs, count);
-    else
-        run_unstage(applier, jobs, count);
-    free_jobs(jobs);
-    pthread_mutex_lock(&applier->mutex);
-    applier->staging = false;
-    pthread_mutex_unlock(&applier->mutex);
-}
+/* ---- ahead of need -------------------------------------------------------------------------------------------- */
 
 static void run_sweep(struct applier *applier)
 {
@@ -306,7 +162,15 @@ static void run_sweep(struct applier *applier)
     applier->stats.sweep_ns += kv_clock_ns() - start_ns;
     pthread_mutex_unlock(&applier->mutex);
     if (err != KV_OK && err != KV_NO_SPACE) /* without room: again after the next generation */
-        report_failure(applier, err, "sweeping dead content");
+        applier_report_failure(applier, err, "sweeping dead content");
+}
+
+static void run_learn(struct applier *applier)
+{
+    enum kv_err err = applier->world.learn(applier->world.ctx);
+    applier->learn_pending = err == KV_OK;
+    if (err != KV_OK && err != KV_NOT_FOUND)
+        applier_report_failure(applier, err, "reading rows");
 }
 
 /* ---- the thread ----------------------------------------------------------------------------------------------- */
@@ -314,7 +178,7 @@ static void run_sweep(struct applier *applier)
 /* Waits for work of any kind; mutex held. With a generation that met a full disk: until its next try. */
 static void wait_for_work(struct applier *applier)
 {
-    while (!applier->stopping && applier->first == NULL && !applier->sweep_pending) {
+    while (!applier->stopping && applier->first == NULL && !applier->sweep_pending && !applier->learn_pending) {
         uint64_t now_ms = kv_clock_ms();
         if (applier->generation == NULL) {
             applier->resting = true;
@@ -330,7 +194,7 @@ static void wait_for_work(struct applier *applier)
     }
 }
 
-/* One piece of each kind of work, so that neither starves the other; sweeping when there is neither, and now and then between
+/* One piece of each kind of work, so that none starves the others; sweeping when there is nothing else, and now and then between
  * groups, or uploads without a pause would fill the disk beside what nobody refers to any more. */
 static bool work(struct applier *applier)
 {
@@ -343,7 +207,7 @@ static bool work(struct applier *applier)
     if (generation != NULL && applier->retry_ms > kv_clock_ms())
         generation = NULL;
     if (applier->first != NULL && !stopping) {
-        jobs = take_group(applier, &count);
+        jobs = applier_take_group(applier, &count);
         applier->staging = true;
     }
     pthread_mutex_unlock(&applier->mutex);
@@ -352,15 +216,19 @@ static bool work(struct applier *applier)
     if (generation != NULL)
         run_generation(applier, generation);
     if (jobs != NULL)
-        run_group(applier, jobs, count);
+        applier_run_group(applier, jobs, count);
     applier->groups += jobs != NULL;
     if (generation == NULL && applier->sweep_pending && (jobs == NULL || applier->groups >= APPLIER_SWEEP_GROUPS))
         run_sweep(applier);
+    if (applier->learn_pending)
+        run_learn(applier);
     return true;
 }
 
 static void *run(void *arg)
 {
+    pthread_setname_np(pthread_self(),
+                       "kv-applier"); /* another thread's name is a file in /proc, out of a confined shard's reach */
     if (setpriority(PRIO_PROCESS, 0, APPLIER_NICE) != 0) /* 0: of this thread */
         kv_warn("the applier keeps its priority: %m");
     while (work(arg))
@@ -384,7 +252,6 @@ struct applier *applier_new(const struct applier_world *world)
     pthread_mutex_init(&applier->mutex, NULL);
     if (applier->event_fd < 0 || pthread_create(&applier->thread, NULL, run, applier) != 0)
         kv_fatal("cannot start the applier: %m");
-    pthread_setname_np(applier->thread, "kv-applier");
     return applier;
 }
 
@@ -401,7 +268,7 @@ void applier_free(struct applier **applier_at)
     pthread_join(applier->thread, NULL);
     while (applier_next(applier, &result))
         ;
-    free_jobs(applier->first);
+    applier_free_jobs(applier->first);
     pthread_mutex_destroy(&applier->mutex);
     pthread_cond_destroy(&applier->changed);
     close(applier->event_fd);

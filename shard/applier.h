@@ -1,6 +1,6 @@
 /* shard/applier.h -- the thread that carries rows into LMDB, "kv-applier", so that the loop never waits for a disk.
  * Does:     applies a frozen generation, stages pieces of large contents (several in one transaction), gives up staged
- *           contents, and deletes blob rows of dead objects when there is nothing else to do.
+ *           contents, deletes blob rows of dead objects when there is nothing else to do, and lets the store learn its rows.
  * Owns:     the thread, the queue, copies of the queued pieces, their descriptors. A generation stays the caller's and is only read.
  * Promises: pieces and give-ups are done in the order they were queued; a result is reported once, after its transaction is
  *           durable. A generation before staged pieces when both wait, then in turns.
@@ -28,6 +28,8 @@ struct applier_world {
     enum kv_err (*unstage)(void *ctx, const uint64_t *object_ids, size_t count);
     /* KV_NOT_FOUND: nothing left. `held` ids stay. */
     enum kv_err (*sweep)(void *ctx, const uint64_t *held, size_t held_count, size_t sweep_rows_max);
+    /* One step, after each generation and while there is more. KV_NOT_FOUND: nothing left. */
+    enum kv_err (*learn)(void *ctx);
 };
 struct applier_world applier_store_world(struct store *store);
 

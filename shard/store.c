@@ -179,6 +179,7 @@ void store_close(struct store **store)
     if (!*store)
         return;
     close_all(*store);
+    store_filter_clear(&(*store)->filter);
     free(*store);
     *store = NULL;
 }
@@ -188,6 +189,7 @@ void store_close(struct store **store)
 enum kv_err store_read_begin(struct store *store)
 {
     kv_assert(!store->reading);
+    store_filter_take(&store->filter);
     enum kv_err err = store_err(mdb_txn_renew(store->reader->txn));
     if (err != KV_OK)
         return err;

@@ -85,6 +85,8 @@ enum kv_err store_usage(struct store *store, struct store_usage *out);
  *   `pinned` (ascending array of `pinned_count`). */
 enum kv_err store_apply(struct store *store, const struct overlay *generation, const struct store_meta *meta,
                         const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max);
+/* [applier] One step towards knowing which rows are not there (store_filter.h). KV_NOT_FOUND: there is nothing to learn. */
+enum kv_err store_learn(struct store *store);
 /* [applier] Deletes blob rows of swept ids alone, as above; KV_NOT_FOUND when nothing was left to do. */
 enum kv_err store_sweep(struct store *store, const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max);
 

@@ -68,6 +68,7 @@ static enum kv_err unstage(struct store_txn *txn, uint64_t object_id)
 
 struct apply {
     struct store_txn *txn;
+    struct store_filter *filter;
     uint64_t node_id_next;
     struct blobs_writer blobs;
 };
@@ -76,6 +77,7 @@ static enum kv_err apply_key(struct apply *apply, const struct overlay_row *row)
 {
     if (row->tombstone)
         return ignore_missing(longkey_delete(apply->txn, row->key));
+    store_filter_add(apply->filter, STORE_FILTER_KEYS, row->key);
     return longkey_put(apply->txn, row->key, row->value, &apply->node_id_next);
 }
 
@@ -83,11 +85,11 @@ static enum kv_err apply_key(struct apply *apply, const struct overlay_row *row)
 static enum kv_err old_object(struct apply *apply, struct kv_slice hash, struct kv_object *out)
 {
     struct kv_slice value;
-    enum kv_err err = txn_get(apply->txn, STORE_OBJECTS, hash, &value);
-    if (err == KV_OK)
-        return row_decode_object(value, out);
     *out = (struct kv_object){0};
-    return ignore_missing(err);
+    if (store_filter_is_new(apply->filter, STORE_FILTER_OBJECTS, hash))
+        return KV_OK;
+    enum kv_err err = txn_get(apply->txn, STORE_OBJECTS, hash, &value);
+    return err == KV_OK ? row_decode_object(value, out) : ignore_missing(err);
 }
 
 static enum kv_err apply_object(struct apply *apply, const struct overlay_row *row)
@@ -102,6 +104,7 @@ static enum kv_err apply_object(struct apply *apply, const struct overlay_row *r
         return err;
     if (row->tombstone)
         return ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, row->key));
+    store_filter_add(apply->filter, STORE_FILTER_OBJECTS, row->key);
     err = txn_put(apply->txn, STORE_OBJECTS, row->key, row->value);
     return err == KV_OK && old.object_id != now.object_id ? delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
 }
@@ -202,7 +205,7 @@ static enum kv_err sweep(struct store_txn *txn, const uint64_t *pinned, size_t p
 static enum kv_err apply_once(struct store *store, const struct overlay *generation, const struct store_meta *meta,
                               const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max)
 {
-    struct apply apply = {0};
+    struct apply apply = {.filter = &store->filter};
     bool swept;
     enum kv_err err = txn_begin_write(store->env, &apply.txn);
     if (err != KV_OK)

@@ -12,6 +12,7 @@
 #include "longkey.h"
 #include "residency.h"
 #include "store.h"
+#include "store_filter.h"
 
 /* keys     key, or its beginning (longkey.h) -> key row, or node id
  * tails    node id 8 BE || further part of the key -> the same
@@ -50,10 +51,13 @@ struct store {
     struct store_txn *reader; /* loop thread: renewed by store_read_begin */
     bool reading;
     struct longkey_walk walk; /* where store_next_key goes on */
+    struct store_filter filter;
 };
 
 /* Write transactions: one at a time, [applier] and store_open. */
 enum kv_err txn_begin_write(struct store_env *env, struct store_txn **out);
+/* A snapshot of one's own, of any thread; ended by txn_abort. */
+enum kv_err txn_begin_read(struct store_env *env, struct store_txn **out);
 /* Durable when it returns KV_OK. Ends the transaction whatever happens, and sets *txn to NULL. */
 enum kv_err txn_commit(struct store_txn **txn);
 void txn_abort(struct store_txn **txn);

@@ -15,13 +15,18 @@ enum kv_err store_get_key(struct store *store, struct kv_slice key, struct kv_sl
     kv_assert(store->reading);
     if (key.bytes == 0 || key.bytes > KV_KEY_BYTES_MAX)
         return KV_NOT_FOUND;
-    return longkey_get(store->reader, key, row);
+    if (store_filter_lacks(&store->filter, STORE_FILTER_KEYS, key))
+        return KV_NOT_FOUND;
+    return store_filter_asked(&store->filter, longkey_get(store->reader, key, row));
 }
 
 enum kv_err store_get_object(struct store *store, const struct kv_hash *hash, struct kv_slice *row)
 {
     kv_assert(store->reading);
-    return txn_get(store->reader, STORE_OBJECTS, kv_hash_slice(hash), row);
+    struct kv_slice key = kv_hash_slice(hash);
+    if (store_filter_lacks(&store->filter, STORE_FILTER_OBJECTS, key))
+        return KV_NOT_FOUND;
+    return store_filter_asked(&store->filter, txn_get(store->reader, STORE_OBJECTS, key, row));
 }
 
 enum kv_err store_get_blob(struct store *store, uint64_t object_id, uint64_t offset, uint64_t bytes, struct kv_buf *out)

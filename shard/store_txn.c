@@ -66,6 +66,11 @@ enum kv_err txn_begin_write(struct store_env *env, struct store_txn **out)
     return txn_begin(env, true, out);
 }
 
+enum kv_err txn_begin_read(struct store_env *env, struct store_txn **out)
+{
+    return txn_begin(env, false, out);
+}
+
 static void close_cursors(struct store_txn *txn)
 {
     for (size_t table = 0; table < STORE_TABLES; table++)

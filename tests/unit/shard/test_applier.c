@@ -25,6 +25,8 @@ struct twin {
     unsigned inside;
     enum kv_err apply_err, stage_err, sweep_err;
     unsigned applies, stages, unstages, sweeps;
+    unsigned learn_steps, learns; /* to do in all, and done */
+    enum kv_err learn_err;
     uint64_t unreadable_id; /* a piece of this content makes a group fail */
     unsigned sweeps_before; /* the last stage */
     size_t largest_group;
@@ -91,6 +93,16 @@ static enum kv_err twin_sweep(void *ctx, const uint64_t *held, size_t held_count
     return enter(twin, 'w', &twin->sweeps, twin->sweep_err);
 }
 
+static enum kv_err twin_learn(void *ctx)
+{
+    struct twin *twin = ctx;
+    pthread_mutex_lock(&twin->mutex);
+    enum kv_err err = twin->learns < twin->learn_steps ? twin->learn_err : KV_NOT_FOUND;
+    twin->learns++;
+    pthread_mutex_unlock(&twin->mutex);
+    return err;
+}
+
 static struct twin *twin_new(void)
 {
     struct twin *twin = kv_alloc_zero(1, sizeof(*twin));
@@ -102,7 +114,7 @@ static struct twin *twin_new(void)
 
 static struct applier *applier_with(struct twin *twin)
 {
-    struct applier_world world = {twin, twin_apply, twin_stage, twin_unstage, twin_sweep};
+    struct applier_world world = {twin, twin_apply, twin_stage, twin_unstage, twin_sweep, twin_learn};
     return applier_new(&world);
 }
 
@@ -205,6 +217,30 @@ Test(applier, is_idle_when_all_is_done_and_swept)
     gate(twin, false);
     cr_expect_eq(next(applier).kind, APPLIER_STAGED);
     wait_idle(applier);
+    applier_free(&applier);
+    overlay_free(&generation.rows);
+    free(twin);
+}
+
+Test(applier, learns_step_by_step_behind_a_generation)
+{
+    struct twin *twin = twin_new();
+    struct applier *applier = applier_with(twin);
+    struct core_generation generation = generation_new(NULL, 0);
+    twin->learn_steps = 5;
+    wait_idle(applier);
+    cr_expect_eq(twin->learns, 0u);
+    applier_apply(applier, &generation);
+    cr_expect_eq(next(applier).kind, APPLIER_APPLIED);
+    wait_idle(applier);
+    cr_expect_eq(twin->learns, 6u);
+    twin->learn_steps = 10;
+    twin->learn_err = KV_CORRUPT;
+    applier_apply(applier, &generation);
+    cr_expect_eq(next(applier).kind, APPLIER_APPLIED);
+    struct applier_result result = next(applier);
+    cr_expect_eq(result.kind, APPLIER_FAILED);
+    cr_expect_eq(result.err, KV_CORRUPT);
     applier_free(&applier);
     overlay_free(&generation.rows);
     free(twin);
