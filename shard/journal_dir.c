@@ -14,6 +14,7 @@
 #include "kv/log.h"
 
 #define MAKING "making"
+#define ZEROS_BYTES (64u * 1024)
 
 static uint64_t system_free_bytes(int fd)
 {
@@ -231,9 +232,24 @@ enum kv_err journal_dir_add_spare(struct journal_dir *dir, uint64_t bytes)
     return KV_OK;
 }
 
+/* Past the page cache, in which zeros would take the place of what is read; through it where a filesystem refuses that. */
+static enum kv_err write_zeros(struct journal_dir *dir, int fd, struct iovec *parts, size_t count, uint64_t offset)
+{
+    struct iovec again[JOURNAL_ZERO_BYTES / ZEROS_BYTES];
+    int flags = fcntl(fd, F_GETFL);
+    memcpy(again, parts, count * sizeof *parts);
+    if (fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
+        enum kv_err err = journal_write(dir->ops, fd, parts, (int)count, offset);
+        if (err != KV_IO || errno != EINVAL)
+            return err;
+        fcntl(fd, F_SETFL, flags);
+    }
+    return journal_write(dir->ops, fd, again, (int)count, offset);
+}
+
 static enum kv_err zero_piece(struct journal_dir *dir, struct journal_spare *spare)
 {
-    static const uint8_t zeros[64 * 1024];
+    static _Alignas(JOURNAL_BLOCK_BYTES) const uint8_t zeros[ZEROS_BYTES];
     struct iovec parts[JOURNAL_ZERO_BYTES / sizeof zeros];
     char name[JOURNAL_NAME_BYTES];
     uint64_t left = spare->bytes - spare->zeroed;
@@ -245,8 +261,8 @@ static enum kv_err zero_piece(struct journal_dir *dir, struct journal_spare *spa
     int fd = openat(dir->fd, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return KV_IO;
-    enum kv_err err = journal_write(dir->ops, fd, parts, (int)count, spare->zeroed);
-    if (err == KV_OK && dir->ops->fdatasync(fd) != 0)
+    enum kv_err err = write_zeros(dir, fd, parts, count, spare->zeroed);
+    if (err == KV_OK && piece == left && dir->ops->fdatasync(fd) != 0) /* before it is called zeroed, and not before */
         err = journal_errno(errno);
     close(fd);
     if (err == KV_OK)

@@ -68,7 +68,7 @@ void journal_segment_name(uint64_t first, char name[JOURNAL_NAME_BYTES]);
 
 /* Allocates one more spare of `bytes`. */
 enum kv_err journal_dir_add_spare(struct journal_dir *dir, uint64_t bytes);
-/* Zeroes and flushes the next piece of one of the first JOURNAL_SPARES_READY spares. KV_NOT_FOUND: these are done. */
+/* Zeroes the next piece of one of the first JOURNAL_SPARES_READY spares. KV_NOT_FOUND: these are done. */
 enum kv_err journal_dir_zero_step(struct journal_dir *dir);
 /* Takes a spare of at least `bytes` out of the list and opens it: zeroed ones first. KV_NOT_FOUND: none fits. */
 enum kv_err journal_dir_take_spare(struct journal_dir *dir, uint64_t bytes, struct journal_spare *out, int *fd);
