@@ -153,6 +153,7 @@ enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, con
     struct store *store = kv_alloc_zero(1, sizeof *store);
     why[0] = '\0';
     store->map_bytes = map_bytes;
+    store->writeback = writeback_new(NULL);
     store->read_only = read_only;
     store->identity = *identity;
     snprintf(store->path, sizeof store->path, "%s", path);
@@ -180,6 +181,7 @@ void store_close(struct store **store)
         return;
     close_all(*store);
     store_filter_clear(&(*store)->filter);
+    writeback_free(&(*store)->writeback);
     free(*store);
     *store = NULL;
 }

@@ -64,6 +64,17 @@ static enum kv_err unstage(struct store_txn *txn, uint64_t object_id)
     return ignore_missing(err);
 }
 
+/* As txn_end, for as many pages as a generation has. */
+static enum kv_err end_large(struct store *store, struct store_txn **txn, enum kv_err err)
+{
+    if (err != KV_OK)
+        return txn_end(txn, err);
+    writeback_begin(store->writeback, txn_file(*txn));
+    err = txn_commit(txn);
+    writeback_end(store->writeback);
+    return err;
+}
+
 /* ---- a generation ------------------------------------------------------------------------------------------------ */
 
 struct apply {
@@ -215,7 +226,7 @@ static enum kv_err apply_once(struct store *store, const struct overlay *generat
         err = sweep(apply.txn, pinned, pinned_count, sweep_rows_max, &swept);
     if (err == KV_OK)
         err = store_meta_put(apply.txn, meta, apply.node_id_next);
-    return txn_end(&apply.txn, err);
+    return end_large(store, &apply.txn, err);
 }
 
 /* Deleting rows needs pages, too: on the last ones, the generation alone may fit where generation and sweep do not. */
@@ -314,7 +325,7 @@ enum kv_err store_stage(struct store *store, const struct store_piece *pieces, s
     err = blobs_writer_init(txn, &writer);
     for (size_t i = 0; i < count && err == KV_OK; i++)
         err = stage_piece(&writer, &pieces[i]);
-    err = txn_end(&txn, err);
+    err = end_large(store, &txn, err);
     store_trim(store, STORE_RESIDENT_BYTES_MAX);
     return err;
 }

@@ -13,6 +13,7 @@
 #include "residency.h"
 #include "store.h"
 #include "store_filter.h"
+#include "writeback.h"
 
 /* keys     key, or its beginning (longkey.h) -> key row, or node id
  * tails    node id 8 BE || further part of the key -> the same
@@ -52,6 +53,7 @@ struct store {
     bool reading;
     struct longkey_walk walk; /* where store_next_key goes on */
     struct store_filter filter;
+    struct writeback *writeback;
 };
 
 /* Write transactions: one at a time, [applier] and store_open. */
@@ -61,6 +63,8 @@ enum kv_err txn_begin_read(struct store_env *env, struct store_txn **out);
 /* Durable when it returns KV_OK. Ends the transaction whatever happens, and sets *txn to NULL. */
 enum kv_err txn_commit(struct store_txn **txn);
 void txn_abort(struct store_txn **txn);
+/* Of the file that it writes to. */
+int txn_file(const struct store_txn *txn);
 /* The usual end: commits when `err` is KV_OK, aborts otherwise; returns the first error. */
 enum kv_err txn_end(struct store_txn **txn, enum kv_err err);
 

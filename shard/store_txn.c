@@ -78,12 +78,19 @@ static void close_cursors(struct store_txn *txn)
             mdb_cursor_close(txn->cursors[table]);
 }
 
+int txn_file(const struct store_txn *txn)
+{
+    int fd;
+    int number = mdb_env_get_fd(txn->env->env, &fd);
+    kv_assert(number == MDB_SUCCESS);
+    return fd;
+}
+
 /* LMDB 0.9 reports a short write, which is how a disk fills up in the middle of one, as EIO (mdb_page_flush). */
-static bool disk_is_nearly_full(const struct store_env *env)
+static bool disk_is_nearly_full(const struct store_txn *txn)
 {
     struct statvfs disk;
-    int fd;
-    if (mdb_env_get_fd(env->env, &fd) != MDB_SUCCESS || fstatvfs(fd, &disk) != 0)
+    if (fstatvfs(txn_file(txn), &disk) != 0)
         return false;
     return (uint64_t)disk.f_bavail * disk.f_frsize < SHORT_WRITE_BYTES_MAX;
 }
@@ -92,7 +99,7 @@ enum kv_err txn_commit(struct store_txn **txn)
 {
     close_cursors(*txn);
     int number = mdb_txn_commit((*txn)->txn);
-    if (number == EIO && disk_is_nearly_full((*txn)->env))
+    if (number == EIO && disk_is_nearly_full(*txn))
         number = ENOSPC;
     enum kv_err err = store_err(number);
     free(*txn);
