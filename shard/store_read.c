@@ -8,7 +8,7 @@
 #include "rows.h"
 #include "store_meta.h"
 
-#define TRIM_EVERY_BYTES (32u << 20) /* of contents read */
+#define TRIM_EVERY_BYTES (32u << 20) /* of large contents read */
 
 enum kv_err store_get_key(struct store *store, struct kv_slice key, struct kv_slice *row)
 {
@@ -33,7 +33,8 @@ enum kv_err store_get_blob(struct store *store, uint64_t object_id, uint64_t off
 {
     kv_assert(store->reading);
     enum kv_err err = blobs_read(store->reader, object_id, offset, bytes, out);
-    store->blob_bytes_read += bytes;
+    if (bytes > KV_INLINE_BYTES_MAX) /* the pages of small ones are wanted again, and cost a GET a tenth to map */
+        store->blob_bytes_read += bytes;
     if (store->blob_bytes_read > TRIM_EVERY_BYTES) {
         store->blob_bytes_read = 0;
         store_trim(store, STORE_RESIDENT_BYTES_MAX);

@@ -472,6 +472,21 @@ Test(store, staged_content_comes_from_a_file)
     place_free(&place);
 }
 
+/* The map is trimmed by what large contents read of it. */
+Test(store, only_large_contents_count_towards_a_trim)
+{
+    struct place place;
+    place_init(&place, MAP_BYTES);
+    put_object(&place, 1, 1, KV_INLINE_BYTES_MAX);
+    apply(&place, 0);
+    stage(&place, 2, 100000, 102000);
+    expect_blob(&place, 1, 0, KV_INLINE_BYTES_MAX);
+    cr_expect_eq(place.store->blob_bytes_read, 0u);
+    expect_blob(&place, 2, 0, 100000);
+    cr_expect_eq(place.store->blob_bytes_read, 100000u);
+    place_free(&place);
+}
+
 Test(store, staged_ids_survive_a_restart)
 {
     struct place place;
