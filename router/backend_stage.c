@@ -212,6 +212,7 @@ static void write_file_piece(void *arg, struct kv_buf *buf)
                                       .file_offset = content->file_offset + slot->offset + before - content->file_from,
                                       .file_bytes = slot->bytes - before};
     kv_put_stage_file(buf, &piece);
+    body_file_lend(content->file);
     calls_attach(calls_of(stager), stager->shard_index, content->file);
 }
 
@@ -223,6 +224,8 @@ static void on_piece_done(void *arg, struct kv_slice body)
     enum kv_err err;
     enum kv_err decoded = kv_get_done(body, &err);
     kv_assert(decoded == KV_OK);
+    if (is_in_file(stager, slot->offset))
+        body_file_take_back(stager->content->file);
     if (err == KV_STALE) {
         cancel_pieces(stager);
         ask_stage(stager);

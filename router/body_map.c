@@ -46,12 +46,13 @@ struct body_map *body_map_find(const char *base)
 void body_map_free(struct body_map *map)
 {
     DL_DELETE(own.list, map);
-    if (map->file == NULL) {
-        sink_bytes -= SINK_BYTES;
-        close(map->buffer._fd);
-    } else {
-        body_file_free(&map->file);
+    if (map->file != NULL) { /* the mapping is the file's, and this header in it */
+        struct body_file *file = map->file;
+        body_file_free(&file);
+        return;
     }
+    sink_bytes -= SINK_BYTES;
+    close(map->buffer._fd);
     munmap(map, map->bytes);
 }
 
@@ -146,57 +147,57 @@ enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_er
 
 /* ---- bodies in files ---------------------------------------------------------------------------------------------- */
 
-/* Pages of a file in memory are there already: map at once they cost a fraction of a fault each. */
-static struct body_map *map_file(const struct body_file *file, size_t bytes)
+/* How long its file is at the beginning. */
+static size_t first_bytes(const h2o_buffer_t *old, size_t min_guarantee, uint64_t expected)
 {
-    int at_once = body_file_is_in_memory(file) ? MAP_POPULATE : 0;
-    struct body_map *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | at_once, body_file_fd(file), 0);
-    return map == MAP_FAILED ? NULL : map;
+    if (expected <= BODY_FILE_MEMORY_MAX && expected > old->size)
+        return page_round(expected + min_guarantee + BODY_STEP_BYTES); /* all of it at once */
+    return page_round(old->size + min_guarantee + (old->_fd == -1 ? GROW_BYTES_MIN : body_map_of(old)->bytes));
 }
 
 enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t expected)
 {
     h2o_buffer_t *old = *inbuf;
     bool is_new = old->_fd == -1; /* else it moves from memory to the disk */
-    size_t bytes = page_round(old->size + min_guarantee + (is_new ? GROW_BYTES_MIN : body_map_of(old)->bytes));
-    struct body_file *file = body_file_new(expected);
+    size_t bytes = first_bytes(old, min_guarantee, expected);
+    struct body_file *file = body_file_new(expected, bytes);
     if (file == NULL)
         return KV_NO_SPACE;
-    if (body_file_is_in_memory(file) && expected <= BODY_FILE_MEMORY_MAX && expected > old->size)
-        bytes = page_round(expected + min_guarantee + BODY_STEP_BYTES); /* all of it at once */
-    enum kv_err err = body_file_extend(file, 0, bytes, is_new);
-    struct body_map *map = err == KV_OK ? map_file(file, bytes) : NULL;
+    enum kv_err err = body_file_extend(file, bytes, is_new);
+    struct body_map *map = err == KV_OK ? body_file_map(file) : NULL;
     if (map == NULL) {
         body_file_free(&file);
         return err != KV_OK ? err : KV_NO_SPACE;
     }
-    map->file = file;
-    adopt(map, bytes, old, body_file_fd(file));
+    *map = (struct body_map){.file = file}; /* the file may have held another body */
+    adopt(map, body_file_size(file), old, body_file_fd(file));
     memcpy(map->buffer.bytes, old->bytes, old->size);
     h2o_buffer__do_free(old);
     *inbuf = &map->buffer;
     return KV_OK;
 }
 
-/* A second mapping of the same file has the same bytes, this header among them. (Not mremap: the thread sanitizer does not
- * know it and takes the new place for the one of another thread's earlier mapping.) */
+/* A second mapping of the same file has the same bytes, this header among them. */
 enum kv_err body_map_grow(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
     struct body_map *old = body_map_of(*inbuf);
+    struct body_file *file = old->file;
     size_t more = old->bytes < GROW_BYTES_MAX ? old->bytes : GROW_BYTES_MAX;
+    size_t begin = (size_t)(old->buffer.bytes - old->buffer._buf);
     more += page_round(min_guarantee);
-    if (body_file_is_in_memory(old->file) && !body_file_fits_memory(old->file, old->bytes + more))
+    if (body_file_is_in_memory(file) && !body_file_fits_memory(file, old->bytes + more))
         return body_map_file(inbuf, min_guarantee, BODY_FILE_MEMORY_MAX + 1);
-    enum kv_err err = body_file_extend(old->file, old->bytes, more, false);
+    enum kv_err err = body_file_extend(file, old->bytes + more, false);
     if (err != KV_OK)
         return err;
-    struct body_map *grown = map_file(old->file, old->bytes + more);
-    if (grown == NULL)
-        return KV_NO_SPACE;
     DL_DELETE(own.list, old); /* neighbours point to it */
-    grown->buffer.bytes = grown->buffer._buf + (old->buffer.bytes - old->buffer._buf);
+    struct body_map *grown = body_file_map(file);
+    if (grown == NULL) {
+        DL_APPEND(own.list, old);
+        return KV_NO_SPACE;
+    }
+    grown->buffer.bytes = grown->buffer._buf + begin;
     grown->buffer.capacity += more;
-    munmap(old, old->bytes);
     grown->bytes += more;
     DL_APPEND(own.list, grown);
     *inbuf = &grown->buffer;

@@ -149,22 +149,31 @@ static size_t try_zstd(struct codec *codec, struct kv_slice content, bool force,
     return ZSTD_isError(made) ? 0 : made;
 }
 
-static struct codec_entry encode_frame(struct codec *codec, struct kv_slice content, bool force, struct kv_buf *out)
+/* The stored frame is behind the end of `out` (zstd), or `content` itself (raw). */
+static struct codec_entry make_frame(struct codec *codec, struct kv_slice content, bool force, struct kv_buf *out,
+                                     struct kv_slice *frame)
 {
     kv_assert(content.bytes <= KV_CONTENT_FRAME_BYTES);
     size_t made = try_zstd(codec, content, force, out);
-    struct codec_entry entry = {.stored_bytes = (uint32_t)(made != 0 ? made : content.bytes), .raw = made == 0};
-    if (made != 0)
-        out->bytes += made;
+    *frame = made != 0 ? kv_slice(out->data + out->bytes, made) : content;
+    return (struct codec_entry){
+        .stored_bytes = (uint32_t)frame->bytes, .raw = made == 0, .checksum = XXH3_64bits(frame->data, frame->bytes)};
+}
+
+static void append_frame(struct codec_entry entry, struct kv_slice frame, struct kv_buf *out)
+{
+    if (entry.raw)
+        kv_buf_append(out, frame);
     else
-        kv_buf_append(out, content);
-    entry.checksum = XXH3_64bits(out->data + out->bytes - entry.stored_bytes, entry.stored_bytes);
-    return entry;
+        out->bytes += frame.bytes;
 }
 
 struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice content, struct kv_buf *out)
 {
-    return encode_frame(codec, content, false, out);
+    struct kv_slice frame;
+    struct codec_entry entry = make_frame(codec, content, false, out, &frame);
+    append_frame(entry, frame, out);
+    return entry;
 }
 
 enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored)
@@ -234,9 +243,9 @@ static bool forces_zstd(const struct codec_writer *writer, struct kv_slice conte
            saved >= ZSTD_compressBound(content.bytes) - content.bytes;
 }
 
-void codec_writer_add(struct codec_writer *writer, struct kv_slice content)
+static struct codec_entry write_entry(struct codec_writer *writer, struct kv_slice content, struct kv_slice *frame)
 {
-    struct codec_entry entry = encode_frame(writer->codec, content, forces_zstd(writer, content), writer->frames);
+    struct codec_entry entry = make_frame(writer->codec, content, forces_zstd(writer, content), writer->frames, frame);
     codec_entry_write(entry, writer->index->data + writer->index_at);
     writer->index_at += CODEC_INDEX_ENTRY_BYTES;
     writer->content_bytes += content.bytes;
@@ -244,6 +253,21 @@ void codec_writer_add(struct codec_writer *writer, struct kv_slice content)
     kv_assert(writer->frame_bytes <= writer->content_bytes);
     writer->raw_frames += entry.raw;
     writer->zstd_frames += !entry.raw;
+    return entry;
+}
+
+void codec_writer_add(struct codec_writer *writer, struct kv_slice content)
+{
+    struct kv_slice frame;
+    struct codec_entry entry = write_entry(writer, content, &frame);
+    append_frame(entry, frame, writer->frames);
+}
+
+struct kv_slice codec_writer_make(struct codec_writer *writer, struct kv_slice content)
+{
+    struct kv_slice frame;
+    write_entry(writer, content, &frame);
+    return frame;
 }
 
 enum kv_codec codec_writer_end(struct codec_writer *writer)

@@ -42,8 +42,8 @@ void codec_trim(struct codec *codec);
 struct kv_hash codec_hash(struct kv_slice content);
 
 /* Builds a stored form frame by frame: room for the index first, appended to `index`, then the frames, appended to `frames`.
- * Both belong to the caller; they may be the same buffer, which must then not be touched in between; of two different ones
- * the frames may be carried off after each step. The frames together are never longer than the content. */
+ * Both belong to the caller; they may be the same buffer, which must then not be touched in between. The frames together are never
+ * longer than the content. */
 struct codec_writer {
     struct codec *codec;
     struct kv_buf *index;
@@ -58,6 +58,8 @@ void codec_writer_begin(struct codec_writer *writer, struct codec *codec, uint64
                         struct kv_buf *frames);
 /* KV_CONTENT_FRAME_BYTES of content, less only for the last frame. */
 void codec_writer_add(struct codec_writer *writer, struct kv_slice content);
+/* The same, but the frame is the caller's to carry off: a raw one is `content` itself, others are valid until the next. */
+struct kv_slice codec_writer_make(struct codec_writer *writer, struct kv_slice content);
 enum kv_codec codec_writer_end(struct codec_writer *writer);
 
 /* Appends the complete stored form of `content` to `out` and says which kind it became. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <malloc.h>
 
+#include "body_file.h"
 #include "kv/clock.h"
 #include "thread.h"
 
@@ -36,6 +37,7 @@ static void give_back(struct router_thread *thread)
 {
     codec_trim(thread->codec);
     backend_trim(thread->backend);
+    body_files_trim();
     rest_memory();
 }
 

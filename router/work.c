@@ -31,7 +31,7 @@ struct work {
     bool worked; /* since it gave things back */
     struct codec *codec;
     struct kv_buf content; /* of a file, as read */
-    struct kv_buf frames;  /* of a file, on their way back */
+    struct kv_buf frames;  /* of a file: one that zstd made, on its way back */
 };
 
 enum { NICE = 10 }; /* a loop that wants the core gets it */
@@ -79,25 +79,49 @@ static void encode(struct work_job *job, struct kv_slice content)
     digest_add(job->digest, content);
 }
 
-/* The next part of a file becomes frames. Those that are what was read, at the place where it was read, are there already. */
-static enum kv_err encode_from_file(struct work *work, struct work_job *job)
+/* The next part of the content. In a file in memory it is where it is, of others it is read. */
+static enum kv_err next_content(struct work *work, const struct work_job *job, struct kv_slice *out)
 {
+    uint64_t offset = job->file_offset + job->taken;
     size_t left = job->content.bytes - job->taken;
     size_t bytes = left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
-    uint64_t frames_at = job->writer.frame_bytes;
-    bool in_place = frames_at == job->taken;
+    const uint8_t *there = body_file_peek(job->file, offset, bytes);
+    enum kv_err err = KV_OK;
     work->content.bytes = 0;
-    enum kv_err err =
-        body_file_read(job->file, job->file_offset + job->taken, kv_buf_reserve(&work->content, bytes), bytes);
-    if (err != KV_OK)
-        return err;
-    uint64_t zstd_frames = job->writer.zstd_frames;
-    work->frames.bytes = 0;
-    encode(job, kv_slice(work->content.data, bytes));
-    job->taken += bytes;
-    if (in_place && job->writer.zstd_frames == zstd_frames)
-        return KV_OK;
-    return body_file_write(job->file, job->file_offset + frames_at, work->frames.data, work->frames.bytes);
+    if (there == NULL)
+        err = body_file_read(job->file, offset, kv_buf_reserve(&work->content, bytes), bytes);
+    if (err == KV_OK)
+        *out = kv_slice(there != NULL ? there : work->content.data, bytes);
+    return err;
+}
+
+/* Frames never overtake what is still to be read. */
+static enum kv_err store_frame(const struct work_job *job, uint64_t offset, struct kv_slice frame)
+{
+    uint8_t *there = body_file_peek(job->file, offset, frame.bytes);
+    if (there == NULL)
+        return body_file_write(job->file, offset, frame.data, frame.bytes);
+    memmove(there, frame.data, frame.bytes);
+    return KV_OK;
+}
+
+/* The next part of a file becomes frames. Raw ones at the place where they were read are there already. */
+static enum kv_err encode_from_file(struct work *work, struct work_job *job)
+{
+    struct kv_slice content, part;
+    enum kv_err err = next_content(work, job, &content);
+    if (err == KV_OK)
+        digest_add(job->digest, content); /* before frames come over it */
+    for (; err == KV_OK && content.bytes > 0;
+         content = kv_slice(content.data + part.bytes, content.bytes - part.bytes)) {
+        uint64_t frame_at = job->writer.frame_bytes;
+        part = kv_slice(content.data, content.bytes < KV_CONTENT_FRAME_BYTES ? content.bytes : KV_CONTENT_FRAME_BYTES);
+        struct kv_slice frame = codec_writer_make(&job->writer, part);
+        if (frame.data != part.data || frame_at != job->taken)
+            err = store_frame(job, job->file_offset + frame_at, frame);
+        job->taken += part.bytes;
+    }
+    return err;
 }
 
 /* True: the job is through, or nobody wants it any more. */

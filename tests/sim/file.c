@@ -12,6 +12,7 @@ struct body_file {
     const struct router *router;   /* that has it open; NULL: none has */
     int fd;                        /* there */
     unsigned holders;              /* within the router, for its one descriptor */
+    unsigned lent;                 /* pieces that a shard may be reading, as far as the router knows */
     unsigned descriptors;
     struct kv_buf bytes;
 };
@@ -65,8 +66,23 @@ void body_file_free(struct body_file **file)
     if (old == NULL)
         return;
     kv_assert(old->holders > 0);
-    if (--old->holders == 0)
-        close_router(old);
+    if (--old->holders > 0)
+        return;
+    if (old->lent == 0)
+        memset(old->bytes.data, 0xdd, old->bytes.bytes); /* the next body: who reads it now reads that */
+    close_router(old);
+}
+
+void body_file_lend(struct body_file *file)
+{
+    kv_assert(file->holders > 0);
+    file->lent++;
+}
+
+void body_file_take_back(struct body_file *file)
+{
+    kv_assert(file->lent > 0);
+    file->lent--;
 }
 
 int body_file_fd(const struct body_file *file)

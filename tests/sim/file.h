@@ -1,6 +1,7 @@
-/* tests/sim/file.h -- the twin of the files in which uploads wait: router/body_file.h's hold, free and fd, and the kernel's half.
+/* tests/sim/file.h -- the twin of the files in which uploads wait: router/body_file.h's hold, free, fd and lend, and the kernel's half.
  * Does:     a client's PUT makes one; its descriptor travels with a frame, and waits with a shard's job until that is done.
  * Promises: bytes are there for as long as anybody has a descriptor: the router, a frame under way, a job. A dead process has none.
+ *           One that the router has taken back from all shards holds another body from then on.
  *           One that was closed cannot be sent (sim_fail). At the end of a run nobody has any (sim_files_expect_none).
  * Owns:     the files, on the run's heap. */
 #ifndef SIM_FILE_H

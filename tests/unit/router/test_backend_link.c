@@ -281,7 +281,7 @@ static struct staged *stage_file(struct seen *seen, struct file_content *file, u
                                              .stored = kv_slice(NULL, bytes),
                                              .read = read_index,
                                              .read_arg = file,
-                                             .file = body_file_new(1),
+                                             .file = body_file_new(1, 1),
                                              .file_from = file->index_bytes,
                                              .file_offset = 10};
     struct staged *staged = backend_call_new(&seen->backend, sizeof *staged, on_fail);

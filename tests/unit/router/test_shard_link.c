@@ -311,7 +311,7 @@ Test(shard_link, descriptors_leave_with_their_frames)
     unsigned files = 0, frames = 0;
     bring_up(rig);
     for (int i = 0; i < FILES; i++) {
-        pieces[i] = (struct file_piece){rig, body_file_new(1)};
+        pieces[i] = (struct file_piece){rig, body_file_new(1, 1)};
         cr_assert_not_null(pieces[i].file);
         calls_send(rig->calls, 0, KV_MSG_STAGE_DATA, false, write_large, on_done, rig);
         calls_send(rig->calls, 0, KV_MSG_STAGE_FILE, false, write_file_piece, on_done, &pieces[i]);
@@ -342,7 +342,7 @@ Test(shard_link, descriptors_leave_with_their_frames)
 Test(shard_link, a_file_that_did_not_leave_is_let_go_of_with_the_link)
 {
     struct rig *rig = rig_new(true);
-    struct file_piece piece = {rig, body_file_new(1)};
+    struct file_piece piece = {rig, body_file_new(1, 1)};
     int fd = body_file_fd(piece.file);
     bring_up(rig);
     calls_send(rig->calls, 0, KV_MSG_STAGE_FILE, false, write_file_piece, on_done, &piece);

@@ -144,8 +144,8 @@ static struct body_file *make_file(struct kv_slice content)
 {
     uint8_t other[FILE_OFFSET];
     memset(other, 'x', sizeof(other));
-    struct body_file *file = body_file_new(SIZE_MAX);
-    cr_assert_eq(body_file_extend(file, 0, FILE_OFFSET + content.bytes + BEHIND, true), KV_OK);
+    struct body_file *file = body_file_new(SIZE_MAX, 0);
+    cr_assert_eq(body_file_extend(file, FILE_OFFSET + content.bytes + BEHIND, true), KV_OK);
     cr_assert_eq(body_file_write(file, 0, other, FILE_OFFSET), KV_OK);
     cr_assert_eq(body_file_write(file, FILE_OFFSET, content.data, content.bytes), KV_OK);
     cr_assert_eq(body_file_write(file, FILE_OFFSET + content.bytes, other, BEHIND), KV_OK);
