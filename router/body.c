@@ -9,6 +9,7 @@
 
 #include "body_map.h"
 #include "kv/log.h"
+#include "turn.h"
 
 static struct {
     uint64_t body_bytes_max;
@@ -28,12 +29,9 @@ static size_t space_left(const h2o_buffer_t *buffer)
     return (size_t)(buffer->_buf + buffer->capacity - (buffer->bytes + buffer->size));
 }
 
-/* Not all of it: after each BODY_STEP_BYTES libh2o shall come back, so that body_map_drop_pages has its turn. */
-static h2o_iovec_t space_of(h2o_buffer_t *buffer, size_t min_guarantee)
+static h2o_iovec_t space_of(h2o_buffer_t *buffer)
 {
-    size_t space = space_left(buffer);
-    size_t step = min_guarantee > BODY_STEP_BYTES ? min_guarantee : BODY_STEP_BYTES;
-    return h2o_iovec_init(buffer->bytes + buffer->size, space < step ? space : step);
+    return h2o_iovec_init(buffer->bytes + buffer->size, space_left(buffer));
 }
 
 static const h2o_iovec_t no_space = {NULL, 0};
@@ -44,7 +42,6 @@ struct search {
     h2o_buffer_t **inbuf;
     h2o_req_t *found;
     uint64_t expected; /* Content-Length, SIZE_MAX when unknown */
-    bool is_socket;    /* the buffer is a plaintext socket's */
 };
 
 static int match_h1(h2o_req_t *req, void *arg)
@@ -54,7 +51,6 @@ static int match_h1(h2o_req_t *req, void *arg)
     if (req->version < 0x100 || &socket->input != search->inbuf)
         return 0;
     search->found = req;
-    search->is_socket = socket->ssl == NULL;
     return 1;
 }
 
@@ -116,24 +112,7 @@ static h2o_iovec_t return_to_memory(h2o_buffer_t **inbuf, size_t min_guarantee)
     fresh->size = old->size;
     *inbuf = fresh;
     h2o_buffer__do_free(old);
-    return space_of(fresh, min_guarantee);
-}
-
-static h2o_iovec_t give(h2o_buffer_t *buffer, size_t min_guarantee)
-{
-    struct body_map *map = body_map_of(buffer);
-    h2o_iovec_t space = space_of(buffer, min_guarantee);
-    map->given_at = buffer->size;
-    map->given = space.len;
-    return space;
-}
-
-/* libh2o reads a socket until it finds it empty: a client that keeps it full would have the loop for itself. When it has just
- * filled all that it was given, no space at all makes its next read end the turn, and one of more than nothing came before,
- * so this is not taken for the end of the connection (on_read_core). The rest is read in the next turn. */
-static bool has_had_its_turn(const struct body_map *map)
-{
-    return map->is_socket && map->given > 0 && map->buffer.size == map->given_at + map->given;
+    return space_of(fresh);
 }
 
 static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
@@ -141,12 +120,8 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
     struct body_map *map = body_map_of(*inbuf);
     enum kv_err err = KV_OK;
     body_map_drop_pages(map);
-    if (has_had_its_turn(map)) {
-        map->given = 0;
-        return h2o_iovec_init((*inbuf)->bytes + (*inbuf)->size, 0);
-    }
     if (space_left(*inbuf) >= min_guarantee)
-        return give(*inbuf, min_guarantee);
+        return space_of(*inbuf);
     if ((*inbuf)->size + min_guarantee <= BODY_MEMORY_BYTES_SCARCE)
         return return_to_memory(inbuf, min_guarantee);
     if (map->file == NULL)
@@ -155,7 +130,7 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
         err = body_map_sink(inbuf, min_guarantee, KV_TOO_LARGE);
     else if ((err = body_map_grow(inbuf, min_guarantee)) != KV_OK)
         err = body_map_sink(inbuf, min_guarantee, err);
-    return err == KV_OK ? give(*inbuf, min_guarantee) : no_space;
+    return err == KV_OK ? space_of(*inbuf) : no_space;
 }
 
 /* A body that outgrew memory. */
@@ -171,13 +146,11 @@ static h2o_iovec_t reserve_large(h2o_buffer_t **inbuf, size_t min_guarantee)
         err = body_map_sink(inbuf, min_guarantee, err);
     if (err != KV_OK)
         return no_space;
-    body_map_of(*inbuf)->is_socket = search.is_socket;
-    return give(*inbuf, min_guarantee);
+    return space_of(*inbuf);
 }
 
-h2o_iovec_t h2o_buffer_reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
+static h2o_iovec_t reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
-    own.reserves++;
     h2o_buffer_t *buffer = *inbuf;
     if (is_ours(buffer))
         return reserve_mapped(inbuf, min_guarantee);
@@ -190,6 +163,18 @@ h2o_iovec_t h2o_buffer_reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
         return no_space;
     return buffer->size + min_guarantee > bytes_max ? reserve_large(inbuf, min_guarantee)
                                                     : reserve_in_memory(inbuf, min_guarantee);
+}
+
+h2o_iovec_t h2o_buffer_reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
+{
+    bool reads = min_guarantee == TURN_READ_GUARANTEE && (*inbuf)->_prototype == &h2o_socket_buffer_prototype;
+    own.reserves++;
+    if (reads && turn_is_over(inbuf))
+        return h2o_iovec_init((*inbuf)->bytes + (*inbuf)->size, 0);
+    h2o_iovec_t space = reserve(inbuf, min_guarantee);
+    if (reads && space.base != NULL)
+        space.len = turn_give(inbuf, space.len);
+    return space;
 }
 
 void h2o_buffer__do_free(h2o_buffer_t *buffer)

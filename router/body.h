@@ -10,6 +10,7 @@
  * Owns:     the sum of what is in memory; mappings are body_map.h's, files body_file.h's.
  * Limits:   files together UPLOAD_BYTES_MAX: beyond it bodies end with KV_OVERLOADED, new ones from three quarters of it on, so
  *           that those under way can end. Memory together BODY_MEMORY_SUM_MAX: beyond it connections are cut.
+ * Also:     a client that sends without a pause gets a part of each turn only: turn.h.
  * Tests:    http/test_http_bodies.c, system/test_large.c. */
 #ifndef KV_ROUTER_BODY_H
 #define KV_ROUTER_BODY_H

@@ -60,7 +60,6 @@ void body_map_free(struct body_map *map)
 static void adopt(struct body_map *map, size_t bytes, const h2o_buffer_t *old, int fd)
 {
     map->bytes = bytes;
-    map->is_socket = old->_fd != -1 && body_map_of(old)->is_socket;
     map->dropped = PAGE_BYTES;
     map->buffer._prototype = old->_prototype;
     map->buffer._fd = fd;

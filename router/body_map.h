@@ -13,8 +13,7 @@
 #include "body_file.h"
 #include "kv/err.h"
 
-#define BODY_STEP_BYTES                                                                                                \
-    262144u /* libh2o gets at most so much space at once, so that body_map_drop_pages has its turn */
+#define BODY_STEP_BYTES 262144u /* so much is given back at once */
 
 struct body_map {
     size_t bytes;           /* of the mapping */
@@ -23,9 +22,6 @@ struct body_map {
     uint64_t turn_ms;       /* the loop's clock when the last turn began that brought bytes, */
     size_t turn_used;       /* and how far the mapping was in use then */
     enum kv_err refused;    /* why it is a sink */
-    bool is_socket;         /* the input of a plaintext socket: libh2o reads into it until the socket is empty */
-    size_t given_at;        /* where the space began that libh2o was given last, */
-    size_t given;           /* and its bytes; 0: none since it was told to stop */
     struct body_map *prev, *next;
     h2o_buffer_t buffer;
 };

@@ -8,7 +8,9 @@
 #include <h2o/http2.h>
 #include <h2o/http2_internal.h>
 #include <link.h>
+#include <malloc.h>
 #include <stdatomic.h>
+#include <utlist.h>
 
 #include "h2o_guard_internal.h"
 #include "hpack.h"
@@ -365,6 +367,26 @@ enum kv_err h2o_guard_check(char *why, size_t why_bytes)
         return KV_INVALID;
     }
     return KV_OK;
+}
+
+/* What the socket keeps of TLS is libh2o's secret, but not where: the one buffer in there that is read into is the encrypted input. */
+static bool is_input_of(const h2o_socket_t *socket, h2o_buffer_t **inbuf)
+{
+    uintptr_t ssl = (uintptr_t)socket->ssl, at = (uintptr_t)inbuf;
+    if (ssl == 0)
+        return inbuf == &socket->input;
+    return at > ssl && at - ssl < malloc_usable_size((void *)ssl);
+}
+
+bool h2o_guard_is_input(h2o_buffer_t **inbuf)
+{
+    const struct guarded *guarded;
+    if (own.thread == NULL)
+        return false;
+    DL_FOREACH(own.thread->guard.connections, guarded)
+    if (is_input_of(guarded->socket, inbuf))
+        return true;
+    return false;
 }
 
 void h2o_guard_thread_init(struct router_thread *thread)

@@ -94,6 +94,8 @@ void h2o_guard_make_room(struct router_thread *thread);
 void h2o_guard_leave(struct guarded **guarded);
 /* NULL only for a connection that is just changing from HTTP/1 to HTTP/2. */
 struct guarded *h2o_guard_of(h2o_req_t *req);
+/* Whether a buffer of this thread is what a client's socket is read into, before TLS. Walks all connections. */
+bool h2o_guard_is_input(h2o_buffer_t **inbuf);
 /* Ends a connection from anywhere on its thread. `reason` is counted, once. */
 void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
 
