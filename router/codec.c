@@ -168,14 +168,6 @@ static void append_frame(struct codec_entry entry, struct kv_slice frame, struct
         out->bytes += frame.bytes;
 }
 
-struct codec_entry codec_encode_frame(struct codec *codec, struct kv_slice content, struct kv_buf *out)
-{
-    struct kv_slice frame;
-    struct codec_entry entry = make_frame(codec, content, false, out, &frame);
-    append_frame(entry, frame, out);
-    return entry;
-}
-
 enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored)
 {
     if (stored.bytes != entry.stored_bytes || stored.bytes == 0 || stored.bytes > CODEC_FRAME_BYTES_MAX)
