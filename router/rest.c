@@ -1,7 +1,6 @@
 /* router/rest.c -- see rest.h. */
 #include "rest.h"
 
-#include <errno.h>
 #include <malloc.h>
 
 #include "body_file.h"
@@ -25,9 +24,7 @@ bool rest_wait(pthread_cond_t *changed, pthread_mutex_t *lock, bool *worked)
         pthread_cond_wait(changed, lock);
         return false;
     }
-    uint64_t until_ns = kv_clock_ns() + (uint64_t)REST_MS * 1000000;
-    struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
-    bool is_over = pthread_cond_clockwait(changed, lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT;
+    bool is_over = !kv_clock_wait(changed, lock, kv_clock_ns() + (uint64_t)REST_MS * 1000000);
     if (is_over)
         *worked = false;
     return is_over;

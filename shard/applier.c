@@ -188,9 +188,7 @@ static void wait_for_work(struct applier *applier)
         }
         if (applier->retry_ms <= now_ms)
             return;
-        struct timespec until = {.tv_sec = (time_t)(applier->retry_ms / 1000),
-                                 .tv_nsec = (long)(applier->retry_ms % 1000) * 1000000L};
-        pthread_cond_timedwait(&applier->changed, &applier->mutex, &until);
+        kv_clock_wait(&applier->changed, &applier->mutex, applier->retry_ms * 1000000);
     }
 }
 
@@ -244,11 +242,7 @@ struct applier *applier_new(const struct applier_world *world)
     applier->last_result = &applier->first_result;
     applier->sweep_pending = true; /* what the last process left */
     applier->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC); /* retry_ms is kv_clock_ms */
-    pthread_cond_init(&applier->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&applier->changed, NULL);
     pthread_mutex_init(&applier->mutex, NULL);
     if (applier->event_fd < 0 || pthread_create(&applier->thread, NULL, run, applier) != 0)
         kv_fatal("cannot start the applier: %m");

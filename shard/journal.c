@@ -25,11 +25,7 @@
 
 static void init_thread_parts(struct journal *journal)
 {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&journal->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    pthread_cond_init(&journal->wake, NULL);
     pthread_mutex_init(&journal->mutex, NULL);
 }
 

@@ -87,11 +87,10 @@ static uint64_t released_now(struct journal *journal)
 
 static void wait_until(struct journal *journal, uint64_t deadline_ms)
 {
-    struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
     if (deadline_ms == UINT64_MAX)
         pthread_cond_wait(&journal->wake, &journal->mutex);
     else
-        pthread_cond_timedwait(&journal->wake, &journal->mutex, &until);
+        kv_clock_wait(&journal->wake, &journal->mutex, deadline_ms * 1000000);
 }
 
 /* Sleeps until segments are released, the journal is closed or a second has passed; false: closed. */

@@ -3,10 +3,8 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "kv/buf.h"
 #include "kv/clock.h"
@@ -35,21 +33,9 @@ struct writeback *writeback_new(void (*start_writing)(int fd))
     struct writeback *writeback = kv_alloc_zero(1, sizeof *writeback);
     writeback->start_writing = start_writing != NULL ? start_writing : start_kernel;
     writeback->fd = -1;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&writeback->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&writeback->changed, NULL);
     pthread_mutex_init(&writeback->mutex, NULL);
     return writeback;
-}
-
-/* Mutex held. */
-static void wait_a_moment(struct writeback *writeback)
-{
-    uint64_t until_ns = kv_clock_ns() + WRITEBACK_MS * 1000000u;
-    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
-    pthread_cond_timedwait(&writeback->changed, &writeback->mutex, &until);
 }
 
 static void *run(void *arg)
@@ -62,25 +48,12 @@ static void *run(void *arg)
             pthread_cond_wait(&writeback->changed, &writeback->mutex);
             continue;
         }
-        wait_a_moment(writeback);
+        kv_clock_wait(&writeback->changed, &writeback->mutex, kv_clock_ns() + WRITEBACK_MS * 1000000u);
         if (writeback->fd >= 0 && !writeback->stop)
             writeback->start_writing(writeback->fd);
     }
     pthread_mutex_unlock(&writeback->mutex);
     return NULL;
-}
-
-/* Signals are the loop's. */
-static void start_thread(struct writeback *writeback)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int number = pthread_create(&writeback->thread, NULL, run, writeback);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (number != 0)
-        kv_fatal("cannot start a thread: %s", strerror(number));
-    writeback->running = true;
 }
 
 void writeback_begin(struct writeback *writeback, int fd)
@@ -90,8 +63,9 @@ void writeback_begin(struct writeback *writeback, int fd)
     writeback->fd = fd;
     pthread_cond_signal(&writeback->changed);
     pthread_mutex_unlock(&writeback->mutex);
-    if (!writeback->running)
-        start_thread(writeback);
+    if (!writeback->running && pthread_create(&writeback->thread, NULL, run, writeback) != 0)
+        kv_fatal("cannot start the thread that writes back");
+    writeback->running = true;
 }
 
 void writeback_end(struct writeback *writeback)
