@@ -98,7 +98,8 @@ static void end(struct body_file *file)
 /* Ends with the process. */
 static void *thread_main(void *arg)
 {
-    setpriority(PRIO_PROCESS, 0, NICE); /* 0: of this thread; refused is no harm */
+    pthread_setname_np(pthread_self(), "kv-spool"); /* another's name is a file in /proc: confine.h */
+    setpriority(PRIO_PROCESS, 0, NICE);             /* 0: of this thread; refused is no harm */
     pthread_mutex_lock(&past.lock);
     for (;;) {
         struct body_file *first = past.ending;
@@ -119,7 +120,6 @@ static void start_thread(void)
     pthread_t thread;
     if (pthread_create(&thread, NULL, thread_main, NULL) != 0)
         kv_fatal("cannot start the thread kv-spool");
-    pthread_setname_np(thread, "kv-spool");
     pthread_detach(thread);
 }
 
