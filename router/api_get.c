@@ -112,13 +112,13 @@ static void on_failed(struct value_stream *stream, enum kv_err err)
     fail(H2O_STRUCT_FROM_MEMBER(struct get, stream, stream), err);
 }
 
+/* ---- decisions ---------------------------------------------------------------------------------------------------- */
+
 /* Of these the cache has no bytes. */
 static bool is_large(const struct kv_object *object)
 {
     return object->size > CACHE_CONTENT_BYTES_MAX;
 }
-
-/* ---- decisions ---------------------------------------------------------------------------------------------------- */
 
 /* If-Range: the range counts only if the client's copy is of this content, as it is (RFC 9110, 13.1.5). */
 static bool range_applies(struct get *get)
@@ -279,9 +279,11 @@ static bool keep(struct get *get, const struct backend_value *value)
     const struct kv_object *object = &value->object;
     if (!get->keep || object->size != value->row.size)
         return false;
-    if (is_large(object))
+    if (is_large(object)) {
         keep_row(get, value);
-    if (is_large(object) || !cache_wants(thread->cache, object))
+        return false;
+    }
+    if (!cache_wants(thread->cache, object))
         return false;
     struct kv_buf decoded = {0};
     if (codec_decode(thread->codec, object->bytes, object->size, &decoded) ==

@@ -64,7 +64,8 @@ enum kv_codec codec_writer_end(struct codec_writer *writer);
 
 /* Appends the complete stored form of `content` to `out` and says which kind it became. */
 enum kv_codec codec_encode(struct codec *codec, struct kv_slice content, struct kv_buf *out);
-/* Checks and decodes one stored frame, of at most KV_CONTENT_FRAME_BYTES of content; exactly `content_bytes` must come out and are appended to `out`. */
+/* Checks and decodes one stored frame, of at most KV_CONTENT_FRAME_BYTES of content; exactly `content_bytes` must come out and
+ * are appended to `out`. */
 enum kv_err codec_decode_frame(struct codec *codec, struct codec_entry entry, struct kv_slice stored,
                                size_t content_bytes, struct kv_buf *out);
 /* A complete stored form back to its content of `size` bytes, appended to `out`; KV_CORRUPT leaves `out` as it was. */

@@ -189,18 +189,22 @@ void frames_offer(struct frames *frames, const struct kv_hash *hash, uint64_t nu
     forget_oldest(frames);
 }
 
-void frames_sweep(struct frames *frames)
+bool frames_sweep(struct frames *frames)
 {
     struct frame *frame, *next;
+    bool freed = false;
     if (frames == NULL)
-        return;
+        return false;
     HASH_ITER(hh, frames->all, frame, next)
     {
-        if (frame->asks == 0 && frame->holders == 0)
-            forget(frames, frame);
-        else
+        if (frame->asks > 0 || frame->holders > 0) {
             frame->asks /= 2;
+            continue;
+        }
+        forget(frames, frame);
+        freed = true;
     }
+    return freed;
 }
 
 uint64_t frames_bytes(const struct frames *frames)

@@ -38,8 +38,8 @@ void frames_let_go(struct frames *frames, const struct frames_span *span);
 /* Whole content of a frame whose checksum held; copied if it is to be kept. */
 void frames_offer(struct frames *frames, const struct kv_hash *hash, uint64_t number, struct kv_slice content);
 
-/* About every ten seconds. */
-void frames_sweep(struct frames *frames);
+/* About every ten seconds. True: memory was freed. */
+bool frames_sweep(struct frames *frames);
 
 uint64_t frames_bytes(const struct frames *frames);
 uint64_t frames_count(const struct frames *frames);

@@ -44,8 +44,8 @@ static void on_look(h2o_timeout_entry_t *entry)
     bool quiet = thread->requests - thread->rest.requests < REST_REQUESTS;
     thread->rest.requests = thread->requests;
     cache_sweep(thread->cache);
-    frames_sweep(thread->frames);
-    if (quiet && thread->rest.due)
+    bool freed = frames_sweep(thread->frames); /* minutes after the load, perhaps */
+    if (quiet && (thread->rest.due || freed))
         give_back(thread);
     thread->rest.due = quiet ? thread->rest.due / 2 : 2;
     h2o_timeout_link(thread->context.loop, &thread->rest.timeout, entry);

@@ -180,7 +180,7 @@ Test(frames, leave_when_nobody_asks)
         get(2, 0, 2);
     cr_expect_eq(frames_count(frames), 4);
     for (unsigned i = 0; i < 3; i++)
-        frames_sweep(frames);
+        cr_expect_eq(frames_sweep(frames), i == 2, "says when it frees");
     cr_expect_eq(frames_count(frames), 2, "asked for twice: 2, 1, 0");
     for (unsigned i = 3; i < 9; i++)
         frames_sweep(frames);
