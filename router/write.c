@@ -63,21 +63,33 @@ struct write *write_new(struct exchange *exchange, enum backend_op_kind kind, st
     return write;
 }
 
+static void succeed(struct write *write, const struct backend_op_result *result)
+{
+    struct metrics_thread *metrics = write->exchange->thread->metrics;
+    bool put = write->op.kind == BACKEND_PUT;
+    metrics_transaction(metrics, KV_OK);
+    metrics_op(metrics, put ? METRICS_OP_PUT : METRICS_OP_DELETE, put || result->found);
+    write->on_written(write, result);
+}
+
+static void fail(struct write *write, enum kv_err err)
+{
+    metrics_transaction(write->exchange->thread->metrics, err);
+    answer_failure(write->exchange, err);
+}
+
 static void on_transacted(void *arg, enum kv_err err, size_t index, const struct backend_op_result *results)
 {
     struct write *write = arg;
     (void)index;
     write->exchange->call = NULL;
-    metrics_transaction(write->exchange->thread->metrics, err);
-    if (err == KV_OK) {
-        bool put = write->op.kind == BACKEND_PUT;
-        metrics_op(write->exchange->thread->metrics, put ? METRICS_OP_PUT : METRICS_OP_DELETE, put || results[0].found);
-        write->on_written(write, &results[0]);
-    } else if (err == KV_PRECONDITION && write->tries > 0 && write->tries < WRITE_TRIES_MAX) {
-        look_first(write); /* the row is not the one that was looked at */
-    } else {
-        answer_failure(write->exchange, err == KV_PRECONDITION && write->tries > 0 ? KV_OVERLOADED : err);
-    }
+    bool row_changed = err == KV_PRECONDITION && write->tries > 0; /* since it was looked at */
+    if (err == KV_OK)
+        succeed(write, &results[0]);
+    else if (row_changed && write->tries < WRITE_TRIES_MAX)
+        look_first(write);
+    else
+        fail(write, row_changed ? KV_OVERLOADED : err);
 }
 
 static void transact(struct write *write)
@@ -105,7 +117,7 @@ static void on_looked(void *arg, enum kv_err err, const struct backend_value *va
     if (err == KV_OK)
         transact(write);
     else
-        answer_failure(exchange, err);
+        fail(write, err);
 }
 
 static void look_first(struct write *write)
@@ -122,5 +134,5 @@ void write_start(struct write *write)
     else if (err == KV_STALE)
         look_first(write);
     else
-        answer_failure(write->exchange, err);
+        fail(write, err);
 }

@@ -123,6 +123,44 @@ Test(metrics, operations_of_batches)
     expect_line("kv_storage_ops_total{operation=\"delete\"} 2");
 }
 
+static void put_if(const char *condition, long status)
+{
+    struct answer answer = http_put(H2, "/k", kv_slice_text("12345"), condition);
+    cr_expect_eq(answer.status, status, "%ld", answer.status);
+    answer_free(&answer);
+}
+
+/* Once each, by what the client was told, however often the row was looked at and whether a transaction came of it. */
+Test(metrics, writes_by_how_they_ended)
+{
+    put_if(NULL, 201);
+    put_if("If-None-Match: \"x\"", 200);
+    put_if("If-None-Match: \"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\"", 412);
+    put_if("If-Match: \"x\"", 412);
+    put_if("If-None-Match: *", 412);
+    fake_race("k", 1);
+    put_if("If-None-Match: \"x\"", 200);
+    fake_race("k", 100);
+    put_if("If-None-Match: \"x\"", 429);
+    fake_race("k", 0);
+    expect_line("kv_storage_transactions_total{outcome=\"done\"} 3");
+    expect_line("kv_storage_transactions_total{outcome=\"precondition_failed\"} 3");
+    expect_line("kv_storage_transactions_total{outcome=\"overloaded\"} 1");
+}
+
+/* Whatever the server answers has a status of its own in requests_total. */
+Test(metrics, an_expectation_refused)
+{
+    int fd = http_connect();
+    http_send(fd, "PUT /k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+                  "\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n");
+    struct kv_buf answer = http_receive(fd, 5000);
+    cr_expect(strncmp((char *)answer.data, "HTTP/1.1 417", 12) == 0, "%s", (char *)answer.data);
+    kv_buf_free(&answer);
+    close(fd);
+    expect_line("kv_storage_requests_total{method=\"PUT\",status=\"417\"} 1");
+}
+
 Test(metrics, a_shard_that_is_down)
 {
     expect_line("kv_storage_shard_up{shard=\"1\"} 1");
