@@ -124,20 +124,31 @@ static void set_body(CURL *curl, struct upload *upload)
     curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)upload->left.bytes);
 }
 
+static void set_target(CURL *curl, enum version version, const char *path)
+{
+    static const long versions[] = {[H1] = CURL_HTTP_VERSION_1_1,
+                                    [H2] = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE,
+                                    [H1_TLS] = CURL_HTTP_VERSION_1_1,
+                                    [H2_TLS] = CURL_HTTP_VERSION_2TLS};
+    char url[16384];
+    bool tls = version == H1_TLS || version == H2_TLS;
+    snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", tls ? "https" : "http", tls ? http_tls_port : http_port, path);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, versions[version]);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L); /* the certificate is its own authority */
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+}
+
 struct answer http_ask(enum version version, const struct request *request)
 {
-    char url[16384];
     struct answer answer = {0};
     struct upload upload = {request->body};
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = header_list(request);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", http_port, request->path);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    set_target(curl, version, request->path);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, 60L);
-    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION,
-                     (long)(version == H2 ? CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &answer.headers);

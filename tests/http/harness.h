@@ -26,8 +26,8 @@ enum kv_err http_reload(char *why, size_t why_bytes);
 /* Drains, and expects no holds, no unreleased transaction, no connection. */
 void http_stop(void);
 
-enum version { H1, H2 };
-static const enum version http_versions[] = {H1, H2};
+enum version { H1, H2, H1_TLS, H2_TLS };
+static const enum version http_versions[] = {H1, H2}; /* in plaintext */
 
 struct answer {
     long status; /* 0: no answer; `curl_error` says why */

@@ -1,5 +1,5 @@
 /* Goal: TLS serves both protocols by ALPN; a wrong pair stops the start with a sentence that names the variable; a
- * new one is taken up while connections stay.
+ * new one is taken up while connections stay; large values that are lent from memory arrive whole.
  * Method: a key and a certificate made by OpenSSL at run time. */
 #include "harness.h"
 
@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "metrics_internal.h"
+#include "thread.h"
 #include "tls.h"
 
 static char folder[] = "/tmp/kv-test-tls-XXXXXX";
@@ -109,6 +111,110 @@ Test(tls, both_protocols)
     answer_free(&answer);
     http_stop();
 }
+
+/* ---- large values ------------------------------------------------------------------------------------------------- */
+
+enum { LARGE_BYTES = 3 * KV_CONTENT_FRAME_BYTES + 1000 };
+
+static void start_with_frames(void)
+{
+    http_defaults();
+    set("TLS_CERT", cert_path);
+    set("TLS_KEY", key_path);
+    http_settings.router_threads = 1; /* each has frames of its own */
+    http_settings.cache_bytes = 32 * KV_CONTENT_FRAME_BYTES;
+    http_start_tls();
+    fake_may_keep(true);
+}
+
+static void put_large(const struct kv_buf *content)
+{
+    struct answer answer = http_put(H2_TLS, "/large", kv_buf_peek(content), NULL);
+    cr_assert(answer.status == 200 || answer.status == 201, "%ld", answer.status);
+    answer_free(&answer);
+}
+
+/* Returns how many bytes were fetched from the backend for it. */
+static uint64_t expect_part(enum version version, const struct kv_buf *content, size_t first, size_t end)
+{
+    char range[64];
+    uint64_t before = fake_fetched_bytes();
+    bool whole = end - first == content->bytes;
+    snprintf(range, sizeof(range), "Range: bytes=%zu-%zu", first, end - 1);
+    struct answer answer = http_get(version, "/large", whole ? NULL : range);
+    cr_expect_eq(answer.status, whole ? 200 : 206, "%ld", answer.status);
+    cr_expect(kv_slice_equal(kv_buf_peek(&answer.body), kv_slice(content->data + first, end - first)), "%s", range);
+    answer_free(&answer);
+    return fake_fetched_bytes() - before;
+}
+
+static void expect_lent(enum version version, bool random)
+{
+    static const size_t parts[][2] = {{0, LARGE_BYTES},
+                                      {0, 1},
+                                      {KV_CONTENT_FRAME_BYTES - 1, KV_CONTENT_FRAME_BYTES + 1},
+                                      {5, LARGE_BYTES - 5},
+                                      {LARGE_BYTES - 1, LARGE_BYTES}};
+    struct kv_buf content = http_content(LARGE_BYTES, random);
+    start_with_frames();
+    put_large(&content);
+    for (unsigned i = 0; i < 2; i++)
+        cr_expect_gt(expect_part(version, &content, 0, LARGE_BYTES), 0);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        cr_expect_eq(expect_part(version, &content, parts[i][0], parts[i][1]), 0, "part %zu", i);
+    http_stop();
+    kv_buf_free(&content);
+}
+
+Test(tls, large_values_from_memory_h1)
+{
+    expect_lent(H1_TLS, true);
+}
+
+Test(tls, large_values_from_memory_h2)
+{
+    expect_lent(H2_TLS, true);
+    expect_lent(H2_TLS, false);
+}
+
+static SSL *connect_tls(SSL_CTX *context);
+static void disconnect(SSL *ssl);
+
+/* It has taken nothing yet when the value is written anew and others want the room of its frames. */
+Test(tls, a_slow_client_gets_what_it_began_with)
+{
+    static const char request[] =
+        "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " TOKEN "\r\n\r\n";
+    struct kv_buf content = http_content(LARGE_BYTES, true), other = http_content(LARGE_BYTES, false), all = {0};
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    int few = 32768, got;
+    start_with_frames();
+    setsockopt(http_server->tls_fd, SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+    put_large(&content);
+    for (unsigned i = 0; i < 2; i++)
+        expect_part(H2_TLS, &content, 0, LARGE_BYTES);
+    SSL *ssl = connect_tls(context);
+    cr_assert_eq(SSL_write(ssl, request, sizeof(request) - 1), (int)sizeof(request) - 1);
+    http_wait_until(kv_counter_get(&http_server->threads[0].metrics->counters[METRICS_CACHE_FRAME_HITS]) == 4);
+    for (unsigned i = 0; i < 8; i++) {
+        memset(other.data, (int)i, 1000);
+        put_large(&other);
+        for (unsigned each = 0; each < 4; each++)
+            expect_part(H1_TLS, &other, 0, LARGE_BYTES);
+    }
+    while ((got = SSL_read(ssl, kv_buf_reserve(&all, 65536), 65536)) > 0)
+        all.bytes += (size_t)got;
+    cr_assert_gt(all.bytes, content.bytes);
+    cr_expect(kv_slice_equal(kv_slice(all.data + all.bytes - content.bytes, content.bytes), kv_buf_peek(&content)));
+    disconnect(ssl);
+    http_stop();
+    SSL_CTX_free(context);
+    kv_buf_free(&content);
+    kv_buf_free(&other);
+    kv_buf_free(&all);
+}
+
+/* ---- pairs -------------------------------------------------------------------------------------------------------- */
 
 static void expect_refused(const char *cert, const char *key, const char *client_ca, const char *sentence)
 {
