@@ -23,6 +23,7 @@
 
 #define BACKLOG 128 /* router threads, each with one connection */
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+#define SERVED "served" /* an empty file: all shards have files of their own */
 
 static void shard_name(unsigned shard_index, char out[16])
 {
@@ -81,19 +82,37 @@ static enum kv_err check_nothing_foreign(const struct datadir *datadir, struct w
     return err;
 }
 
+static bool has_served(const struct datadir *datadir)
+{
+    return faccessat(datadir->fd, SERVED, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* An empty folder is what a shard begins with, once. Later it is a disk that was not mounted, or half of a backup: begun anew, the
+ * shard would have lost its keys and say nothing. */
+static enum kv_err check_shard(const struct datadir *datadir, unsigned shard_index, struct why *why)
+{
+    char name[16], file[32];
+    struct stat status;
+    shard_name(shard_index, name);
+    snprintf(file, sizeof(file), "%s/data.mdb", name);
+    if (fstatat(datadir->fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(status.st_mode))
+        return why_not(why, "DB_PATH: %s/%s is missing", datadir->path, name);
+    bool has_data = fstatat(datadir->fd, file, &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_size > 0;
+    if (!has_data && has_served(datadir))
+        return why_not(why, "DB_PATH: %s/%s is missing or empty, though this store has served: restore a backup",
+                       datadir->path, file);
+    return KV_OK;
+}
+
 static enum kv_err check_store(struct datadir *datadir, unsigned shards, struct why *why)
 {
     if (shards != 0 && shards != datadir->identity.shard_count)
         return why_not(why, "SHARDS: %s was made with %u shards and cannot be started with %u", datadir->path,
                        datadir->identity.shard_count, shards);
-    for (unsigned i = 0; i < datadir->identity.shard_count; i++) {
-        char name[16];
-        struct stat status;
-        shard_name(i, name);
-        if (fstatat(datadir->fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(status.st_mode))
-            return why_not(why, "DB_PATH: %s/%s is missing", datadir->path, name);
-    }
-    return epoch_read(datadir->fd, &datadir->epoch, why);
+    enum kv_err err = KV_OK;
+    for (unsigned i = 0; err == KV_OK && i < datadir->identity.shard_count; i++)
+        err = check_shard(datadir, i, why);
+    return err == KV_OK ? epoch_read(datadir->fd, &datadir->epoch, why) : err;
 }
 
 /* `flags` O_CREAT makes the file; without it a missing one is no error, and nothing is locked. */
@@ -285,6 +304,9 @@ enum kv_err datadir_listen(const struct datadir *datadir, unsigned shard_index, 
 enum kv_err datadir_open_shard(const struct datadir *datadir, unsigned shard_index, int *fd, struct why *why)
 {
     char name[16];
+    enum kv_err err = check_shard(datadir, shard_index, why); /* files may go while the store runs */
+    if (err != KV_OK)
+        return err;
     shard_name(shard_index, name);
     int opened = openat(datadir->fd, name, DIRECTORY_FLAGS | O_NOFOLLOW);
     if (opened < 0)
@@ -304,6 +326,16 @@ enum kv_err datadir_raise_epoch(struct datadir *datadir, struct why *why)
     if (err == KV_OK)
         datadir->epoch++;
     return err;
+}
+
+enum kv_err datadir_note_served(const struct datadir *datadir, struct why *why)
+{
+    if (has_served(datadir))
+        return KV_OK;
+    int fd = openat(datadir->fd, SERVED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool done = fd >= 0 && fsync(datadir->fd) == 0; /* there are no bytes, only the name */
+    close_fd(&fd);
+    return done ? KV_OK : why_not(why, "DB_PATH: %s/" SERVED " cannot be made: %s", datadir->path, strerror(errno));
 }
 
 /* ---- unwinding ------------------------------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 /* supervisor/datadir.h -- DB_PATH: who may use it, which store it is, where shards and sockets live.
  *   store, epoch   identity.h          lock         flock of the running supervisor
- *   shard-<i>/     one shard's files   sockets/     Unix sockets, made anew at each start */
+ *   shard-<i>/     one shard's files   sockets/     Unix sockets, made anew at each start
+ *   served         an empty file: clients may have written, so every shard must have its data.mdb */
 #ifndef KV_DATADIR_H
 #define KV_DATADIR_H
 
@@ -21,7 +22,8 @@ struct datadir {
 };
 
 /* Looks and locks, makes nothing. `path` must outlive `out`. `shards` is SHARDS, 0 when not given. Refused: a store
- * of another number of shards or another format, damage, a running supervisor, a directory with foreign files. */
+ * of another number of shards or another format, damage, a shard whose data is gone, a running supervisor, a directory with
+ * foreign files. */
 enum kv_err datadir_open(const char *path, unsigned shards, struct datadir *out, struct why *why);
 
 /* Makes what is missing: for a new store everything, with `shards_new` shards; for every store a new sockets/.
@@ -37,6 +39,9 @@ enum kv_err datadir_open_shard(const struct datadir *datadir, unsigned shard_ind
 
 /* Raises the epoch durably; the new one is in datadir->epoch. */
 enum kv_err datadir_raise_epoch(struct datadir *datadir, struct why *why);
+
+/* To be called once all shards are ready, that is, have files. */
+enum kv_err datadir_note_served(const struct datadir *datadir, struct why *why);
 
 /* Removes a store that this start has made and that no client has ever written to. Does nothing for an older one. */
 void datadir_undo(struct datadir *datadir);

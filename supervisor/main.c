@@ -184,6 +184,9 @@ static void on_all_ready(void *arg)
 {
     const struct world *world = arg;
     char plain[128] = "", tls[128] = "";
+    struct why why;
+    if (datadir_note_served(&world->datadir, &why) != KV_OK)
+        kv_warn("a shard whose files are removed would not be noticed: %s", why.text);
     if (world->plain)
         address_of_socket(world->family.plain_fd, plain, sizeof(plain));
     if (world->tls)

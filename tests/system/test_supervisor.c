@@ -222,6 +222,25 @@ Test(supervisor, another_number_of_shards_is_refused)
     server_stop(server);
 }
 
+/* As when the disk of a shard is not mounted, or a backup is not whole. */
+Test(supervisor, a_shard_without_its_files_is_refused)
+{
+    char folder[128], before[65], after[65];
+    struct server *server = server_start((struct server_opts){.shards = 2});
+    put_some(server, 20);
+    server_stop(server);
+    snprintf(folder, sizeof(folder), "%s/shard-1", server->db_path);
+    remove_tree(folder);
+    CHECK(mkdir(folder, 0700) == 0);
+    tree_digest(server->db_path, before);
+    expect_refusal("emptied", (const char *const[]){"kv-storage", NULL},
+                   (struct run_opts){.env = {"TOKEN=" TOKEN, setting("BIND_ADDR", free_address()),
+                                             setting("DB_PATH", server->db_path)}},
+                   "shard-1/data.mdb");
+    tree_digest(server->db_path, after);
+    CHECK(strcmp(before, after) == 0, "the files were touched");
+}
+
 Test(supervisor, second_start_on_the_same_store_is_refused)
 {
     struct server *server = server_start((struct server_opts){.shards = 2});

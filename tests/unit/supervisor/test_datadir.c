@@ -165,6 +165,28 @@ Test(datadir, damage_is_refused)
     cr_expect_not_null(strstr(why.text, "format 9"), "%s", why.text);
 }
 
+/* A disk that is not mounted, half of a backup: once clients may have written, a shard without data is refused. */
+Test(datadir, a_shard_that_lost_its_data_is_refused_once_the_store_has_served)
+{
+    const char *path = temp_path("db");
+    cr_assert_eq(start(path, 0, 2), KV_OK, "%s", why.text);
+    datadir_close(&datadir);
+    cr_assert_eq(start(path, 0, 2), KV_OK, "the first start was cut short: %s", why.text);
+    temp_file("db/shard-0/data.mdb", "made by a shard", 0600);
+    temp_file("db/shard-1/data.mdb", "made by a shard", 0600);
+    cr_expect_eq(datadir_note_served(&datadir, &why), KV_OK, "%s", why.text);
+    cr_expect_eq(datadir_note_served(&datadir, &why), KV_OK, "each start says so: %s", why.text);
+    datadir_close(&datadir);
+    cr_expect_eq(start(path, 0, 2), KV_OK, "%s", why.text);
+    datadir_close(&datadir);
+
+    temp_file("db/shard-1/data.mdb", "", 0600);
+    cr_expect_eq(start(path, 0, 2), KV_INVALID);
+    unlink(temp_path("db/shard-1/data.mdb"));
+    cr_expect_eq(start(path, 0, 2), KV_INVALID);
+    cr_expect_not_null(strstr(why.text, "/shard-1/data.mdb is missing or empty"), "%s", why.text);
+}
+
 Test(datadir, places_that_cannot_be_used_leave_nothing)
 {
     temp_file("file", "", 0600);
