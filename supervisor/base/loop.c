@@ -1,13 +1,10 @@
-/* supervisor/base/loop.c -- the event loop of loop.h: epoll, a binary heap of timers, an eventfd.
+/* supervisor/base/loop.c -- the event loop of loop.h: epoll and a binary heap of timers.
  * Does:     one epoll_wait per turn. A watch that is removed during the turn loses its pending event, so callbacks may
  *           free whatever they like.
- * Owns:     the eventfd is edge-triggered and never read: each write is one edge, which saves a call per wake-up.
  * Tests:    unit/base/test_loop.c. */
 #include <errno.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "kv/buf.h"
@@ -17,16 +14,12 @@
 
 struct loop {
     int epoll_fd;
-    int event_fd;
-    atomic_bool woken;
-    atomic_bool stopping;
+    bool stopping;
     bool turning;
     bool firing;
     uint64_t now_ms;
     void (*on_turn_end)(void *arg);
     void *turn_end_arg;
-    void (*on_wake)(void *arg);
-    void *wake_arg;
     struct loop_timer **timers; /* heap by due_ms; timers[0] is not used */
     size_t timer_count;
     size_t timer_capacity;
@@ -39,10 +32,7 @@ struct loop *loop_new(void)
 {
     struct loop *loop = kv_alloc_zero(1, sizeof(*loop));
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = loop};
-    if (loop->epoll_fd < 0 || loop->event_fd < 0 ||
-        epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->event_fd, &event) < 0)
+    if (loop->epoll_fd < 0)
         kv_fatal("the event loop cannot be made: %m");
     loop->now_ms = kv_clock_ms();
     return loop;
@@ -53,7 +43,6 @@ void loop_free(struct loop **loop)
     if (*loop == NULL)
         return;
     close((*loop)->epoll_fd);
-    close((*loop)->event_fd);
     free((*loop)->timers);
     free(*loop);
     *loop = NULL;
@@ -189,38 +178,16 @@ void loop_on_turn_end(struct loop *loop, void (*on_turn_end)(void *arg), void *a
     loop->turn_end_arg = arg;
 }
 
-void loop_on_wake(struct loop *loop, void (*on_wake)(void *arg), void *arg)
-{
-    loop->on_wake = on_wake;
-    loop->wake_arg = arg;
-}
-
-static void ring(struct loop *loop)
-{
-    int saved = errno; /* may run in a signal handler */
-    uint64_t one = 1;
-    ssize_t written = write(loop->event_fd, &one, sizeof(one));
-    (void)written; /* cannot fail before 2^64 wake-ups */
-    errno = saved;
-}
-
-void loop_wake(struct loop *loop)
-{
-    if (!atomic_exchange(&loop->woken, true))
-        ring(loop);
-}
-
 void loop_stop(struct loop *loop)
 {
-    atomic_store(&loop->stopping, true);
-    ring(loop);
+    loop->stopping = true;
 }
 
 /* Milliseconds for epoll_wait: until the first timer, at most wait_ms_max, -1 for ever. */
 static int wait_ms(struct loop *loop, uint64_t wait_ms_max)
 {
     uint64_t wait = wait_ms_max;
-    if (atomic_load(&loop->stopping))
+    if (loop->stopping)
         return 0;
     if (loop->timer_count > 0) {
         uint64_t now_ms = kv_clock_ms();
@@ -243,16 +210,10 @@ static void wait_for_events(struct loop *loop, uint64_t wait_ms_max)
     loop->now_ms = kv_clock_ms();
 }
 
-/* Returns whether the eventfd rang. */
-static bool dispatch_events(struct loop *loop)
+static void dispatch_events(struct loop *loop)
 {
-    bool rang = false;
     while (loop->event_next < loop->event_count) {
         struct epoll_event event = loop->events[loop->event_next++];
-        if (event.data.ptr == loop) {
-            rang = true;
-            continue;
-        }
         struct loop_watch *watch = event.data.ptr;
         if (watch == NULL)
             continue; /* removed earlier in this turn */
@@ -260,7 +221,6 @@ static bool dispatch_events(struct loop *loop)
         if (ready != 0) /* else an earlier callback stopped asking for it */
             watch->on_ready(watch->arg, ready);
     }
-    return rang;
 }
 
 void loop_turn(struct loop *loop, uint64_t wait_ms_max)
@@ -268,10 +228,7 @@ void loop_turn(struct loop *loop, uint64_t wait_ms_max)
     kv_assert(!loop->turning);
     wait_for_events(loop, wait_ms_max);
     loop->turning = true;
-    bool rang = dispatch_events(loop);
-    /* The exchange pairs with the one in loop_wake: what the waker wrote before it is seen by on_wake. */
-    if (rang && atomic_exchange(&loop->woken, false) && loop->on_wake != NULL)
-        loop->on_wake(loop->wake_arg);
+    dispatch_events(loop);
     fire_due_timers(loop);
     if (loop->on_turn_end != NULL)
         loop->on_turn_end(loop->turn_end_arg);
@@ -282,5 +239,6 @@ void loop_run(struct loop *loop)
 {
     do
         loop_turn(loop, LOOP_WAIT_FOREVER);
-    while (!atomic_exchange(&loop->stopping, false));
+    while (!loop->stopping);
+    loop->stopping = false;
 }

@@ -1,16 +1,16 @@
-/* supervisor/base/loop.h -- one thread's event loop: descriptors, timers, a wake-up from other threads.
- * A turn is: wait (epoll), callbacks of ready descriptors, on_wake if woken, callbacks of due timers, on_turn_end.
- * Owns:     an epoll instance and an eventfd. Watches and timers belong to the caller, who embeds them; they must be
+/* supervisor/base/loop.h -- one thread's event loop: descriptors and timers.
+ * A turn is: wait (epoll), callbacks of ready descriptors, callbacks of due timers, on_turn_end.
+ * Owns:     an epoll instance. Watches and timers belong to the caller, who embeds them; they must be
  *           removed or disarmed before their memory goes.
  * Promises: inside any callback any watch may be added, modified or removed (also freed: its pending event is
  *           dropped) and any timer armed or disarmed. A turn never waits when a timer is due and never runs without
- *           an event, a wake-up or a due timer. Timers fire in the order of their times, never early.
+ *           an event or a due timer. Timers fire in the order of their times, never early.
  * Limits:   LOOP_EVENTS_MAX descriptors per turn, the rest in the next one; a timer armed by a timer's callback fires
  *           in the next turn at the earliest, so nothing starves.
  * Fails:    a descriptor that epoll cannot watch (regular file, closed) gives KV_IO; trouble with the loop's own
  *           descriptors is fatal. A descriptor that is hung up is reported until it is removed: on EPOLLHUP or
  *           EPOLLERR, remove it.
- * Threads:  everything on the loop's thread, but loop_wake and loop_stop from any (and loop_wake from signal handlers).
+ * Threads:  everything on the loop's thread. Other threads ring it through a descriptor that it watches.
  * Tests:    unit/base/test_loop.c. */
 #ifndef KV_LOOP_H
 #define KV_LOOP_H
@@ -42,7 +42,7 @@ struct loop_timer {
     size_t place;    /* in the loop's heap, counted from 1; 0: disarmed */
 };
 
-/* Aborts when the kernel gives no epoll or eventfd descriptor. */
+/* Fatal when the kernel gives no descriptor. */
 struct loop *loop_new(void);
 /* Frees the loop, not the descriptors that it watches. Accepts NULL. */
 void loop_free(struct loop **loop);
@@ -68,16 +68,12 @@ uint64_t loop_now_ms(const struct loop *loop);
 
 /* Runs at the end of every turn, also of the last one; what it does may arm timers and add watches. NULL: nothing. */
 void loop_on_turn_end(struct loop *loop, void (*on_turn_end)(void *arg), void *arg);
-/* Runs once in each turn that follows one or more calls of loop_wake. NULL: a wake-up just makes a turn. */
-void loop_on_wake(struct loop *loop, void (*on_wake)(void *arg), void *arg);
-/* Any thread: makes a turn happen soon. Calls that come before that turn are one wake-up. */
-void loop_wake(struct loop *loop);
 
 /* Turns until loop_stop. Can be called again afterwards. */
 void loop_run(struct loop *loop);
 /* One turn that waits at most `wait_ms_max` for something to happen (LOOP_WAIT_FOREVER: without limit). */
 void loop_turn(struct loop *loop, uint64_t wait_ms_max);
-/* Any thread: the turn under way is the last one; a loop not yet running stops after its first turn. */
+/* The turn under way is the last one; a loop not yet running stops after its first turn, which waits for nothing. */
 void loop_stop(struct loop *loop);
 
 #endif

@@ -419,7 +419,6 @@ Test(sessions, an_answer_waits_for_its_record_and_for_nobody_elses)
     cr_expect_eq(next_id(&peer, TURNS_MAX), 2u);
     cr_expect_eq(next_id(&peer, 20), 0u);
     rig->durable = 5;
-    loop_wake(rig->loop);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 1u);
     peer_free(&peer);
     rig_free(rig);
@@ -468,7 +467,6 @@ Test(sessions, staged_content_that_waits_for_the_disk_stops_the_reading)
     cr_expect_eq(rig->messages, 1u);
     sessions_staging(rig->sessions, rig->session_last, rig->staging_bytes, true);
     rig->staging_bytes = 0;
-    loop_wake(rig->loop);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 1u);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 2u);
     peer_free(&peer);
@@ -612,7 +610,6 @@ Test(sessions, after_stop_nothing_is_read_and_answers_still_leave)
         turn(rig);
     cr_expect_eq(rig->messages, 1u);
     rig->durable = 5;
-    loop_wake(rig->loop);
     cr_expect_eq(next_id(&peer, TURNS_MAX), 1u);
     cr_expect(sessions_flushed(rig->sessions));
     peer_free(&peer);
