@@ -25,6 +25,7 @@
 
 #define DRAIN_SLACK_MS 2000u /* the router ends its drain by itself; only a stuck one is killed */
 #define SHARD_WAIT_MS 10000u
+#define DESCRIPTORS_MIN 128u /* of each process, without the links between router threads and shards */
 
 struct world {
     struct kv_settings settings;
@@ -54,6 +55,27 @@ static void raise_descriptor_limit(void)
         kv_warn("the limit of open files cannot be raised: %m");
 }
 
+static unsigned shards_of_new_store(const struct kv_settings *settings)
+{
+    unsigned cores = config_cores();
+    if (settings->shards != 0)
+        return (unsigned)settings->shards;
+    return cores < KV_SHARDS_MAX ? cores : KV_SHARDS_MAX;
+}
+
+/* With less, children would end before they can say why: each router thread has a link to each shard, and four of its own. */
+static enum kv_err check_descriptor_limit(const struct world *world, struct why *why)
+{
+    const struct datadir *datadir = &world->datadir;
+    uint64_t shards = datadir->fresh ? shards_of_new_store(&world->settings) : datadir->identity.shard_count;
+    uint64_t needed = DESCRIPTORS_MIN + world->settings.router_threads * (shards + 4);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
+        return KV_OK;
+    return why_not(why, "RLIMIT_NOFILE: %lu open files are allowed; SHARDS=%lu with ROUTER_THREADS=%lu needs %lu",
+                   (uint64_t)limit.rlim_cur, shards, world->settings.router_threads, needed);
+}
+
 /* A listening socket, or /dev/null so that the router's descriptors keep their numbers. */
 static enum kv_err open_listener(const char *variable, const char *text, bool wanted, int *fd, bool *open_now,
                                  struct why *why)
@@ -80,14 +102,6 @@ static enum kv_err open_listeners(struct world *world, struct why *why)
                             &world->family.tls_fd, &world->tls, why);
     privilege_lower();
     return err;
-}
-
-static unsigned shards_of_new_store(const struct kv_settings *settings)
-{
-    unsigned cores = config_cores();
-    if (settings->shards != 0)
-        return (unsigned)settings->shards;
-    return cores < KV_SHARDS_MAX ? cores : KV_SHARDS_MAX;
 }
 
 static enum kv_err open_shard_sockets(struct world *world, struct why *why)
@@ -137,6 +151,8 @@ static enum kv_err world_open(struct world *world, struct why *why)
         err = spawn_find("kv-router", world->router_program, why);
     if (err == KV_OK)
         err = datadir_open(settings->db_path, (unsigned)settings->shards, &world->datadir, why);
+    if (err == KV_OK)
+        err = check_descriptor_limit(world, why);
     if (err == KV_OK)
         err = open_listeners(world, why);
     if (err == KV_OK)

@@ -109,7 +109,7 @@ static void on_stage_late(void *arg)
         kv_warn("the router did not drain in time: killed");
         family_stop_router(&supervision->family, SIGKILL);
     } else {
-        kv_warn("%u shards did not stop in time: killed", family_shards_running(&supervision->family));
+        kv_warn("shards that did not stop in time are killed: %u", family_shards_running(&supervision->family));
         family_stop_shards(&supervision->family, SIGKILL);
     }
 }

@@ -146,6 +146,19 @@ Test(supervisor, port_in_use)
     close(fd);
 }
 
+/* Each child would end without a word, again and again. */
+Test(supervisor, too_few_descriptors)
+{
+    const char *folder = temp_folder();
+    expect_refusal("ulimit -n 138",
+                   (const char *const[]){"sh", "-c", "ulimit -n 138 && exec \"$0\"", bin_path("kv-storage"), NULL},
+                   (struct run_opts){.folder = folder,
+                                     .env = {"TOKEN=" TOKEN, setting("BIND_ADDR", free_address()), "DB_PATH=db",
+                                             "SHARDS=7", "ROUTER_THREADS=1"}},
+                   "RLIMIT_NOFILE: 138 open files are allowed; SHARDS=7 with ROUTER_THREADS=1 needs 139");
+    CHECK(folder_is_empty(folder), "a store was made that cannot be served");
+}
+
 static void expect_path_refused(const char *what, const char *db_path, uid_t uid)
 {
     expect_refusal(
