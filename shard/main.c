@@ -2,7 +2,7 @@
  *   kv-shard <index>                  started by kv-storage, with the descriptors of kv/child.h
  *   kv-shard --check DB_PATH…          checks the files of stopped stores and prints one line per shard (check.h)
  * Fails: files of another store, shard or count: KV_EXIT_CONFIG; damaged ones: KV_EXIT_CORRUPT; anything else:
- * KV_EXIT_FATAL; one log line each. */
+ * KV_EXIT_FATAL; one log line each. Pages of data.mdb that are not there: KV_EXIT_UNREAD, of which the supervisor tells. */
 #include <errno.h>
 #include <malloc.h>
 #include <signal.h>
@@ -36,12 +36,21 @@ static bool parse_index(const char *text, unsigned *out)
     return true;
 }
 
+/* LMDB reads its file through memory. A page behind the end of a file that was cut short, or one that the disk cannot give,
+ * comes as this signal, in whichever thread touched it. */
+static void on_bus_error(int number)
+{
+    (void)number;
+    _exit(KV_EXIT_UNREAD);
+}
+
 /* Before any thread starts, so that all of them leave SIGTERM to the loop. SIGINT from a terminal reaches the whole group: the
  * supervisor decides what it means. */
 static int take_signals(void)
 {
     sigset_t set;
     signal(SIGINT, SIG_IGN);
+    signal(SIGBUS, on_bus_error);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);

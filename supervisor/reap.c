@@ -33,6 +33,8 @@ static const char *meaning_of(int exit_code)
         return "it could not go on";
     case KV_EXIT_CORRUPT:
         return "its files are damaged";
+    case KV_EXIT_UNREAD:
+        return "its data.mdb was cut short, or the disk cannot be read";
     case SPAWN_EXIT_NOT_EXECUTED:
         return "it could not be executed";
     default:

@@ -1,7 +1,7 @@
 /* supervisor/restart.c -- the pauses of restart.h.
  * Does:     dead before ready: 50 ms, doubling up to a quarter of SHARD_WAIT_MS. Dead soon after ready: the same up to 1 s. Dead after a
- *           steady time: at once, and the pause begins anew. KV_EXIT_CORRUPT: always the longest pause, since
- *           damaged files do not heal by trying. KV_EXIT_CONFIG: never.
+ *           steady time: at once, and the pause begins anew. KV_EXIT_CORRUPT and KV_EXIT_UNREAD: always the longest pause,
+ *           since damaged files do not heal by trying. KV_EXIT_CONFIG: never.
  * Tests:    unit/supervisor/test_restart.c. */
 #include "kv/child.h"
 #include "restart.h"
@@ -22,7 +22,7 @@ enum restart_verdict restart_decide(struct restart *restart, const struct restar
     int exit_code = ending->by_signal ? -1 : ending->exit_code;
     if (exit_code == KV_EXIT_CONFIG)
         return RESTART_NEVER;
-    if (exit_code == KV_EXIT_CORRUPT) {
+    if (exit_code == KV_EXIT_CORRUPT || exit_code == KV_EXIT_UNREAD) {
         *wait_ms = RESTART_PAUSE_MS_MAX;
         return RESTART_AFTER_PAUSE;
     }

@@ -33,6 +33,7 @@ enum {
     KV_EXIT_CONFIG = 2,  /* the start was wrong: the supervisor stops everything, no restart */
     KV_EXIT_FATAL = 3,   /* cannot go on: restart */
     KV_EXIT_CORRUPT = 4, /* files damaged: logged, restarted with the longest pause; never repaired silently */
+    KV_EXIT_UNREAD = 5,  /* a mapped file could not be read (SIGBUS): as KV_EXIT_CORRUPT, said by the supervisor */
 };
 
 #define KV_CHILD_READY 'R'

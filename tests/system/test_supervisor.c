@@ -150,8 +150,9 @@ Test(supervisor, port_in_use)
 Test(supervisor, too_few_descriptors)
 {
     const char *folder = temp_folder();
-    expect_refusal("ulimit -n 138",
-                   (const char *const[]){"sh", "-c", "ulimit -n 138 && exec \"$0\"", bin_path("kv-storage"), NULL},
+    char program[512];
+    snprintf(program, sizeof(program), "%s", bin_path("kv-storage")); /* run asks for another path */
+    expect_refusal("ulimit -n 138", (const char *const[]){"sh", "-c", "ulimit -n 138 && exec \"$0\"", program, NULL},
                    (struct run_opts){.folder = folder,
                                      .env = {"TOKEN=" TOKEN, setting("BIND_ADDR", free_address()), "DB_PATH=db",
                                              "SHARDS=7", "ROUTER_THREADS=1"}},
@@ -252,6 +253,27 @@ Test(supervisor, a_shard_without_its_files_is_refused)
                    "shard-1/data.mdb");
     tree_digest(server->db_path, after);
     CHECK(strcmp(before, after) == 0, "the files were touched");
+}
+
+/* A copy onto a disk that was full, or a disk that fails: LMDB's map has pages that are not there. */
+Test(supervisor, a_file_cut_short_is_said_to_be)
+{
+    char path[128];
+    struct server *server = server_start((struct server_opts){.shards = 1});
+    put_some(server, 20);
+    server_stop(server);
+    snprintf(path, sizeof(path), "%s/shard-0/data.mdb", server->db_path);
+    CHECK(truncate(path, 8192) == 0); /* LMDB's two meta pages */
+    struct outcome check =
+        run((const char *const[]){"kv-shard", "--check", server->db_path, NULL}, (struct run_opts){0});
+    kv_buf_append(&check.out, kv_slice("", 1));
+    CHECK(check.exit_code == 1 && strstr((const char *)check.out.data, "shard 0: data.mdb was cut short") != NULL,
+          "%d %s", check.exit_code, (const char *)check.out.data);
+    outcome_free(&check);
+    server_spawn(server);
+    while (!server_log_has(server, "exit code 5 (its data.mdb was cut short, or the disk cannot be read)"))
+        sleep_ms(20); /* the suite's timeout ends it */
+    CHECK(kill(server->pid, SIGTERM) == 0 && server_wait_exit(server, 30000) == 0);
 }
 
 Test(supervisor, second_start_on_the_same_store_is_refused)

@@ -47,6 +47,8 @@ Test(restart, damaged_files_get_the_longest_pause)
     struct restart_ending corrupt = {.exit_code = KV_EXIT_CORRUPT, .was_ready = true, .ready_ms = 3600000};
     cr_expect_eq(wait_after(&restart, corrupt), 10000u);
     cr_expect_eq(wait_after(&restart, corrupt), 10000u);
+    corrupt.exit_code = KV_EXIT_UNREAD;
+    cr_expect_eq(wait_after(&restart, corrupt), 10000u);
     cr_expect_eq(wait_after(&restart, never_ready), 50u, "its own trouble is not counted for others");
 }
 
