@@ -80,8 +80,8 @@ struct core *core_new(const struct core_options *options, const struct core_worl
     if (err != KV_OK)
         core->world.failed(core->world.ctx, err, "open transactions");
     for (const struct intent *intent = core->intents.open; intent != NULL; intent = intent->hh.next) {
-        ledger_restore_votes(&core->ledger, intent_ops(intent));
-        core_take_locks(core, intent->txn_id, intent_ops(intent));
+        ledger_restore_votes(&core->ledger, &intent->ops);
+        core_take_locks(core, intent->txn_id, &intent->ops);
     }
     return core;
 }
@@ -105,10 +105,17 @@ void core_free(struct core **core)
     locks_free(&(*core)->locks);
     ledger_clear(&(*core)->ledger);
     core_clear_reads(*core);
-    kv_buf_free(&(*core)->scratch);
-    kv_buf_free(&(*core)->bytes);
+    core_trim(*core);
     free(*core);
     *core = NULL;
+}
+
+void core_trim(struct core *core)
+{
+    kv_ops_free(&core->prepare.ops);
+    kv_buf_free(&core->existed);
+    kv_buf_free(&core->record);
+    kv_buf_free(&core->bytes);
 }
 
 static void drop_session(struct parked **list, uint64_t session, size_t *count)
@@ -213,7 +220,7 @@ void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum
         if (now_ms - parked->since_ms < stalled_ms_max)
             continue;
         struct request request = {parked->session, parked->type, parked->request_id, {0}, 0};
-        core_answer_vote(core, &request, err, NULL, 0);
+        core_answer_vote(core, &request, err, kv_slice(NULL, 0), 0);
         DL_DELETE(core->stalled, parked);
         core->stalled_count--;
         parked_free(&parked);

@@ -107,5 +107,7 @@ void core_applied(struct core *core, struct core_generation **generation);
  * `now_ms` comes from the caller's clock; call it about every 100 ms. */
 void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum kv_err err);
 void core_stats(const struct core *core, struct core_stats *out);
+/* Between messages: gives back buffers in which nothing is. */
+void core_trim(struct core *core);
 
 #endif

@@ -6,48 +6,28 @@
 
 #include "kv/log.h"
 
-/* ---- folding records: the only way in which state changes ----------------------------------------------------- */
+/* ---- what a record does: the only way in which state changes -------------------------------------------------- */
 
-void core_take_locks(struct core *core, uint64_t txn_id, struct kv_list ops)
+void core_take_locks(struct core *core, uint64_t txn_id, const struct kv_ops *ops)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        if (op.kind == KV_OP_SET || op.kind == KV_OP_CLEAR || op.kind == KV_OP_CHECK)
-            locks_take_for_intent(core->locks, txn_id, op.key, op.kind != KV_OP_CHECK);
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        if (kv_op_is_on_key(op))
+            locks_take_for_intent(core->locks, txn_id, op->key, op->kind != KV_OP_CHECK);
     }
 }
 
-/* The operations without contents: what an intent keeps. */
-static struct kv_buf without_bytes(struct kv_list ops)
+static void fold_prepare(struct core *core, uint64_t position, uint32_t type, const struct kv_msg_prepare *prepare)
 {
-    struct kv_buf out = {0};
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        op.has_bytes = false;
-        kv_put_op(&out, &op);
-    }
-    return out;
-}
-
-static enum kv_err fold_prepare(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
-{
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
-    if (kv_get_prepare(body, &txn_id, &participants, &ops) != KV_OK)
-        return KV_CORRUPT;
-    struct kv_buf existed = {0};
-    ledger_prepare(&core->ledger, ops, position, &existed);
+    core->existed.bytes = 0;
+    ledger_prepare(&core->ledger, &prepare->ops, position, &core->existed);
     if (type == CORE_RECORD_APPLY) {
-        ledger_commit(&core->ledger, txn_id, ops, position);
-        intents_add_done(&core->intents, txn_id, &existed);
-        locks_release(core->locks, txn_id);
+        ledger_commit(&core->ledger, prepare->txn_id, &prepare->ops, position);
+        intents_add_done(&core->intents, prepare->txn_id, kv_buf_peek(&core->existed));
+        locks_release(core->locks, prepare->txn_id);
     } else {
-        struct kv_buf kept = without_bytes(ops);
-        intents_add(&core->intents, txn_id, participants, position, &kept, ops.count, &existed);
-        core_take_locks(core, txn_id, ops);
+        intents_add(&core->intents, prepare, position, kv_buf_peek(&core->existed));
+        core_take_locks(core, prepare->txn_id, &prepare->ops);
     }
-    return KV_OK;
 }
 
 /* Messages that waited for the decision go through the door again; they wait for no intent that came after them. */
@@ -64,7 +44,31 @@ static void run_parked(struct core *core, struct parked *list)
     }
 }
 
-static enum kv_err fold_decision(struct core *core, uint32_t type, struct kv_slice body)
+static void fold_decision(struct core *core, uint32_t type, struct intent *intent)
+{
+    uint64_t txn_id = intent->txn_id;
+    if (type == CORE_RECORD_COMMIT) {
+        ledger_commit(&core->ledger, txn_id, &intent->ops, 0);
+        intents_add_done(&core->intents, txn_id, kv_slice(NULL, 0));
+    } else {
+        ledger_abort(&core->ledger, &intent->ops, 0);
+    }
+    struct parked *waiting = intents_remove(&core->intents, intent);
+    locks_release(core->locks, txn_id);
+    run_parked(core, waiting);
+}
+
+/* ---- as the journal has them ---------------------------------------------------------------------------------- */
+
+static enum kv_err replay_prepare(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
+{
+    if (kv_get_prepare(body, &core->prepare) != KV_OK)
+        return KV_CORRUPT;
+    fold_prepare(core, position, type, &core->prepare);
+    return KV_OK;
+}
+
+static enum kv_err replay_decision(struct core *core, uint32_t type, struct kv_slice body)
 {
     uint64_t txn_id;
     if (kv_get_id(body, &txn_id) != KV_OK)
@@ -72,19 +76,11 @@ static enum kv_err fold_decision(struct core *core, uint32_t type, struct kv_sli
     struct intent *intent = intents_find(&core->intents, txn_id);
     if (intent == NULL)
         return KV_CORRUPT;
-    if (type == CORE_RECORD_COMMIT) {
-        ledger_commit(&core->ledger, txn_id, intent_ops(intent), 0);
-        intents_add_done(&core->intents, txn_id, NULL);
-    } else {
-        ledger_abort(&core->ledger, intent_ops(intent), 0);
-    }
-    struct parked *waiting = intents_remove(&core->intents, intent);
-    locks_release(core->locks, txn_id);
-    run_parked(core, waiting);
+    fold_decision(core, type, intent);
     return KV_OK;
 }
 
-static enum kv_err fold_forget(struct core *core, struct kv_slice body)
+static enum kv_err replay_forget(struct core *core, struct kv_slice body)
 {
     uint64_t from_txn_id, below_txn_id;
     struct kv_list open;
@@ -94,43 +90,53 @@ static enum kv_err fold_forget(struct core *core, struct kv_slice body)
     return KV_OK;
 }
 
-static enum kv_err fold(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
+enum kv_err core_replay(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
 {
     core->position = position;
     core->changed = true;
     switch (type) {
     case CORE_RECORD_APPLY:
     case CORE_RECORD_PREPARE:
-        return fold_prepare(core, position, type, body);
+        return replay_prepare(core, position, type, body);
     case CORE_RECORD_COMMIT:
     case CORE_RECORD_ABORT:
-        return fold_decision(core, type, body);
+        return replay_decision(core, type, body);
     case CORE_RECORD_FORGET:
-        return fold_forget(core, body);
+        return replay_forget(core, body);
     default:
         return KV_CORRUPT;
     }
 }
 
-enum kv_err core_replay(struct core *core, uint64_t position, uint32_t type, struct kv_slice body)
+/* ---- as this shard decides them: what was decoded already is not decoded from the record again ---------------- */
+
+static void append(struct core *core, enum core_record type, bool lazy)
 {
-    return fold(core, position, type, body);
+    core->position = core->world.append(core->world.ctx, type, kv_buf_peek(&core->record), lazy);
+    core->changed = true;
 }
 
-/* Journals and folds one record of our own making. */
-uint64_t core_record(struct core *core, enum core_record type, struct kv_slice body, bool lazy)
+void core_record_prepare(struct core *core, enum core_record type, const struct kv_msg_prepare *prepare)
 {
-    uint64_t position = core->world.append(core->world.ctx, type, body, lazy);
-    enum kv_err err = fold(core, position, type, body);
-    kv_assert(err == KV_OK);
-    return position;
+    core->record.bytes = 0;
+    kv_put_prepare(&core->record, prepare);
+    append(core, type, false);
+    fold_prepare(core, core->position, type, prepare);
 }
 
-uint64_t core_record_id(struct core *core, enum core_record type, uint64_t id)
+void core_record_decision(struct core *core, enum core_record type, struct intent *intent)
 {
-    struct kv_buf body = {0};
-    kv_put_id(&body, id);
-    uint64_t position = core_record(core, type, kv_buf_peek(&body), true);
-    kv_buf_free(&body);
-    return position;
+    core->record.bytes = 0;
+    kv_put_id(&core->record, intent->txn_id);
+    append(core, type, true);
+    fold_decision(core, type, intent);
+}
+
+void core_record_forget(struct core *core, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open)
+{
+    core->record.bytes = 0;
+    kv_put_forget_begin(&core->record, from_txn_id, below_txn_id, open.count);
+    kv_buf_append(&core->record, open.encoded);
+    append(core, CORE_RECORD_FORGET, true);
+    intents_forget(&core->intents, from_txn_id, below_txn_id, open);
 }

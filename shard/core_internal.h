@@ -50,12 +50,14 @@ struct core {
     size_t parked_count;
     struct stage *stages;
     struct hold *holds;
-    uint64_t position;       /* of the last record */
-    uint64_t now_ms;         /* of the last tick */
-    bool changed;            /* records since the last freeze */
-    struct core_stats stats; /* the counters of it; the gauges are filled in by core_stats */
-    struct kv_buf scratch;   /* a record under construction */
-    struct kv_buf bytes;     /* core_read.c: of the content under way into an answer */
+    uint64_t position;             /* of the last record */
+    uint64_t now_ms;               /* of the last tick */
+    bool changed;                  /* records since the last freeze */
+    struct core_stats stats;       /* the counters of it; the gauges are filled in by core_stats */
+    struct kv_msg_prepare prepare; /* decoded, under way */
+    struct kv_buf existed;         /* what it found: a byte per ADD */
+    struct kv_buf record;          /* the body of the record under way */
+    struct kv_buf bytes;           /* core_read.c: of the content under way into an answer */
 };
 
 struct kv_buf *core_answer(struct core *core, const struct request *request, enum kv_msg type, uint64_t position);
@@ -63,16 +65,18 @@ void core_answered(struct core *core);
 void core_answer_done(struct core *core, const struct request *request, enum kv_err err, uint64_t position);
 enum kv_err core_dispatch(struct core *core, const struct request *request);
 
-/* core_fold.c */
-/* Journals and folds one record of our own making; returns its position. */
-uint64_t core_record(struct core *core, enum core_record type, struct kv_slice body, bool lazy);
-/* The same for a decision, lazily: its body is the id. */
-uint64_t core_record_id(struct core *core, enum core_record type, uint64_t id);
+/* core_fold.c: each journals and folds one record of our own making. */
+/* APPLY or PREPARE. Whoever asked waits for it. */
+void core_record_prepare(struct core *core, enum core_record type, const struct kv_msg_prepare *prepare);
+/* COMMIT or ABORT, lazily. The intent is gone afterwards. */
+void core_record_decision(struct core *core, enum core_record type, struct intent *intent);
+/* FORGET, lazily. */
+void core_record_forget(struct core *core, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open);
 /* For the intent of these operations: its keys stay locked whatever becomes of sessions. */
-void core_take_locks(struct core *core, uint64_t txn_id, struct kv_list ops);
+void core_take_locks(struct core *core, uint64_t txn_id, const struct kv_ops *ops);
 
 /* core_write.c */
-void core_answer_vote(struct core *core, const struct request *request, enum kv_err err, const struct kv_buf *existed,
+void core_answer_vote(struct core *core, const struct request *request, enum kv_err err, struct kv_slice existed,
                       uint64_t position);
 /* locks_on_granted; `ctx` is the core. */
 void core_on_granted(void *ctx, uint64_t txn_id, uint64_t session, uint64_t request_id, const struct kv_slice *keys,

@@ -220,10 +220,8 @@ static struct intent *find_undecided(struct core *core, const struct kv_msg_list
     for (struct intent *intent = core->intents.open; intent != NULL; intent = intent->hh.next) {
         if (intent->sequence > sequence_max)
             return NULL;
-        struct kv_list ops = intent_ops(intent);
-        struct kv_op op;
-        while (kv_next_op(&ops, &op)) {
-            if ((op.kind == KV_OP_SET || op.kind == KV_OP_CLEAR) && is_listed(list, op.key))
+        for (const struct kv_op *op = intent->ops.at; op < intent->ops.at + intent->ops.count; op++) {
+            if ((op->kind == KV_OP_SET || op->kind == KV_OP_CLEAR) && is_listed(list, op->key))
                 return intent;
         }
     }

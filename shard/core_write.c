@@ -52,29 +52,26 @@ enum kv_err core_on_lock(struct core *core, const struct request *request)
 
 /* ---- PREPARE and APPLY ---------------------------------------------------------------------------------------- */
 
-void core_answer_vote(struct core *core, const struct request *request, enum kv_err err, const struct kv_buf *existed,
+void core_answer_vote(struct core *core, const struct request *request, enum kv_err err, struct kv_slice existed,
                       uint64_t position)
 {
     struct kv_buf *buf = core_answer(core, request, KV_MSG_VOTE, position);
-    size_t count = err == KV_OK ? existed->bytes : 0;
-    kv_put_vote_begin(buf, err, count);
-    for (size_t i = 0; i < count; i++)
-        kv_pack_bool(buf, existed->data[i] != 0);
+    kv_put_vote_begin(buf, err, existed.bytes);
+    for (size_t i = 0; i < existed.bytes; i++)
+        kv_pack_bool(buf, existed.data[i] != 0);
     core_answered(core);
 }
 
-struct proposal {
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
-    bool frees; /* only takes away: allowed on a full disk */
-};
+static void refuse(struct core *core, const struct request *request, enum kv_err err)
+{
+    core_answer_vote(core, request, err, kv_slice(NULL, 0), 0);
+}
 
 /* The version that the transaction read must still be there, and the key not be promised to another. */
-static enum kv_err check_key(struct core *core, const struct proposal *proposal, const struct kv_op *op)
+static enum kv_err check_key(struct core *core, uint64_t txn_id, const struct kv_op *op)
 {
     uint64_t holder = locks_holder(core->locks, op->key, NULL);
-    if (holder != 0 && holder != proposal->txn_id)
+    if (holder != 0 && holder != txn_id)
         return KV_CONFLICT;
     struct kv_row row;
     uint64_t position;
@@ -104,64 +101,61 @@ static enum kv_err check_drop(struct core *core, const struct kv_op *op)
     return found && ledger_refs_unpromised(&core->ledger, &op->hash, object.refs) >= op->count ? KV_OK : KV_CONFLICT;
 }
 
-static enum kv_err check_ops(struct core *core, struct proposal *proposal)
+static enum kv_err check_op(struct core *core, uint64_t txn_id, const struct kv_op *op)
 {
-    struct kv_list ops = proposal->ops;
-    struct kv_op op;
+    if (op->kind == KV_OP_ADD)
+        return check_add(core, op);
+    return op->kind == KV_OP_DROP ? check_drop(core, op) : check_key(core, txn_id, op);
+}
+
+static enum kv_err check_ops(struct core *core, const struct kv_msg_prepare *prepare)
+{
     enum kv_err err = KV_OK;
-    proposal->frees = true;
-    while (err == KV_OK && kv_next_op(&ops, &op)) {
-        if (op.kind == KV_OP_ADD)
-            err = check_add(core, &op);
-        else if (op.kind == KV_OP_DROP)
-            err = check_drop(core, &op);
-        else
-            err = check_key(core, proposal, &op);
-        proposal->frees = proposal->frees && op.kind != KV_OP_ADD && op.kind != KV_OP_SET;
-    }
+    for (size_t i = 0; err == KV_OK && i < prepare->ops.count; i++)
+        err = check_op(core, prepare->txn_id, &prepare->ops.at[i]);
     return err;
 }
 
-/* What the journal gets: contents that are here already are left out, new ones have their object id. */
-static struct kv_op journal_op(struct core *core, struct kv_op op, uint64_t *object_id_next)
+/* It takes away and adds nothing: allowed on a full disk. */
+static bool only_frees(const struct kv_ops *ops)
 {
-    if (op.kind != KV_OP_ADD)
-        return op;
-    struct kv_object object;
-    uint64_t position;
-    bool here = ledger_get_object(&core->ledger, &op.hash, &object, &position) == KV_OK;
-    if (op.object_id != 0)
-        core_adopt_stage(core, &op.hash, op.object_id, here);
-    if (here) {
-        op.has_bytes = false;
-        op.object_id = 0;
-        core->stats.dedup_hits++;
-    } else if (op.has_bytes) {
-        op.object_id = (*object_id_next)++;
-    }
-    return op;
+    bool frees = true;
+    for (size_t i = 0; frees && i < ops->count; i++)
+        frees = ops->at[i].kind != KV_OP_ADD && ops->at[i].kind != KV_OP_SET;
+    return frees;
 }
 
-static uint64_t journal_proposal(struct core *core, const struct proposal *proposal, enum core_record type)
+/* As the journal gets it: a content that is here already is left out, a new one has its object id. */
+static void settle_content(struct core *core, struct kv_op *add)
 {
-    struct kv_buf *body = &core->scratch;
-    body->bytes = 0;
-    kv_put_prepare_begin(body, proposal->txn_id, proposal->participants, proposal->ops.count);
-    struct kv_list ops = proposal->ops;
-    struct kv_op op;
-    uint64_t object_id_next = core->ledger.object_id_next;
-    while (kv_next_op(&ops, &op)) {
-        core->stats.puts += op.kind == KV_OP_SET;
-        core->stats.deletes += op.kind == KV_OP_CLEAR && op.expect_txn != 0;
-        op = journal_op(core, op, &object_id_next);
-        kv_put_op(body, &op);
+    struct kv_object object;
+    uint64_t position;
+    bool here = ledger_get_object(&core->ledger, &add->hash, &object, &position) == KV_OK;
+    if (add->object_id != 0)
+        core_adopt_stage(core, &add->hash, add->object_id, here);
+    if (here) {
+        add->has_bytes = false;
+        add->object_id = 0;
+        core->stats.dedup_hits++;
+    } else if (add->has_bytes) {
+        add->object_id = core->ledger.object_id_next++;
     }
-    core->ledger.object_id_next = object_id_next;
-    return core_record(core, type, kv_buf_peek(body), false);
+}
+
+static void accept(struct core *core, struct kv_msg_prepare *prepare, enum core_record type)
+{
+    for (struct kv_op *op = prepare->ops.at; op < prepare->ops.at + prepare->ops.count; op++) {
+        core->stats.puts += op->kind == KV_OP_SET;
+        core->stats.deletes += op->kind == KV_OP_CLEAR && op->expect_txn != 0;
+        if (op->kind == KV_OP_ADD)
+            settle_content(core, op);
+    }
+    core->stats.applies += type == CORE_RECORD_APPLY;
+    core_record_prepare(core, type, prepare);
 }
 
 /* Rows that wait in memory, both generations; a transaction larger than the bound passes when nothing else waits. */
-static bool overlay_has_room(const struct core *core, const struct proposal *proposal, size_t more)
+static bool overlay_has_room(const struct core *core, bool frees, size_t more)
 {
     size_t rows = overlay_rows(core->ledger.active);
     size_t bytes = overlay_bytes(core->ledger.active);
@@ -169,7 +163,7 @@ static bool overlay_has_room(const struct core *core, const struct proposal *pro
         rows += overlay_rows(core->ledger.frozen);
         bytes += overlay_bytes(core->ledger.frozen);
     }
-    uint64_t bytes_max = core->options.overlay_bytes_max * (proposal->frees ? 2 : 1);
+    uint64_t bytes_max = core->options.overlay_bytes_max * (frees ? 2 : 1);
     return rows == 0 || bytes + more <= bytes_max;
 }
 
@@ -181,56 +175,50 @@ static void stall(struct core *core, const struct request *request)
     core->stalled_count++;
 }
 
-/* Answers a repeated PREPARE or APPLY whose first vote was lost. False: it is the first one. */
-static bool answer_repeated(struct core *core, const struct request *request, uint64_t txn_id)
+/* The vote of a transaction that was accepted. False: it was not, so far. */
+static bool answer_accepted(struct core *core, const struct request *request, uint64_t txn_id)
 {
     const struct intent *intent = intents_find(&core->intents, txn_id);
-    const struct done *done = intents_find_done(&core->intents, txn_id);
+    const struct done *done = intent == NULL ? intents_find_done(&core->intents, txn_id) : NULL;
     if (intent != NULL)
-        core_answer_vote(core, request, KV_OK, &intent->existed, intent->position);
+        core_answer_vote(core, request, KV_OK, intent->existed, intent->position);
     else if (done != NULL) /* its record may be the newest one */
-        core_answer_vote(core, request, KV_OK, &done->existed, core->position);
+        core_answer_vote(core, request, KV_OK, kv_slice(done->existed, done->existed_bytes), core->position);
     return intent != NULL || done != NULL;
 }
 
 /* First come, first served: else small ones would keep a large one out for ever. What only takes away goes first, since it is what a
  * full disk waits for; but on a disk with room it does not fill generation after generation in front of the same large one. */
-static bool waits_its_turn(const struct core *core, const struct proposal *proposal)
+static bool waits_its_turn(const struct core *core, bool frees)
 {
     if (core->stalled == NULL)
         return false;
-    return !proposal->frees || (core->stalled->passed_by && core->world.room(core->world.ctx, 0, false));
+    return !frees || (core->stalled->passed_by && core->world.room(core->world.ctx, 0, false));
 }
 
 enum kv_err core_on_prepare(struct core *core, const struct request *request)
 {
-    struct proposal proposal;
-    if (kv_get_prepare(request->body, &proposal.txn_id, &proposal.participants, &proposal.ops) != KV_OK ||
-        proposal.txn_id == 0 || proposal.ops.count == 0 ||
-        (proposal.participants & kv_shard_bit(core->options.shard_index)) == 0)
+    struct kv_msg_prepare *prepare = &core->prepare;
+    if (kv_get_prepare(request->body, prepare) != KV_OK || prepare->txn_id == 0 || prepare->ops.count == 0 ||
+        (prepare->participants & kv_shard_bit(core->options.shard_index)) == 0)
         return KV_INVALID;
-    if (answer_repeated(core, request, proposal.txn_id))
+    if (answer_accepted(core, request, prepare->txn_id)) /* its vote was lost, and it is asked for again */
         return KV_OK;
-    enum kv_err err = check_ops(core, &proposal);
-    if (err == KV_OK && !core->world.room(core->world.ctx, request->body.bytes, proposal.frees))
+    bool frees = only_frees(&prepare->ops);
+    enum kv_err err = check_ops(core, prepare);
+    if (err == KV_OK && !core->world.room(core->world.ctx, request->body.bytes, frees))
         err = KV_NO_SPACE;
     if (err == KV_OK && core->intents.bytes > INTENTS_BYTES_MAX)
         err = KV_OVERLOADED; /* a participant hangs: what it leaves open here must stay within bounds */
     core->stats.conflicts += err == KV_CONFLICT;
     if (err != KV_OK) {
-        core_answer_vote(core, request, err, NULL, 0);
-        return KV_OK;
-    }
-    if (waits_its_turn(core, &proposal) || !overlay_has_room(core, &proposal, request->body.bytes)) {
+        refuse(core, request, err);
+    } else if (waits_its_turn(core, frees) || !overlay_has_room(core, frees, request->body.bytes)) {
         stall(core, request);
-        return KV_OK;
+    } else {
+        accept(core, prepare, request->type == KV_MSG_APPLY ? CORE_RECORD_APPLY : CORE_RECORD_PREPARE);
+        core_answer_vote(core, request, KV_OK, kv_buf_peek(&core->existed), core->position);
     }
-    bool alone = request->type == KV_MSG_APPLY;
-    struct request answer_to = *request;
-    uint64_t position = journal_proposal(core, &proposal, alone ? CORE_RECORD_APPLY : CORE_RECORD_PREPARE);
-    core->stats.applies += alone;
-    bool repeated = answer_repeated(core, &answer_to, proposal.txn_id);
-    kv_assert(repeated && position == core->position);
     return KV_OK;
 }
 
@@ -242,8 +230,9 @@ enum kv_err core_on_commit(struct core *core, const struct request *request)
     if (kv_get_id(request->body, &txn_id) != KV_OK)
         return KV_INVALID;
     enum kv_err err = KV_OK;
-    if (intents_find(&core->intents, txn_id) != NULL) {
-        core_record_id(core, CORE_RECORD_COMMIT, txn_id);
+    struct intent *intent = intents_find(&core->intents, txn_id);
+    if (intent != NULL) {
+        core_record_decision(core, CORE_RECORD_COMMIT, intent);
         core->stats.commits++;
     } else if (intents_find_done(&core->intents, txn_id) == NULL) {
         kv_error("asked to commit transaction %llu that was never prepared here", (unsigned long long)txn_id);
@@ -259,11 +248,9 @@ static void drop_stalled(struct core *core, uint64_t txn_id)
     struct parked *parked, *after;
     DL_FOREACH_SAFE(core->stalled, parked, after)
     {
-        uint64_t id;
-        kv_shard_set participants;
-        struct kv_list ops;
-        kv_get_prepare(kv_buf_peek(&parked->body), &id, &participants, &ops);
-        if (id != txn_id)
+        enum kv_err err = kv_get_prepare(kv_buf_peek(&parked->body), &core->prepare);
+        kv_assert(err == KV_OK);
+        if (core->prepare.txn_id != txn_id)
             continue;
         DL_DELETE(core->stalled, parked);
         core->stalled_count--;
@@ -277,8 +264,9 @@ enum kv_err core_on_abort(struct core *core, const struct request *request)
     if (kv_get_id(request->body, &txn_id) != KV_OK || intents_find_done(&core->intents, txn_id) != NULL)
         return KV_INVALID;
     drop_stalled(core, txn_id);
-    if (intents_find(&core->intents, txn_id) != NULL) {
-        core_record_id(core, CORE_RECORD_ABORT, txn_id);
+    struct intent *intent = intents_find(&core->intents, txn_id);
+    if (intent != NULL) {
+        core_record_decision(core, CORE_RECORD_ABORT, intent);
         core->stats.aborts++;
     } else {
         locks_release(core->locks, txn_id);
@@ -304,15 +292,11 @@ enum kv_err core_on_forget(struct core *core, const struct request *request)
     struct kv_list open;
     if (kv_get_forget(request->body, &from_txn_id, &below_txn_id, &open) != KV_OK)
         return KV_INVALID;
-    struct kv_buf kept = {0}, body = {0};
+    struct kv_buf kept = {0};
     size_t kept_count;
-    if (intents_forgettable(&core->intents, from_txn_id, below_txn_id, open, &kept, &kept_count) > 0) {
-        kv_put_forget_begin(&body, from_txn_id, below_txn_id, kept_count);
-        kv_buf_append(&body, kv_buf_peek(&kept));
-        core_record(core, CORE_RECORD_FORGET, kv_buf_peek(&body), true);
-    }
+    if (intents_forgettable(&core->intents, from_txn_id, below_txn_id, open, &kept, &kept_count) > 0)
+        core_record_forget(core, from_txn_id, below_txn_id, (struct kv_list){kv_buf_peek(&kept), kept_count});
     kv_buf_free(&kept);
-    kv_buf_free(&body);
     core_answer_done(core, request, KV_OK, core->position);
     return KV_OK;
 }

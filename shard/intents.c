@@ -1,6 +1,7 @@
 /* shard/intents.c -- see intents.h. */
 #include "intents.h"
 
+#include <stdlib.h>
 #include <utlist.h>
 
 struct intent *intents_find(const struct intents *intents, uint64_t txn_id)
@@ -17,29 +18,55 @@ struct done *intents_find_done(const struct intents *intents, uint64_t txn_id)
     return done;
 }
 
-static size_t intent_bytes(const struct intent *intent)
+/* What the operation points to and an intent keeps: contents are in the overlay. */
+static size_t borrowed_bytes(const struct kv_op *op)
 {
-    return sizeof *intent + intent->ops.bytes + intent->existed.bytes;
+    size_t key_bytes = kv_op_is_on_key(op) ? op->key.bytes : 0;
+    return key_bytes + (op->kind == KV_OP_SET ? op->row.content_type.bytes : 0);
 }
 
-static size_t done_bytes(const struct done *done)
+/* Copies the slice to `*at`, which moves behind it. */
+static struct kv_slice keep_slice(struct kv_slice slice, uint8_t **at)
 {
-    return sizeof *done + done->existed.bytes;
+    struct kv_slice kept = kv_slice(*at, slice.bytes);
+    if (slice.bytes > 0)
+        memcpy(*at, slice.data, slice.bytes);
+    *at += slice.bytes;
+    return kept;
 }
 
-struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_set participants, uint64_t position,
-                           struct kv_buf *ops, size_t op_count, struct kv_buf *existed)
+static struct kv_op keep_op(const struct kv_op *op, uint8_t **at)
 {
-    struct intent *intent = kv_alloc_zero(1, sizeof *intent);
-    intent->txn_id = txn_id;
-    intent->participants = participants;
-    intent->position = position;
-    intent->sequence = ++intents->sequence_last;
-    intent->ops = kv_buf_take(ops);
-    intent->op_count = op_count;
-    intent->existed = kv_buf_take(existed);
+    struct kv_op kept = *op;
+    if (op->kind == KV_OP_ADD)
+        kept.has_bytes = false;
+    if (kv_op_is_on_key(op))
+        kept.key = keep_slice(op->key, at);
+    if (op->kind == KV_OP_SET)
+        kept.row.content_type = keep_slice(op->row.content_type, at);
+    return kept;
+}
+
+struct intent *intents_add(struct intents *intents, const struct kv_msg_prepare *prepare, uint64_t position,
+                           struct kv_slice existed)
+{
+    size_t count = prepare->ops.count;
+    size_t bytes = sizeof(struct intent) + count * sizeof(struct kv_op) + existed.bytes;
+    for (size_t i = 0; i < count; i++)
+        bytes += borrowed_bytes(&prepare->ops.at[i]);
+    struct intent *intent = kv_alloc(bytes);
+    *intent = (struct intent){.txn_id = prepare->txn_id,
+                              .participants = prepare->participants,
+                              .position = position,
+                              .sequence = ++intents->sequence_last,
+                              .ops = {(struct kv_op *)(intent + 1), count, count},
+                              .bytes = bytes};
+    uint8_t *at = (uint8_t *)(intent->ops.at + count);
+    for (size_t i = 0; i < count; i++)
+        intent->ops.at[i] = keep_op(&prepare->ops.at[i], &at);
+    intent->existed = keep_slice(existed, &at);
     HASH_ADD(hh, intents->open, txn_id, sizeof intent->txn_id, intent);
-    intents->bytes += intent_bytes(intent);
+    intents->bytes += bytes;
     return intent;
 }
 
@@ -47,28 +74,26 @@ struct parked *intents_remove(struct intents *intents, struct intent *intent)
 {
     struct parked *parked = intent->parked;
     HASH_DEL(intents->open, intent);
-    intents->bytes -= intent_bytes(intent);
-    kv_buf_free(&intent->ops);
-    kv_buf_free(&intent->existed);
+    intents->bytes -= intent->bytes;
     free(intent);
     return parked;
 }
 
-void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_buf *existed)
+void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_slice existed)
 {
-    struct done *done = kv_alloc_zero(1, sizeof *done);
+    struct done *done = kv_alloc_zero(1, sizeof *done + existed.bytes);
     done->txn_id = txn_id;
-    if (existed != NULL)
-        done->existed = kv_buf_take(existed);
+    done->existed_bytes = existed.bytes;
+    if (existed.bytes > 0)
+        memcpy(done->existed, existed.data, existed.bytes);
     HASH_ADD(hh, intents->done, txn_id, sizeof done->txn_id, done);
-    intents->bytes += done_bytes(done);
+    intents->bytes += sizeof *done + existed.bytes;
 }
 
 static void remove_done(struct intents *intents, struct done *done)
 {
     HASH_DEL(intents->done, done);
-    intents->bytes -= done_bytes(done);
-    kv_buf_free(&done->existed);
+    intents->bytes -= sizeof *done + done->existed_bytes;
     free(done);
 }
 
@@ -116,11 +141,6 @@ void intents_forget(struct intents *intents, uint64_t from_txn_id, uint64_t belo
     mark_open(intents, open, false);
 }
 
-struct kv_list intent_ops(const struct intent *intent)
-{
-    return (struct kv_list){kv_buf_peek(&intent->ops), intent->op_count};
-}
-
 /* [[txn_id, participants, position, existed, ops]…], [[txn_id, existed]…] */
 void intents_encode(const struct intents *intents, struct kv_buf *out)
 {
@@ -131,40 +151,27 @@ void intents_encode(const struct intents *intents, struct kv_buf *out)
         kv_pack_uint(out, intent->txn_id);
         kv_pack_uint(out, intent->participants);
         kv_pack_uint(out, intent->position);
-        kv_pack_bin(out, kv_buf_peek(&intent->existed));
-        kv_pack_array(out, intent->op_count);
-        kv_buf_append(out, kv_buf_peek(&intent->ops));
+        kv_pack_bin(out, intent->existed);
+        kv_put_ops(out, &intent->ops);
     }
     kv_pack_array(out, HASH_COUNT(intents->done));
     for (const struct done *done = intents->done; done != NULL; done = done->hh.next) {
         kv_pack_array(out, 2);
         kv_pack_uint(out, done->txn_id);
-        kv_pack_bin(out, kv_buf_peek(&done->existed));
+        kv_pack_bin(out, kv_slice(done->existed, done->existed_bytes));
     }
 }
 
-static struct kv_buf copy_of(struct kv_slice bytes)
-{
-    struct kv_buf copy = {0};
-    kv_buf_append(&copy, bytes);
-    return copy;
-}
-
-static void decode_intent(struct kv_unpack *in, struct intents *out)
+static void decode_intent(struct kv_unpack *in, struct kv_msg_prepare *prepare, struct intents *out)
 {
     kv_unpack_array_of(in, 5);
-    uint64_t txn_id = kv_unpack_uint(in, UINT64_MAX);
-    kv_shard_set participants = kv_unpack_uint(in, UINT64_MAX);
+    prepare->txn_id = kv_unpack_uint(in, UINT64_MAX);
+    prepare->participants = kv_unpack_uint(in, UINT64_MAX);
     uint64_t position = kv_unpack_uint(in, UINT64_MAX);
     struct kv_slice existed = kv_unpack_bin(in, SIZE_MAX);
-    size_t op_count = kv_unpack_array(in, SIZE_MAX);
-    const uint8_t *begin = in->at;
-    for (size_t i = 0; i < op_count && !in->bad; i++)
-        kv_unpack_skip(in, 3);
-    if (in->bad)
-        return;
-    struct kv_buf ops_copy = copy_of(kv_slice(begin, (size_t)(in->at - begin))), existed_copy = copy_of(existed);
-    intents_add(out, txn_id, participants, position, &ops_copy, op_count, &existed_copy);
+    kv_read_ops(in, &prepare->ops);
+    if (!in->bad)
+        intents_add(out, prepare, position, existed);
 }
 
 static void decode_done(struct kv_unpack *in, struct intents *out)
@@ -172,24 +179,24 @@ static void decode_done(struct kv_unpack *in, struct intents *out)
     kv_unpack_array_of(in, 2);
     uint64_t txn_id = kv_unpack_uint(in, UINT64_MAX);
     struct kv_slice existed = kv_unpack_bin(in, SIZE_MAX);
-    if (in->bad)
-        return;
-    struct kv_buf existed_copy = copy_of(existed);
-    intents_add_done(out, txn_id, &existed_copy);
+    if (!in->bad)
+        intents_add_done(out, txn_id, existed);
 }
 
 enum kv_err intents_decode(struct kv_slice encoded, struct intents *out)
 {
     if (encoded.bytes == 0)
         return KV_OK;
+    struct kv_msg_prepare prepare = {0};
     struct kv_unpack in = kv_unpack_start(encoded);
     kv_unpack_array_of(&in, 2);
     size_t count = kv_unpack_array(&in, SIZE_MAX);
     for (size_t i = 0; i < count && !in.bad; i++)
-        decode_intent(&in, out);
+        decode_intent(&in, &prepare, out);
     count = kv_unpack_array(&in, SIZE_MAX);
     for (size_t i = 0; i < count && !in.bad; i++)
         decode_done(&in, out);
+    kv_ops_free(&prepare.ops);
     return kv_unpack_end(&in) == KV_OK ? KV_OK : KV_CORRUPT;
 }
 

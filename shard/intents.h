@@ -1,7 +1,7 @@
 /* shard/intents.h -- open transactions of this shard and the ids of those done: what a vote and a decision leave behind.
  * Does:     remembers prepared transactions (their operations without contents) until they are decided, in the order of their
  *           votes, and the ids of decided ones until the router says that everybody knows (FORGET).
- * Owns:     copies of the encoded operations; messages that wait for a decision ("parked"). `bytes` says how much memory all but
+ * Owns:     copies of the operations; messages that wait for a decision ("parked"). `bytes` says how much memory all but
  *           the parked take: beyond INTENTS_BYTES_MAX the core votes no. What a REPORT says of them is a small part of it.
  * Promises: intents_encode and intents_decode carry all of it through a restart, parked messages left out.
  * Tests:    unit/shard/test_core.c, sim/. */
@@ -33,20 +33,21 @@ struct parked {
 struct intent {
     uint64_t txn_id;
     kv_shard_set participants;
-    uint64_t position; /* of the PREPARE record */
-    uint64_t sequence; /* order of arrival */
-    struct kv_buf ops; /* encoded, without contents */
-    size_t op_count;
-    struct kv_buf existed; /* a byte per ADD, in order */
-    struct parked *parked; /* utlist */
-    UT_hash_handle hh;     /* iterates in order of arrival */
+    uint64_t position;       /* of the PREPARE record */
+    uint64_t sequence;       /* order of arrival */
+    struct kv_ops ops;       /* without contents; they and all that they point to lie behind this, in one block */
+    struct kv_slice existed; /* a byte per ADD, in order */
+    size_t bytes;            /* of the block */
+    struct parked *parked;   /* utlist */
+    UT_hash_handle hh;       /* iterates in order of arrival */
 };
 
 struct done {
     uint64_t txn_id;
-    struct kv_buf existed; /* of an APPLY, whose vote may be asked for again */
-    bool open;             /* while a FORGET is looked at: it must be kept */
+    bool open; /* while a FORGET is looked at: it must be kept */
     UT_hash_handle hh;
+    size_t existed_bytes;
+    uint8_t existed[]; /* of an APPLY, whose vote may be asked for again */
 };
 
 struct intents {
@@ -58,19 +59,18 @@ struct intents {
 
 struct intent *intents_find(const struct intents *intents, uint64_t txn_id);
 struct done *intents_find_done(const struct intents *intents, uint64_t txn_id);
-/* Takes `ops` and `existed` over. */
-struct intent *intents_add(struct intents *intents, uint64_t txn_id, kv_shard_set participants, uint64_t position,
-                           struct kv_buf *ops, size_t op_count, struct kv_buf *existed);
+/* Copies what it needs. */
+struct intent *intents_add(struct intents *intents, const struct kv_msg_prepare *prepare, uint64_t position,
+                           struct kv_slice existed);
 /* Takes the intent out and gives its parked messages to the caller. */
 struct parked *intents_remove(struct intents *intents, struct intent *intent);
-/* Remembers the id; `existed` (may be NULL) is taken over. */
-void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_buf *existed);
+/* Remembers the id, and what an APPLY found. */
+void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_slice existed);
 /* How many done ids are from `from_txn_id` up to `below_txn_id` and not among `open` (numbers); those that are go to `kept`, encoded. */
 size_t intents_forgettable(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open,
                            struct kv_buf *kept, size_t *kept_count);
 /* Forgets them. */
 void intents_forget(struct intents *intents, uint64_t from_txn_id, uint64_t below_txn_id, struct kv_list open);
-struct kv_list intent_ops(const struct intent *intent);
 
 void intents_encode(const struct intents *intents, struct kv_buf *out);
 /* Fills an empty `out`. KV_CORRUPT when the bytes are not what encode writes. Empty input: nothing open. */

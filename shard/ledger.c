@@ -228,22 +228,21 @@ static int64_t key_change(const struct kv_op *op)
     return op->kind == KV_OP_CLEAR && op->expect_txn != 0 ? -1 : 0;
 }
 
-void ledger_prepare(struct ledger *ledger, struct kv_list ops, uint64_t position, struct kv_buf *existed)
+void ledger_prepare(struct ledger *ledger, const struct kv_ops *ops, uint64_t position, struct kv_buf *existed)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        ledger->keys_pending += key_change(&op);
-        if (op.kind == KV_OP_DROP)
-            add_pending(ledger, &op.hash, 0, op.count);
-        if (op.kind != KV_OP_ADD)
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        ledger->keys_pending += key_change(op);
+        if (op->kind == KV_OP_DROP)
+            add_pending(ledger, &op->hash, 0, op->count);
+        if (op->kind != KV_OP_ADD)
             continue;
         struct kv_object object;
         uint64_t row_position;
-        uint8_t here = ledger_get_object(ledger, &op.hash, &object, &row_position) == KV_OK;
+        uint8_t here = ledger_get_object(ledger, &op->hash, &object, &row_position) == KV_OK;
         kv_buf_append(existed, kv_slice(&here, 1));
         if (!here)
-            bear_object(ledger, &op, position);
-        add_pending(ledger, &op.hash, op.count, 0);
+            bear_object(ledger, op, position);
+        add_pending(ledger, &op->hash, op->count, 0);
     }
 }
 
@@ -279,57 +278,55 @@ static void change_refs(struct ledger *ledger, const struct kv_hash *hash, uint6
         delete_object(ledger, hash, &object, later(position, row_position));
 }
 
-static void commit_key(struct ledger *ledger, uint64_t txn_id, struct kv_op *op, uint64_t position)
+static void commit_key(struct ledger *ledger, uint64_t txn_id, const struct kv_op *op, uint64_t position)
 {
     uint8_t space[ROW_KEY_BYTES_MAX];
     if (op->kind == KV_OP_SET) {
-        op->row.txn_id = txn_id;
-        overlay_put(ledger->active, OVERLAY_KEYS, op->key, row_encode_key(&op->row, space), position);
+        struct kv_row row = op->row;
+        row.txn_id = txn_id;
+        overlay_put(ledger->active, OVERLAY_KEYS, op->key, row_encode_key(&row, space), position);
     } else if (op->kind == KV_OP_CLEAR && op->expect_txn != 0) {
         overlay_tombstone(ledger->active, OVERLAY_KEYS, op->key, position);
     }
     ledger->keys = (uint64_t)((int64_t)ledger->keys + key_change(op));
 }
 
-void ledger_commit(struct ledger *ledger, uint64_t txn_id, struct kv_list ops, uint64_t position)
+void ledger_commit(struct ledger *ledger, uint64_t txn_id, const struct kv_ops *ops, uint64_t position)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        ledger->keys_pending -= key_change(&op);
-        if (op.kind == KV_OP_ADD) {
-            settle_pending(ledger, &op.hash, op.count, 0);
-            change_refs(ledger, &op.hash, op.count, 0, position);
-        } else if (op.kind == KV_OP_DROP) {
-            settle_pending(ledger, &op.hash, 0, op.count);
-            change_refs(ledger, &op.hash, 0, op.count, position);
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        ledger->keys_pending -= key_change(op);
+        if (op->kind == KV_OP_ADD) {
+            settle_pending(ledger, &op->hash, op->count, 0);
+            change_refs(ledger, &op->hash, op->count, 0, position);
+        } else if (op->kind == KV_OP_DROP) {
+            settle_pending(ledger, &op->hash, 0, op->count);
+            change_refs(ledger, &op->hash, 0, op->count, position);
         } else {
-            commit_key(ledger, txn_id, &op, position);
+            commit_key(ledger, txn_id, op, position);
         }
     }
 }
 
-void ledger_abort(struct ledger *ledger, struct kv_list ops, uint64_t position)
+void ledger_abort(struct ledger *ledger, const struct kv_ops *ops, uint64_t position)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        ledger->keys_pending -= key_change(&op);
-        if (op.kind == KV_OP_DROP)
-            settle_pending(ledger, &op.hash, 0, op.count);
-        if (op.kind != KV_OP_ADD)
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        ledger->keys_pending -= key_change(op);
+        if (op->kind == KV_OP_DROP)
+            settle_pending(ledger, &op->hash, 0, op->count);
+        if (op->kind != KV_OP_ADD)
             continue;
-        settle_pending(ledger, &op.hash, op.count, 0);
-        change_refs(ledger, &op.hash, 0, 0, position);
+        settle_pending(ledger, &op->hash, op->count, 0);
+        change_refs(ledger, &op->hash, 0, 0, position);
     }
 }
 
-void ledger_restore_votes(struct ledger *ledger, struct kv_list ops)
+void ledger_restore_votes(struct ledger *ledger, const struct kv_ops *ops)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        ledger->keys_pending += key_change(&op);
-        if (op.kind == KV_OP_ADD)
-            add_pending(ledger, &op.hash, op.count, 0);
-        else if (op.kind == KV_OP_DROP)
-            add_pending(ledger, &op.hash, 0, op.count);
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        ledger->keys_pending += key_change(op);
+        if (op->kind == KV_OP_ADD)
+            add_pending(ledger, &op->hash, op->count, 0);
+        else if (op->kind == KV_OP_DROP)
+            add_pending(ledger, &op->hash, 0, op->count);
     }
 }

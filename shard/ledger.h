@@ -57,11 +57,11 @@ enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *obje
                              struct kv_buf *out);
 
 /* Folds. `ops` was validated; `existed` receives a byte per ADD: was the content here before. */
-void ledger_prepare(struct ledger *ledger, struct kv_list ops, uint64_t position, struct kv_buf *existed);
+void ledger_prepare(struct ledger *ledger, const struct kv_ops *ops, uint64_t position, struct kv_buf *existed);
 /* `position`: 0 when the votes were durable before (COMMIT), the record's own for a one-step APPLY. */
-void ledger_commit(struct ledger *ledger, uint64_t txn_id, struct kv_list ops, uint64_t position);
-void ledger_abort(struct ledger *ledger, struct kv_list ops, uint64_t position);
+void ledger_commit(struct ledger *ledger, uint64_t txn_id, const struct kv_ops *ops, uint64_t position);
+void ledger_abort(struct ledger *ledger, const struct kv_ops *ops, uint64_t position);
 /* After a restart: counts the votes of an intent that LMDB's meta row carried over; its object rows are there already. */
-void ledger_restore_votes(struct ledger *ledger, struct kv_list ops);
+void ledger_restore_votes(struct ledger *ledger, const struct kv_ops *ops);
 
 #endif

@@ -18,6 +18,7 @@ static void rest(struct serve *serve)
         serve->written_bytes = 0;
     }
     sessions_trim(serve->sessions);
+    core_trim(serve->on.core);
     journal_trim(serve->on.journal);
     malloc_trim(0);
 }

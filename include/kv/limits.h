@@ -6,6 +6,7 @@
 #define KV_KEY_BYTES_MAX 4096u          /* 414 key_too_long */
 #define KV_CONTENT_TYPE_BYTES_MAX 1024u /* 400 invalid_request */
 #define KV_BATCH_OPS_MAX 10000u         /* 413 too_large */
+#define KV_TXN_OPS_MAX 30000u           /* of a batch at a shard, three for each key; more closes the link */
 #define KV_LIST_LIMIT_MAX 1000u         /* 400 invalid_request */
 #define KV_SHARDS_MAX 16u               /* refused at start; participants fit a 64-bit set */
 #define KV_SLOT_COUNT 4096u             /* slots of the key space, spread evenly over the shards */

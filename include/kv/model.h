@@ -45,21 +45,32 @@ struct kv_object {
 
 enum kv_op_kind { KV_OP_SET = 1, KV_OP_CLEAR = 2, KV_OP_CHECK = 3, KV_OP_ADD = 4, KV_OP_DROP = 5 };
 
-/* One shard's share of a transaction. */
+/* One of the things that a transaction does at a shard: to a key, or to a content. */
 struct kv_op {
     enum kv_op_kind kind;
-    struct kv_slice key;   /* SET, CLEAR, CHECK */
-    uint64_t expect_txn;   /* SET, CLEAR, CHECK: version that the row must have; 0 = absent */
-    struct kv_row row;     /* SET; its txn_id is ignored: the transaction's own is written */
-    struct kv_hash hash;   /* ADD, DROP */
-    uint64_t count;        /* ADD, DROP: references, at least 1 */
-    uint64_t size;         /* ADD: content bytes */
-    enum kv_codec codec;   /* ADD */
-    uint64_t object_id;    /* ADD: staged content to adopt; 0 = `bytes`, or what the shard holds already */
-    uint64_t stored_bytes; /* ADD: of the stored form, wherever it is */
-    bool has_bytes;        /* ADD: `bytes` is the complete stored form */
-    struct kv_slice bytes;
+    union {
+        struct {                 /* SET, CLEAR, CHECK */
+            struct kv_slice key; /* never empty */
+            uint64_t expect_txn; /* version that the row must have; 0 = absent */
+            struct kv_row row;   /* SET; its txn_id is ignored: the transaction's own is written */
+        };
+        struct { /* ADD, DROP */
+            struct kv_hash hash;
+            uint64_t count;        /* references, at least 1 */
+            uint64_t size;         /* from here on ADD: content bytes */
+            uint64_t object_id;    /* staged content to adopt; 0 = `bytes`, or what the shard holds already */
+            uint64_t stored_bytes; /* of the stored form, wherever it is */
+            enum kv_codec codec;
+            bool has_bytes; /* `bytes` is the complete stored form */
+            struct kv_slice bytes;
+        };
+    };
 };
+
+static inline bool kv_op_is_on_key(const struct kv_op *op)
+{
+    return op->kind == KV_OP_SET || op->kind == KV_OP_CLEAR || op->kind == KV_OP_CHECK;
+}
 
 /* A set of shards, bit i = shard i. */
 typedef uint64_t kv_shard_set;

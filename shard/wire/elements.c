@@ -2,6 +2,8 @@
  * later: what passed cannot fail then. */
 #include "wire/elements.h"
 
+#include <stdlib.h>
+
 #define LIST_MAX 16777216u /* elements; the frame's length bounds it long before */
 
 struct kv_hash kv_read_hash(struct kv_unpack *in)
@@ -102,12 +104,12 @@ void kv_put_op(struct kv_buf *buf, const struct kv_op *op)
         [KV_OP_SET] = 4, [KV_OP_CLEAR] = 3, [KV_OP_CHECK] = 3, [KV_OP_ADD] = 8, [KV_OP_DROP] = 3};
     kv_pack_array(buf, members[op->kind]);
     kv_pack_uint(buf, op->kind);
-    if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP) {
-        kv_put_hash(buf, &op->hash);
-        kv_pack_uint(buf, op->count);
-    } else {
+    if (kv_op_is_on_key(op)) {
         kv_put_key(buf, op->key);
         kv_pack_uint(buf, op->expect_txn);
+    } else {
+        kv_put_hash(buf, &op->hash);
+        kv_pack_uint(buf, op->count);
     }
     if (op->kind == KV_OP_SET)
         kv_put_row_or_nil(buf, &op->row);
@@ -136,27 +138,51 @@ static void read_add(struct kv_unpack *in, struct kv_op *out)
     in->bad |= out->bytes.bytes != out->stored_bytes;
 }
 
-static struct kv_op read_op(struct kv_unpack *in)
+static void read_op(struct kv_unpack *in, struct kv_op *out)
 {
-    struct kv_op op = {0};
+    *out = (struct kv_op){0};
     size_t members = kv_unpack_array(in, 8);
-    op.kind = (enum kv_op_kind)kv_unpack_uint(in, KV_OP_DROP);
-    if (op.kind == KV_OP_ADD || op.kind == KV_OP_DROP) {
-        op.hash = kv_read_hash(in);
-        op.count = kv_unpack_uint(in, UINT32_MAX);
-        in->bad |= op.count == 0;
+    out->kind = (enum kv_op_kind)kv_unpack_uint(in, KV_OP_DROP);
+    if (kv_op_is_on_key(out)) {
+        out->key = kv_read_key(in);
+        out->expect_txn = kv_unpack_uint(in, UINT64_MAX);
     } else {
-        op.key = kv_read_key(in);
-        op.expect_txn = kv_unpack_uint(in, UINT64_MAX);
+        out->hash = kv_read_hash(in);
+        out->count = kv_unpack_uint(in, UINT32_MAX);
+        in->bad |= out->count == 0;
     }
-    if (op.kind == KV_OP_SET && !kv_read_row(in, &op.row))
+    if (out->kind == KV_OP_SET && !kv_read_row(in, &out->row))
         in->bad = true;
-    if (op.kind == KV_OP_ADD)
-        read_add(in, &op);
+    if (out->kind == KV_OP_ADD)
+        read_add(in, out);
     static const size_t expected[] = {0, 4, 3, 3, 8, 3};
-    if (members == 0 || members != expected[op.kind])
+    if (members == 0 || members != expected[out->kind])
         in->bad = true;
-    return op;
+}
+
+void kv_put_ops(struct kv_buf *buf, const struct kv_ops *ops)
+{
+    kv_pack_array(buf, ops->count);
+    for (size_t i = 0; i < ops->count; i++)
+        kv_put_op(buf, &ops->at[i]);
+}
+
+/* Memory for as many as are claimed, since few can be. */
+void kv_read_ops(struct kv_unpack *in, struct kv_ops *out)
+{
+    out->count = kv_unpack_array(in, KV_TXN_OPS_MAX);
+    if (out->count > out->capacity) {
+        out->at = kv_realloc(out->at, out->count * sizeof *out->at);
+        out->capacity = out->count;
+    }
+    for (size_t i = 0; i < out->count && !in->bad; i++)
+        read_op(in, &out->at[i]);
+}
+
+void kv_ops_free(struct kv_ops *ops)
+{
+    free(ops->at);
+    *ops = (struct kv_ops){0};
 }
 
 /* ---- cursors -------------------------------------------------------------------------------------------------- */
@@ -194,11 +220,6 @@ bool kv_next_uint(struct kv_list *numbers, uint64_t *out)
 bool kv_next_bool(struct kv_list *flags, bool *out)
 {
     NEXT(flags, *out = kv_unpack_bool(in));
-}
-
-bool kv_next_op(struct kv_list *ops, struct kv_op *out)
-{
-    NEXT(ops, *out = read_op(in));
 }
 
 bool kv_next_row(struct kv_list *rows, bool *present, struct kv_row *out)
@@ -261,9 +282,6 @@ static void skip_element(struct kv_unpack *in, enum kv_element element)
         break;
     case KV_ELEMENT_BOOL:
         (void)kv_unpack_bool(in);
-        break;
-    case KV_ELEMENT_OP:
-        (void)read_op(in);
         break;
     case KV_ELEMENT_ROW:
         (void)kv_read_row(in, &row);

@@ -2,7 +2,7 @@
  * kv_put_X appends the body of message X to `buf` (behind kv_frame_begin). kv_get_X decodes a whole body: KV_OK, or
  * KV_INVALID with `out` in no particular state; slices borrow from `body`. Arrays of unknown length are left in
  * encoded form and walked with the matching cursor, so decoding never allocates; kv_get_X has checked that the
- * cursor will succeed element by element.
+ * cursor will succeed element by element. Operations alone are decoded into an array, since a shard looks at each several times.
  * Tests: unit/wire/test_messages.c, unit/wire/test_message_limits.c, fuzz/fuzz_frame.c. */
 #ifndef KV_WIRE_MESSAGES_H
 #define KV_WIRE_MESSAGES_H
@@ -21,7 +21,6 @@ bool kv_next_key(struct kv_list *keys, struct kv_slice *out);
 bool kv_next_hash(struct kv_list *hashes, struct kv_hash *out);
 bool kv_next_uint(struct kv_list *numbers, uint64_t *out);
 bool kv_next_bool(struct kv_list *flags, bool *out);
-bool kv_next_op(struct kv_list *ops, struct kv_op *out);
 /* `present` false: nil, `out` untouched. */
 bool kv_next_row(struct kv_list *rows, bool *present, struct kv_row *out);
 
@@ -141,10 +140,28 @@ void kv_put_locked_begin(struct kv_buf *buf, enum kv_err err, size_t count); /* 
 void kv_put_row_or_nil(struct kv_buf *buf, const struct kv_row *row_or_null);
 enum kv_err kv_get_locked(struct kv_slice body, enum kv_err *err, struct kv_list *rows);
 
-/* PREPARE and APPLY, and the same bodies in the journal. */
+/* Operations, their slices borrowed. Zero-initialised is empty; decoding into it again uses its memory again. */
+struct kv_ops {
+    struct kv_op *at;
+    size_t count;
+    size_t capacity;
+};
+void kv_put_ops(struct kv_buf *buf, const struct kv_ops *ops);
+/* At most KV_TXN_OPS_MAX. */
+void kv_read_ops(struct kv_unpack *in, struct kv_ops *out);
+void kv_ops_free(struct kv_ops *ops);
+
+/* PREPARE and APPLY, and the same bodies in the journal. `ops` as above, also after an error. */
+struct kv_msg_prepare {
+    uint64_t txn_id;
+    kv_shard_set participants;
+    struct kv_ops ops;
+};
+void kv_put_prepare(struct kv_buf *buf, const struct kv_msg_prepare *prepare);
+/* The same without the operations. */
 void kv_put_prepare_begin(struct kv_buf *buf, uint64_t txn_id, kv_shard_set participants, size_t count);
 void kv_put_op(struct kv_buf *buf, const struct kv_op *op);
-enum kv_err kv_get_prepare(struct kv_slice body, uint64_t *txn_id, kv_shard_set *participants, struct kv_list *ops);
+enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out);
 
 void kv_put_vote_begin(struct kv_buf *buf, enum kv_err err, size_t count); /* then kv_pack_bool */
 enum kv_err kv_get_vote(struct kv_slice body, enum kv_err *err, struct kv_list *existed);

@@ -54,13 +54,21 @@ void kv_put_prepare_begin(struct kv_buf *buf, uint64_t txn_id, kv_shard_set part
     kv_pack_array(buf, count);
 }
 
-enum kv_err kv_get_prepare(struct kv_slice body, uint64_t *txn_id, kv_shard_set *participants, struct kv_list *ops)
+void kv_put_prepare(struct kv_buf *buf, const struct kv_msg_prepare *prepare)
+{
+    kv_pack_array(buf, 3);
+    kv_pack_uint(buf, prepare->txn_id);
+    kv_pack_uint(buf, prepare->participants);
+    kv_put_ops(buf, &prepare->ops);
+}
+
+enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
     kv_unpack_array_of(&in, 3);
-    *txn_id = kv_unpack_uint(&in, UINT64_MAX);
-    *participants = kv_unpack_uint(&in, UINT64_MAX);
-    *ops = kv_read_list(&in, KV_ELEMENT_OP);
+    out->txn_id = kv_unpack_uint(&in, UINT64_MAX);
+    out->participants = kv_unpack_uint(&in, UINT64_MAX);
+    kv_read_ops(&in, &out->ops);
     return kv_unpack_end(&in);
 }
 

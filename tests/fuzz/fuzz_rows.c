@@ -41,10 +41,8 @@ static void check_object(struct kv_slice value)
 static void walk_ops(const struct intents *intents)
 {
     for (const struct intent *intent = intents->open; intent != NULL; intent = intent->hh.next) {
-        struct kv_list ops = intent_ops(intent);
-        struct kv_op op;
-        while (kv_next_op(&ops, &op))
-            FUZZ_CHECK(op.key.bytes <= KV_KEY_BYTES_MAX);
+        for (size_t i = 0; i < intent->ops.count; i++)
+            FUZZ_CHECK(!kv_op_is_on_key(&intent->ops.at[i]) || intent->ops.at[i].key.bytes <= KV_KEY_BYTES_MAX);
     }
 }
 

@@ -172,12 +172,10 @@ static void seed_rows(void)
     kv_pack_uint(&out, 3);
     kv_pack_uint(&out, 9);
     kv_pack_bin(&out, text("\1"));
-    struct kv_list ops;
-    uint64_t txn_id;
-    kv_shard_set participants;
-    kv_get_prepare(kv_buf_peek(&prepare), &txn_id, &participants, &ops);
-    kv_pack_array(&out, ops.count);
-    kv_buf_append(&out, ops.encoded);
+    struct kv_msg_prepare decoded = {0};
+    kv_get_prepare(kv_buf_peek(&prepare), &decoded);
+    kv_put_ops(&out, &decoded.ops);
+    kv_ops_free(&decoded.ops);
     kv_pack_array(&out, 1);
     kv_pack_array(&out, 2);
     kv_pack_uint(&out, 6);

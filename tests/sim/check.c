@@ -51,14 +51,13 @@ static struct commit *get_commit(struct evidence *evidence, uint64_t txn_id)
 }
 
 /* Rows say which PUT wrote them: it must be one of this operation's. */
-static void check_rows(const struct commit *commit, struct kv_list ops)
+static void check_rows(const struct commit *commit, const struct kv_ops *ops)
 {
-    struct kv_op op;
-    while (kv_next_op(&ops, &op)) {
-        if (op.kind != KV_OP_SET)
+    for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
+        if (op->kind != KV_OP_SET)
             continue;
         char text[16] = {0};
-        memcpy(text, op.row.content_type.data, op.row.content_type.bytes);
+        memcpy(text, op->row.content_type.data, op->row.content_type.bytes);
         size_t tag = strtoul(text, NULL, 10);
         if ((tag - 1) / SIM_BATCH_MAX != commit->op)
             sim_fail("transaction %llx wrote a row of another operation", (unsigned long long)commit->txn_id);
@@ -70,20 +69,20 @@ static void take_record(struct evidence *evidence, unsigned shard, uint64_t posi
     const struct disk *disk = &evidence->sim->shards[shard]->disk;
     const struct disk_record *record = &disk->records[position - 1];
     struct kv_slice body = disk_body(disk, position);
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
     if (record->type == CORE_RECORD_PREPARE || record->type == CORE_RECORD_APPLY) {
-        kv_get_prepare(body, &txn_id, &participants, &ops);
-        struct commit *commit = get_commit(evidence, txn_id);
-        commit->participants |= participants;
+        struct kv_msg_prepare prepare = {0};
+        kv_get_prepare(body, &prepare);
+        struct commit *commit = get_commit(evidence, prepare.txn_id);
+        commit->participants |= prepare.participants;
         commit->prepared |= kv_shard_bit(shard);
         if (record->type == CORE_RECORD_APPLY)
             commit->committed |= kv_shard_bit(shard);
         if (record->stamp > commit->stamp)
             commit->stamp = record->stamp;
-        check_rows(commit, ops);
+        check_rows(commit, &prepare.ops);
+        kv_ops_free(&prepare.ops);
     } else if (record->type != CORE_RECORD_FORGET) {
+        uint64_t txn_id;
         kv_get_id(body, &txn_id);
         struct commit *commit = get_commit(evidence, txn_id);
         *(record->type == CORE_RECORD_COMMIT ? &commit->committed : &commit->aborted) |= kv_shard_bit(shard);

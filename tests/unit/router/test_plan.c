@@ -59,10 +59,10 @@ static const struct kv_op *find(struct batch *batch, enum kv_op_kind kind, const
     const struct txn_op *ops = plan_ops(batch->plan, &count);
     struct kv_hash hash = hash_of(content);
     for (size_t i = 0; i < count; i++) {
-        bool same = key != NULL ? kv_slice_equal(ops[i].op.key, kv_slice_text(key))
-                                : kv_hash_equal(&ops[i].op.hash, &hash) && ops[i].op.key.bytes == 0;
-        if (ops[i].op.kind == kind && same)
-            return &ops[i].op;
+        const struct kv_op *op = &ops[i].op;
+        if (op->kind == kind &&
+            (kv_op_is_on_key(op) ? kv_slice_equal(op->key, kv_slice_text(key)) : kv_hash_equal(&op->hash, &hash)))
+            return op;
     }
     cr_assert_fail("no operation %d on %s%c", (int)kind, key != NULL ? key : "", content);
     return NULL;

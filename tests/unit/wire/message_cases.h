@@ -400,10 +400,9 @@ static const struct kv_op *sample_ops(size_t *count)
 
 static bool same_op(const struct kv_op *op, const struct kv_op *sample)
 {
-    bool on_key = op->kind == KV_OP_SET || op->kind == KV_OP_CLEAR || op->kind == KV_OP_CHECK;
     if (op->kind != sample->kind)
         return false;
-    if (on_key)
+    if (kv_op_is_on_key(op))
         return kv_slice_equal(op->key, sample->key) && op->expect_txn == sample->expect_txn &&
                (op->kind != KV_OP_SET || same_row(&op->row));
     return kv_hash_equal(&op->hash, &sample->hash) && op->count == sample->count && op->size == sample->size &&
@@ -421,25 +420,25 @@ static void put_prepare(struct kv_buf *buf)
         kv_put_op(buf, &ops[i]);
 }
 
-static enum kv_err get_prepare(struct kv_slice body, bool compare)
+static bool same_prepare(const struct kv_msg_prepare *prepare)
 {
-    struct kv_list list;
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_op op;
     size_t count;
     const struct kv_op *ops = sample_ops(&count);
-    enum kv_err err = kv_get_prepare(body, &txn_id, &participants, &list);
-    if (err != KV_OK)
-        return err;
-    SAME(txn_id == kv_txn_id(KV_EPOCH_MAX, 1) && participants == (kv_shard_bit(0) | kv_shard_bit(63)));
-    SAME(list.count == count);
-    for (size_t i = 0; list.count > 0; i++) {
-        WALK(kv_next_op(&list, &op));
-        SAME(same_op(&op, &ops[i]));
-    }
-    WALK(!kv_next_op(&list, &op) && list.encoded.bytes == 0);
-    return KV_OK;
+    bool same = prepare->txn_id == kv_txn_id(KV_EPOCH_MAX, 1) &&
+                prepare->participants == (kv_shard_bit(0) | kv_shard_bit(63)) && prepare->ops.count == count;
+    for (size_t i = 0; same && i < count; i++)
+        same = same_op(&prepare->ops.at[i], &ops[i]);
+    return same;
+}
+
+static enum kv_err get_prepare(struct kv_slice body, bool compare)
+{
+    struct kv_msg_prepare prepare = {0};
+    enum kv_err err = kv_get_prepare(body, &prepare);
+    bool same = err != KV_OK || !compare || same_prepare(&prepare);
+    kv_ops_free(&prepare.ops);
+    SAME(same);
+    return err;
 }
 
 static void put_vote(struct kv_buf *buf)

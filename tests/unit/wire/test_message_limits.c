@@ -56,17 +56,21 @@ Test(message_limits, list_limits)
     cr_expect_eq(list_with(0, 0, "", (uint64_t)UINT32_MAX + 1), KV_INVALID);
 }
 
+static enum kv_err take_prepare(struct kv_buf *buf)
+{
+    struct kv_msg_prepare prepare = {0};
+    enum kv_err err = kv_get_prepare(kv_buf_peek(buf), &prepare);
+    kv_ops_free(&prepare.ops);
+    kv_buf_free(buf);
+    return err;
+}
+
 static enum kv_err prepare_with(const struct kv_op *op)
 {
     struct kv_buf buf = {0};
     kv_put_prepare_begin(&buf, 1, 1, 1);
     kv_put_op(&buf, op);
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
-    enum kv_err err = kv_get_prepare(kv_buf_peek(&buf), &txn_id, &participants, &ops);
-    kv_buf_free(&buf);
-    return err;
+    return take_prepare(&buf);
 }
 
 Test(message_limits, op_limits)
@@ -109,12 +113,7 @@ static enum kv_err prepare_with_form(unsigned kind, unsigned members)
         else
             kv_pack_uint(&buf, 1);
     }
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
-    enum kv_err err = kv_get_prepare(kv_buf_peek(&buf), &txn_id, &participants, &ops);
-    kv_buf_free(&buf);
-    return err;
+    return take_prepare(&buf);
 }
 
 Test(message_limits, op_forms)
@@ -137,11 +136,23 @@ Test(message_limits, set_needs_its_row)
     kv_put_key(&buf, text("k"));
     kv_pack_uint(&buf, 0);
     kv_pack_nil(&buf);
-    uint64_t txn_id;
-    kv_shard_set participants;
-    struct kv_list ops;
-    cr_expect_eq(kv_get_prepare(kv_buf_peek(&buf), &txn_id, &participants, &ops), KV_INVALID);
-    kv_buf_free(&buf);
+    cr_expect_eq(take_prepare(&buf), KV_INVALID);
+}
+
+static enum kv_err prepare_of(size_t count)
+{
+    struct kv_buf buf = {0};
+    struct kv_op check = {.kind = KV_OP_CHECK, .key = text("k")};
+    kv_put_prepare_begin(&buf, 1, 1, count);
+    for (size_t i = 0; i < count; i++)
+        kv_put_op(&buf, &check);
+    return take_prepare(&buf);
+}
+
+Test(message_limits, ops_of_a_transaction)
+{
+    cr_expect_eq(prepare_of(KV_TXN_OPS_MAX), KV_OK);
+    cr_expect_eq(prepare_of(KV_TXN_OPS_MAX + 1), KV_INVALID, "no batch makes as many");
 }
 
 static enum kv_err object_with(enum kv_err answer, bool has_object)
@@ -241,7 +252,7 @@ Test(message_limits, hostile_list_counts)
     enum kv_err answer;
     uint64_t number;
     struct kv_msg_page page;
-    kv_shard_set participants;
+    struct kv_msg_prepare prepare = {0};
     cr_expect_eq(kv_get_refs(kv_slice(lists[0], 6), &list), KV_INVALID);
     cr_expect_eq(kv_get_counters(kv_slice(lists[0], 6), &list), KV_INVALID);
     cr_expect_eq(kv_get_counts(kv_slice(lists[1], 7), &answer, &list), KV_INVALID);
@@ -249,5 +260,6 @@ Test(message_limits, hostile_list_counts)
     cr_expect_eq(kv_get_lock(kv_slice(lists[1], 7), &number, &list), KV_INVALID);
     cr_expect_eq(kv_get_vote(kv_slice(lists[1], 7), &answer, &list), KV_INVALID);
     cr_expect_eq(kv_get_page(kv_slice(lists[2], 11), &page), KV_INVALID);
-    cr_expect_eq(kv_get_prepare(kv_slice(lists[3], 6), &number, &participants, &list), KV_INVALID);
+    cr_expect_eq(kv_get_prepare(kv_slice(lists[3], 6), &prepare), KV_INVALID);
+    cr_expect_eq(prepare.ops.capacity, 0u, "no memory for what cannot be there");
 }
