@@ -5,7 +5,7 @@
 #include <stdarg.h>
 
 #include "accept.h"
-#include "hex.h"
+#include "digits.h"
 #include "kv/buf.h"
 #include "kv/log.h"
 #include "thread.h"
@@ -37,8 +37,8 @@ struct kv_slice answer_hex(struct exchange *exchange, const uint64_t *numbers, s
 {
     char *text = http_alloc(exchange, 16 * count);
     for (size_t i = 0; i < count; i++) {
-        hex_write((uint32_t)(numbers[i] >> 32), text + 16 * i);
-        hex_write((uint32_t)numbers[i], text + 16 * i + 8);
+        digits_write_hex((uint32_t)(numbers[i] >> 32), text + 16 * i);
+        digits_write_hex((uint32_t)numbers[i], text + 16 * i + 8);
     }
     return kv_slice(text, 16 * count);
 }

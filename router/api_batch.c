@@ -356,12 +356,6 @@ static enum kv_err format_of(struct exchange *exchange, enum batch_format *out)
     return ends_with(type, "+json") ? KV_OK : KV_INVALID;
 }
 
-static bool has_identity_body(struct exchange *exchange)
-{
-    struct kv_slice encoding = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_ENCODING, NULL));
-    return encoding.bytes == 0 || list_is(encoding, "identity");
-}
-
 /* Answers and returns false when a header or the size is not what it should be. */
 static bool check(struct exchange *exchange, enum batch_format *format)
 {
@@ -370,7 +364,7 @@ static bool check(struct exchange *exchange, enum batch_format *format)
         answer_header(exchange, "accept-post", kv_slice_text("application/json, application/msgpack"));
         answer_error(exchange, 415, "unsupported_media_type",
                      "The Content-Type of a batch is application/json or application/msgpack.");
-    } else if (!has_identity_body(exchange)) {
+    } else if (http_body_is_encoded(exchange)) {
         answer_error(exchange, 400, "invalid_request", "Content-Encoding is not supported on a batch.");
     } else if (http_body(exchange).bytes > bytes_max) {
         answer_error(exchange, 413, "too_large", "The batch has %zu bytes, MAX_BATCH_BYTES allows %lu.",

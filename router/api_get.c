@@ -82,7 +82,6 @@ static void report_damage(struct get *get)
 {
     struct exchange *exchange = get->exchange;
     char hex[DIGEST_HEX_BYTES];
-    exchange->thread->frames_corrupt++;
     metrics_add(exchange->thread->metrics, METRICS_CHECKSUM_FAILURES, 1);
     digest_hex(&get->row.hash, hex);
     if (get->stream.reading)

@@ -13,11 +13,11 @@
 #include "key.h"
 #include "kv/log.h"
 #include "list.h"
+#include "printable.h"
 #include "thread.h"
 
 #define LIMIT_DEFAULT 100u
-#define OFFSET_MAX ((uint64_t)1 << 53) /* what JSON numbers hold everywhere */
-#define NAME_BYTES_SHOWN 40
+#define OFFSET_MAX ((uint64_t)1 << 53)        /* what JSON numbers hold everywhere */
 #define ENTRY_BYTES (KV_KEY_BYTES_MAX + 512u) /* of a page in memory; JSON may take more for keys that nobody has */
 
 struct listing {
@@ -99,11 +99,8 @@ enum { PARAMETER_COUNT = sizeof(parameters) / sizeof(parameters[0]) };
 
 static void refuse(struct exchange *exchange, struct kv_slice name, const char *why)
 {
-    char shown[NAME_BYTES_SHOWN + 1];
-    size_t bytes = name.bytes < NAME_BYTES_SHOWN ? name.bytes : NAME_BYTES_SHOWN;
-    for (size_t i = 0; i < bytes; i++)
-        shown[i] = name.data[i] > ' ' && name.data[i] < 0x7f ? (char)name.data[i] : '?';
-    shown[bytes] = '\0';
+    char shown[PRINTABLE_NAME_BYTES];
+    printable_copy(name, shown, sizeof(shown));
     answer_error(exchange, 400, "invalid_request", "The parameter \"%s\" %s.", shown, why);
 }
 

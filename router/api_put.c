@@ -10,34 +10,18 @@
 #include "answer.h"
 #include "api.h"
 #include "codec.h"
+#include "content_type.h"
 #include "digest.h"
 #include "kv/log.h"
 #include "list.h"
 #include "thread.h"
 #include "write.h"
 
-static const char default_type[] = "application/octet-stream";
-
-/* The value of Content-Type as it will be sent back. KV_INVALID: too long, or with control bytes. */
-static enum kv_err read_content_type(struct exchange *exchange, struct kv_slice *out)
-{
-    struct kv_slice type = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL));
-    if (type.bytes > KV_CONTENT_TYPE_BYTES_MAX)
-        return KV_INVALID;
-    for (size_t i = 0; i < type.bytes; i++)
-        if ((type.data[i] < ' ' && type.data[i] != '\t') || type.data[i] == 0x7f)
-            return KV_INVALID;
-    *out = type.bytes == 0 ? kv_slice_text(default_type) : type;
-    return KV_OK;
-}
-
-static bool has_identity_body(struct exchange *exchange)
+static bool is_whole(struct exchange *exchange)
 {
     bool ranged;
-    bool encoded;
-    struct kv_slice encoding = http_header(exchange, H2O_TOKEN_CONTENT_ENCODING, &encoded);
     http_header(exchange, H2O_TOKEN_CONTENT_RANGE, &ranged);
-    return !ranged && (!encoded || encoding.bytes == 0 || list_is(list_trim(encoding), "identity"));
+    return !ranged && !http_body_is_encoded(exchange);
 }
 
 /* Answers and returns false when a header or the size is not what it should be. */
@@ -47,10 +31,11 @@ static bool check(struct exchange *exchange, struct kv_slice *content_type)
     struct kv_hash hash;
     struct kv_slice declaration = http_header_named(exchange, "x-content-sha256", &declared);
     uint64_t bytes_max = exchange->thread->server->settings->value_bytes_max;
-    if (read_content_type(exchange, content_type) != KV_OK)
+    struct kv_slice given = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL));
+    if (content_type_check(given, content_type) != KV_OK)
         answer_error(exchange, 400, "invalid_request",
                      "Content-Type is longer than %u bytes or holds control characters.", KV_CONTENT_TYPE_BYTES_MAX);
-    else if (!has_identity_body(exchange))
+    else if (!is_whole(exchange))
         answer_error(exchange, 400, "invalid_request",
                      "Content-Encoding and Content-Range are not supported on PUT: send the value as it is.");
     else if (declared && digest_parse(declaration, &hash) != KV_OK)

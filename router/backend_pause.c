@@ -7,15 +7,7 @@
 #include <utlist.h>
 
 #include "kv/clock.h"
-
-/* splitmix64 (Vigna): all the same after a restart, as the simulation needs it. */
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+#include "random.h"
 
 static uint64_t pause_ms(struct backend *backend, unsigned pauses)
 {

@@ -1,19 +1,18 @@
 /* router/batch.c -- see batch.h. This file: what the members of an operation may be, and who owns what they become. */
 #include "batch.h"
 
-#include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base64.h"
+#include "content_type.h"
 #include "digest.h"
 #include "key.h"
 #include "kv/log.h"
+#include "printable.h"
 
 #define BATCH_BUCKETS 4096u
-#define NAME_BYTES_SHOWN 40u
-
-static const char default_type[] = "application/octet-stream";
 
 static const struct {
     const char *name;
@@ -57,14 +56,10 @@ enum kv_err batch_refuse_count(struct batch_refusal *refusal)
     return KV_TOO_LARGE;
 }
 
-/* A name from the body, cut short and with everything but visible ASCII replaced. */
 enum kv_err batch_refuse_unknown(const struct batch *batch, struct batch_refusal *refusal, struct kv_slice name)
 {
-    char shown[NAME_BYTES_SHOWN + 1];
-    size_t bytes = name.bytes < NAME_BYTES_SHOWN ? name.bytes : NAME_BYTES_SHOWN;
-    for (size_t i = 0; i < bytes; i++)
-        shown[i] = name.data[i] > ' ' && name.data[i] < 0x7f ? (char)name.data[i] : '?';
-    shown[bytes] = '\0';
+    char shown[PRINTABLE_NAME_BYTES];
+    printable_copy(name, shown, sizeof(shown));
     return batch_refuse(batch, refusal, "invalid_request", "there is no member \"%s\"%s.", shown,
                         batch->format == BATCH_MSGPACK && strcmp(shown, "encoding") == 0
                             ? " in MessagePack: values are bin or str"
@@ -154,48 +149,14 @@ static enum kv_err read_condition(const struct batch *batch, const struct batch_
 static enum kv_err read_content_type(const struct batch *batch, const struct batch_fields *fields,
                                      struct backend_op *op, struct batch_refusal *refusal)
 {
-    struct kv_slice type = fields->text[BATCH_CONTENT_TYPE];
-    bool good = type.bytes <= KV_CONTENT_TYPE_BYTES_MAX;
-    for (size_t i = 0; good && i < type.bytes; i++)
-        good = (type.data[i] >= ' ' || type.data[i] == '\t') && type.data[i] != 0x7f;
-    if (!good)
-        return batch_refuse(batch, refusal, "invalid_request",
-                            "\"content_type\" is longer than %u bytes or holds control characters.",
-                            KV_CONTENT_TYPE_BYTES_MAX);
-    op->content_type = type.bytes == 0 ? kv_slice_text(default_type) : type;
-    return KV_OK;
+    if (content_type_check(fields->text[BATCH_CONTENT_TYPE], &op->content_type) == KV_OK)
+        return KV_OK;
+    return batch_refuse(batch, refusal, "invalid_request",
+                        "\"content_type\" is longer than %u bytes or holds control characters.",
+                        KV_CONTENT_TYPE_BYTES_MAX);
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------- */
-
-static bool is_base64_digit(uint8_t byte)
-{
-    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') ||
-           byte == '+' || byte == '/';
-}
-
-/* RFC 4648, 4 to the letter: EVP_DecodeBlock would trim white space and take padding anywhere. */
-static enum kv_err decode_base64(struct kv_slice text, struct kv_buf *out)
-{
-    size_t digits = text.bytes;
-    if (text.bytes % 4 != 0)
-        return KV_INVALID;
-    while (digits > 0 && text.bytes - digits < 2 && text.data[digits - 1] == '=')
-        digits--;
-    for (size_t i = 0; i < digits; i++)
-        if (!is_base64_digit(text.data[i]))
-            return KV_INVALID;
-    size_t padding = text.bytes - digits;
-    uint8_t *space = kv_buf_reserve(out, text.bytes / 4 * 3);
-    int decoded = text.bytes == 0 ? 0 : EVP_DecodeBlock(space, text.data, (int)text.bytes);
-    if (decoded < 0 || (size_t)decoded != text.bytes / 4 * 3)
-        return KV_INVALID;
-    for (size_t i = 1; i <= padding; i++) /* bits behind the last byte: zero, or two texts would mean the same */
-        if (space[(size_t)decoded - i] != 0)
-            return KV_INVALID;
-    out->bytes += (size_t)decoded - padding;
-    return KV_OK;
-}
 
 /* The bucket where `hash` is or would be. */
 static struct batch_content **find_content(const struct batch *batch, const struct kv_hash *hash)
@@ -231,7 +192,7 @@ static enum kv_err read_value(struct batch *batch, const struct batch_fields *fi
     if (fields->present[BATCH_ENCODING]) {
         if (!kv_slice_equal(fields->text[BATCH_ENCODING], kv_slice_text("base64")))
             return batch_refuse(batch, refusal, "invalid_request", "\"encoding\" is not \"base64\".");
-        err = decode_base64(value, &decoded);
+        err = base64_decode(value, &decoded);
         value = kv_buf_peek(&decoded);
     }
     if (err != KV_OK) {

@@ -5,11 +5,12 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "base64.h"
 #include "batch.h"
 #include "json.h"
 #include "json_flat.h"
 #include "key.h"
-#include "kv/log.h"
+#include "printable.h"
 
 /* ---- cutting ------------------------------------------------------------------------------------------------------ */
 
@@ -142,10 +143,7 @@ static enum kv_err read_object(struct batch *batch, json_t *object, const struct
 static enum kv_err refuse_malformed(const struct batch *batch, const json_error_t *error, struct batch_refusal *refusal)
 {
     char shown[96];
-    size_t used = 0;
-    for (const char *at = error->text; *at != '\0' && used < sizeof(shown) - 1; at++)
-        shown[used++] = *at >= ' ' && *at < 0x7f ? *at : '?';
-    shown[used] = '\0';
+    printable_copy(kv_slice_text(error->text), shown, sizeof(shown));
     return batch_refuse(batch, refusal, "invalid_json", "malformed JSON: %s.", shown);
 }
 
@@ -235,7 +233,7 @@ enum kv_err batch_read_json(struct batch *batch, struct kv_slice body, const str
  * twice the bytes of its values. */
 static void write_value(struct kv_buf *out, struct kv_slice content)
 {
-    uint64_t base64_bytes = (content.bytes + 2) / 3 * 4 + 2;
+    uint64_t base64_bytes = base64_text_bytes(content.bytes) + 2;
     bool text =
         key_is_utf8(content) && (content.bytes < BATCH_TEXT_BYTES_MIN || json_text_bytes(content) <= base64_bytes);
     json_raw(out, ",\"value\":");

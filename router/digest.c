@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "hex.h"
+#include "digits.h"
 #include "kv/buf.h"
 #include "kv/log.h"
 
@@ -96,7 +96,7 @@ void digest_hex(const struct kv_hash *hash, char out[DIGEST_HEX_BYTES])
 {
     for (size_t i = 0; i < KV_HASH_BYTES; i += 4) {
         const uint8_t *at = hash->bytes + i;
-        hex_write((uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3], out + 2 * i);
+        digits_write_hex((uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3], out + 2 * i);
     }
 }
 
@@ -106,8 +106,8 @@ enum kv_err digest_parse(struct kv_slice hex, struct kv_hash *out)
     if (hex.bytes != DIGEST_HEX_BYTES)
         return KV_INVALID;
     for (size_t i = 0; i < KV_HASH_BYTES; i++) {
-        int high = hex_value(hex.data[2 * i]);
-        int low = hex_value(hex.data[2 * i + 1]);
+        int high = digits_hex_value(hex.data[2 * i]);
+        int low = digits_hex_value(hex.data[2 * i + 1]);
         if (high < 0 || low < 0)
             return KV_INVALID;
         hash.bytes[i] = (uint8_t)(high << 4 | low);

@@ -60,6 +60,12 @@ void txn_ids_publish(struct txn_ids *ids, unsigned thread_index, const struct tx
     atomic_store(&thread->young, young == UINT64_MAX ? 0 : young);
 }
 
+int txn_ids_compare(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
 void txn_ids_recovered(struct txn_ids *ids)
 {
     atomic_store(&ids->recovered, true);
@@ -117,12 +123,6 @@ void forget_free(struct forget **forget)
     *forget = NULL;
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-    return (left > right) - (left < right);
-}
-
 static struct statement make_statement(struct txn_ids *ids)
 {
     struct statement made = {.from = txn_ids_are_recovered(ids) ? 0 : ids->first};
@@ -137,7 +137,7 @@ static struct statement make_statement(struct txn_ids *ids)
         kv_buf_append(&made.named, kv_buf_peek(&ids->threads[i].named));
     pthread_mutex_unlock(&ids->mutex);
     if (made.named.bytes > 0)
-        qsort(made.named.data, made.named.bytes / sizeof(uint64_t), sizeof(uint64_t), compare_ids);
+        qsort(made.named.data, made.named.bytes / sizeof(uint64_t), sizeof(uint64_t), txn_ids_compare);
     return made;
 }
 

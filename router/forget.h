@@ -51,6 +51,8 @@ void txn_ids_publish(struct txn_ids *ids, unsigned thread_index, const struct tx
 /* Nothing of an older router is in doubt any more. */
 void txn_ids_recovered(struct txn_ids *ids);
 bool txn_ids_are_recovered(const struct txn_ids *ids);
+/* Of two ids, each a uint64_t: for qsort and bsearch. */
+int txn_ids_compare(const void *a, const void *b);
 
 struct forget;
 

@@ -5,6 +5,7 @@
  * extension (`;`, maybe behind blanks). It works in place and in pieces, as the library's does. */
 #include <string.h>
 
+#include "digits.h"
 #include "h2o_guard_internal.h"
 
 enum { SIZE_DIGITS_MAX = 16 };
@@ -29,15 +30,9 @@ static bool is_text(uint8_t byte)
     return (byte >= ' ' && byte != 0x7f) || byte == '\t';
 }
 
-static int digit_of(uint8_t byte)
-{
-    uint8_t letter = byte | 0x20;
-    return byte >= '0' && byte <= '9' ? byte - '0' : letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
-}
-
 static enum state size_goes_on(struct guard_chunks *chunks, uint8_t byte)
 {
-    int digit = digit_of(byte);
+    int digit = digits_hex_value(byte);
     if (digit >= 0 && chunks->digits < SIZE_DIGITS_MAX) {
         chunks->left = chunks->left << 4 | (size_t)digit;
         chunks->digits++;

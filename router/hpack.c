@@ -1,6 +1,7 @@
 /* router/hpack.c -- see hpack.h. */
 #include "hpack.h"
 
+#include "digits.h"
 #include "h2o_guard.h"
 #include "kv/log.h"
 
@@ -147,15 +148,10 @@ static uint8_t *put_status(uint8_t *out, int status)
 
 static uint8_t *put_length(uint8_t *out, size_t length)
 {
-    char digits[20]; /* of SIZE_MAX */
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + length % 10);
-        length /= 10;
-    } while (length != 0);
+    char digits[DIGITS_DECIMAL_MAX];
+    size_t bytes = digits_write(length, digits);
     h2o_iovec_t none = {NULL, 0};
-    return put_literal(out, LITERAL, LITERAL_BITS, STATIC_LENGTH, none,
-                       h2o_iovec_init(digits + at, sizeof digits - at));
+    return put_literal(out, LITERAL, LITERAL_BITS, STATIC_LENGTH, none, h2o_iovec_init(digits, bytes));
 }
 
 /* ---- fields ------------------------------------------------------------------------------------------------------- */
@@ -280,9 +276,4 @@ void h2o_hpack_flatten_response(h2o_buffer_t **buf, h2o_hpack_header_table_t *he
     h2o_http2_encode_frame_header(frame, (size_t)(end - block), H2O_HTTP2_FRAME_TYPE_HEADERS,
                                   H2O_HTTP2_FRAME_FLAG_END_HEADERS, (int32_t)stream_id);
     (*buf)->size += (size_t)(end - frame);
-}
-
-bool hpack_in_effect(void)
-{
-    return h2o_guard_catches("h2o_hpack_flatten_response", (const void *)h2o_hpack_flatten_response);
 }

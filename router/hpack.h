@@ -50,8 +50,6 @@ enum hpack_field {
 void hpack_add(h2o_req_t *req, enum hpack_field field, const char *value, size_t bytes);
 /* The client has set the size of its table, maybe not for the last time before the next block. */
 void hpack_resized(h2o_hpack_header_table_t *table, uint32_t table_bytes_max);
-/* Whether the library's calls arrive here. If not, it encodes by itself, slower. */
-bool hpack_in_effect(void);
 
 /* What h2o_hpack_flatten_response does but for the frame's header: returns the end of the block, at `out` or behind. There must be
  * room for HPACK_BLOCK_BYTES_MAX. `table_bytes_max` is what the client set. For tests. */

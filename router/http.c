@@ -9,6 +9,8 @@
 #include "key.h"
 #include "kv/clock.h"
 #include "kv/log.h"
+#include "list.h"
+#include "random.h"
 #include "routes.h"
 #include "thread.h"
 
@@ -69,6 +71,12 @@ struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token,
 struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found)
 {
     return find_header(exchange, NULL, kv_slice_text(name), found);
+}
+
+bool http_body_is_encoded(struct exchange *exchange)
+{
+    struct kv_slice encoding = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_ENCODING, NULL));
+    return encoding.bytes != 0 && !list_is(encoding, "identity");
 }
 
 static enum http_method method_of(h2o_iovec_t name)
@@ -167,15 +175,9 @@ static void on_disposed(void *memory)
 /* 32 hex digits of a generator seeded by the kernel: unique enough to find a log line, not a secret. */
 static struct kv_slice make_request_id(struct exchange *exchange)
 {
-    uint64_t bits[2];
-    for (size_t i = 0; i < 2; i++) {
-        exchange->thread->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
-        uint64_t z = exchange->thread->random;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        bits[i] = z ^ (z >> 31);
-    }
-    return answer_hex(exchange, bits, 2);
+    uint64_t *state = &exchange->thread->random;
+    uint64_t high = random_next(state), low = random_next(state);
+    return answer_hex(exchange, (uint64_t[]){high, low}, 2);
 }
 
 static struct kv_slice request_id(struct exchange *exchange)

@@ -56,6 +56,8 @@ bool http_may_send(h2o_req_t *req);
 struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found);
 struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found);
 struct kv_slice http_body(const struct exchange *exchange);
+/* Whether its Content-Encoding says that the body is not what it stands for: none that is taken here. */
+bool http_body_is_encoded(struct exchange *exchange);
 /* Memory that ends with the request, not zeroed. */
 void *http_alloc(struct exchange *exchange, size_t bytes);
 

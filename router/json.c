@@ -1,13 +1,12 @@
 /* router/json.c -- see json.h. */
 #include "json.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 
+#include "base64.h"
 #include "digest.h"
+#include "digits.h"
 #include "key.h"
-
-#define BASE64_STEP_BYTES (3u * (1u << 20)) /* of content at once: EVP counts in int */
 
 void json_raw(struct kv_buf *buf, const char *text)
 {
@@ -99,9 +98,7 @@ void json_header_text(struct kv_buf *buf, struct kv_slice text)
 
 void json_number(struct kv_buf *buf, uint64_t number)
 {
-    char text[24];
-    int bytes = snprintf(text, sizeof(text), "%lu", number);
-    kv_buf_append(buf, kv_slice(text, (size_t)bytes));
+    buf->bytes += digits_write(number, (char *)kv_buf_reserve(buf, DIGITS_DECIMAL_MAX));
 }
 
 void json_bool(struct kv_buf *buf, bool value)
@@ -121,11 +118,6 @@ void json_hash(struct kv_buf *buf, const struct kv_hash *hash)
 void json_base64(struct kv_buf *buf, struct kv_slice bytes)
 {
     json_raw(buf, "\"");
-    for (size_t at = 0; at < bytes.bytes; at += BASE64_STEP_BYTES) {
-        size_t left = bytes.bytes - at;
-        size_t step = left < BASE64_STEP_BYTES ? left : BASE64_STEP_BYTES;
-        uint8_t *space = kv_buf_reserve(buf, (step + 2) / 3 * 4 + 1); /* EVP ends it with a zero */
-        buf->bytes += (size_t)EVP_EncodeBlock(space, bytes.data + at, (int)step);
-    }
+    base64_encode(bytes, buf);
     json_raw(buf, "\"");
 }

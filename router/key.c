@@ -1,7 +1,7 @@
 /* router/key.c -- see key.h. Pure; every byte of it faces strangers. */
 #include "key.h"
 
-#include "hex.h"
+#include "digits.h"
 
 static const char why_percent[] = "The key holds a '%' that is not followed by two hex digits.";
 static const char why_utf8[] = "The key is not valid UTF-8.";
@@ -50,8 +50,8 @@ enum kv_err key_unescape(struct kv_slice encoded, uint8_t *space, size_t space_b
     for (size_t i = 0; i < encoded.bytes; i++) {
         uint8_t byte = encoded.data[i];
         if (byte == '%') {
-            int high = i + 2 < encoded.bytes ? hex_value(encoded.data[i + 1]) : -1;
-            int low = high >= 0 ? hex_value(encoded.data[i + 2]) : -1;
+            int high = i + 2 < encoded.bytes ? digits_hex_value(encoded.data[i + 1]) : -1;
+            int low = high >= 0 ? digits_hex_value(encoded.data[i + 2]) : -1;
             if (low < 0)
                 return KV_INVALID;
             byte = (uint8_t)(high << 4 | low);

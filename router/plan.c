@@ -4,11 +4,11 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <xxhash.h>
 
 #include "kv/log.h"
 #include "kv/placement.h"
+#include "random.h"
 
 #define NOTHING SIZE_MAX
 
@@ -129,8 +129,7 @@ static pthread_once_t seeded = PTHREAD_ONCE_INIT;
 
 static void make_seed(void)
 {
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
-        kv_fatal("the system has no random numbers: %m");
+    seed = random_seed();
 }
 
 /* The slot of this hash, or the free one where it goes. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <uthash.h>
 
+#include "forget.h"
 #include "kv/log.h"
 #include "wire/messages.h"
 
@@ -31,7 +32,7 @@ struct report {
     struct recovery *recovery;
     unsigned shard_index;
     struct call *call;
-    uint64_t *done; /* ids, ascending; gone when all is decided */
+    uint64_t *done; /* ids, ascending */
     size_t done_count;
 };
 
@@ -40,7 +41,7 @@ struct recovery {
     unsigned shard_count;
     uint64_t epoch;
     kv_shard_set reported;
-    struct orphan *orphans;
+    struct orphan *orphans; /* uthash; like what the reports hold, gone when every decision has been carried out */
     size_t open;
     bool done;
     void (*on_recovered)(void *arg);
@@ -62,11 +63,19 @@ static struct orphan *get_orphan(struct recovery *recovery, uint64_t txn_id)
     return orphan;
 }
 
-static void forget_done(struct recovery *recovery)
+static void forget_reports(struct recovery *recovery)
 {
+    struct orphan *orphan, *after;
     for (unsigned i = 0; i < recovery->shard_count; i++) {
         free(recovery->reports[i].done);
         recovery->reports[i].done = NULL;
+    }
+    HASH_ITER(hh, recovery->orphans, orphan, after)
+    {
+        for (unsigned i = 0; i < recovery->shard_count; i++)
+            calls_cancel(recovery->calls, orphan->errands[i].call);
+        HASH_DEL(recovery->orphans, orphan);
+        free(orphan);
     }
 }
 
@@ -76,7 +85,7 @@ static void finish_when_through(struct recovery *recovery)
     if (recovery->done || recovery->reported != all || recovery->open > 0)
         return;
     recovery->done = true;
-    forget_done(recovery);
+    forget_reports(recovery);
     recovery->on_recovered(recovery->arg);
 }
 
@@ -98,16 +107,10 @@ static void on_carried_out(void *arg, struct kv_slice body)
     finish_when_through(recovery);
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-    return (left > right) - (left < right);
-}
-
 static bool is_done(const struct report *report, uint64_t txn_id)
 {
     return report->done_count > 0 &&
-           bsearch(&txn_id, report->done, report->done_count, sizeof txn_id, compare_ids) != NULL;
+           bsearch(&txn_id, report->done, report->done_count, sizeof txn_id, txn_ids_compare) != NULL;
 }
 
 static bool all_have_it(const struct recovery *recovery, const struct orphan *orphan)
@@ -170,7 +173,7 @@ static void take_done(struct report *report, struct kv_list done)
             report->done[report->done_count++] = txn_id;
     }
     if (report->done_count > 0)
-        qsort(report->done, report->done_count, sizeof *report->done, compare_ids);
+        qsort(report->done, report->done_count, sizeof *report->done, txn_ids_compare);
 }
 
 static void on_report(void *arg, struct kv_slice body)
@@ -217,30 +220,7 @@ void recovery_free(struct recovery **recovery)
         return;
     for (unsigned i = 0; i < (*recovery)->shard_count; i++)
         calls_cancel((*recovery)->calls, (*recovery)->reports[i].call);
-    forget_done(*recovery);
-    struct orphan *orphan, *after;
-    HASH_ITER(hh, (*recovery)->orphans, orphan, after)
-    {
-        for (unsigned i = 0; i < (*recovery)->shard_count; i++)
-            calls_cancel((*recovery)->calls, orphan->errands[i].call);
-        HASH_DEL((*recovery)->orphans, orphan);
-        free(orphan);
-    }
+    forget_reports(*recovery);
     free(*recovery);
     *recovery = NULL;
-}
-
-bool recovery_done(const struct recovery *recovery)
-{
-    return recovery->done;
-}
-
-size_t recovery_open(const struct recovery *recovery)
-{
-    return recovery->open;
-}
-
-kv_shard_set recovery_missing(const struct recovery *recovery)
-{
-    return (kv_shard_bit(recovery->shard_count) - 1) & ~recovery->reported;
 }

@@ -8,7 +8,6 @@
 #define KV_ROUTER_RECOVERY_H
 
 #include "calls.h"
-#include "kv/model.h"
 
 struct recovery;
 
@@ -16,9 +15,5 @@ struct recovery;
 struct recovery *recovery_new(struct calls *calls, unsigned shard_count, uint64_t epoch,
                               void (*on_recovered)(void *arg), void *arg);
 void recovery_free(struct recovery **recovery);
-bool recovery_done(const struct recovery *recovery);
-/* Transactions that wait for a decision or for its execution; shards that have not reported. */
-size_t recovery_open(const struct recovery *recovery);
-kv_shard_set recovery_missing(const struct recovery *recovery);
 
 #endif

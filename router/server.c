@@ -3,7 +3,6 @@
 
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "listen.h"
 #include "metrics.h"
 #include "metrics_process.h"
+#include "random.h"
 #include "task.h"
 #include "thread.h"
 #include "tls.h"
@@ -88,13 +88,6 @@ static unsigned count_threads(const struct kv_settings *settings)
     return cores >= 4 ? (unsigned)cores / 2 : 1;
 }
 
-/* Clients choose keys, but not which ones collide. */
-static uint64_t seed(void)
-{
-    uint64_t bits;
-    return getrandom(&bits, sizeof(bits), 0) == (ssize_t)sizeof(bits) ? bits : kv_clock_ns();
-}
-
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes)
 {
     static const struct kv_files no_files;
@@ -144,7 +137,7 @@ enum kv_err server_new(const struct server_options *options, struct server **out
     server->metrics = metrics_open(server->counters);
     metrics_process_open();
     uint64_t marks = settings->cache_bytes / CACHE_BYTES_PER_MARK;
-    server->marks = marks_new(marks > MARKS_SLOTS_MIN ? marks : MARKS_SLOTS_MIN, seed());
+    server->marks = marks_new(marks > MARKS_SLOTS_MIN ? marks : MARKS_SLOTS_MIN, random_seed());
     server->door = h2o_guard_door_new(settings);
     configure(server);
     server->connections_max = connections_per_thread(server);

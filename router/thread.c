@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include "kv/clock.h"
 #include "kv/log.h"
 #include "metrics.h"
+#include "random.h"
 #include "rest.h"
 #include "task.h"
 #include "work.h"
@@ -118,8 +118,7 @@ static void set_up(struct router_thread *thread)
     thread->cache = cache_new(cache_bytes / 2, server->marks);
     thread->frames = frames_new(cache_bytes / 2);
     gets_init(&thread->gets);
-    if (getrandom(&thread->random, sizeof(thread->random), 0) != (ssize_t)sizeof(thread->random))
-        thread->random = kv_clock_ns();
+    thread->random = random_seed();
     gauges_start(thread);
     rest_start(thread);
     h2o_guard_thread_init(thread);

@@ -6,18 +6,6 @@
 
 #include "kv/log.h"
 
-size_t value_text_number(uint64_t number, char out[20])
-{
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    memcpy(out, digits + at, sizeof digits - at);
-    return sizeof digits - at;
-}
-
 static void put_two(char *out, int number)
 {
     out[0] = (char)('0' + number / 10);
@@ -54,6 +42,6 @@ void value_text_write(const struct kv_row *row, uint64_t refs, struct value_text
     out->tag[0] = out->tag[sizeof out->tag - 1] = '"';
     digest_hex(&row->hash, out->tag + 1);
     write_date(row->created_s, out->modified);
-    out->created_bytes = (uint8_t)value_text_number(row->created_s, out->created);
-    out->refs_bytes = (uint8_t)value_text_number(refs, out->refs);
+    out->created_bytes = (uint8_t)digits_write(row->created_s, out->created);
+    out->refs_bytes = (uint8_t)digits_write(refs, out->refs);
 }

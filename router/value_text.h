@@ -4,6 +4,7 @@
 #define KV_ROUTER_VALUE_TEXT_H
 
 #include "digest.h"
+#include "digits.h"
 #include "kv/model.h"
 
 #define VALUE_TEXT_DATE_BYTES 29u /* of RFC 9110, 5.6.7 */
@@ -11,7 +12,7 @@
 struct value_text {
     char tag[DIGEST_HEX_BYTES + 2]; /* in quotes; the digits alone are X-Hash */
     char modified[VALUE_TEXT_DATE_BYTES];
-    char created[20], refs[20]; /* of UINT64_MAX */
+    char created[DIGITS_DECIMAL_MAX], refs[DIGITS_DECIMAL_MAX];
     uint8_t created_bytes, refs_bytes;
 };
 
@@ -21,8 +22,5 @@ static inline struct kv_slice value_text_hex(const struct value_text *text)
 {
     return kv_slice(text->tag + 1, DIGEST_HEX_BYTES);
 }
-
-/* Decimal digits at `out`, at most 20; returns their number. */
-size_t value_text_number(uint64_t number, char out[20]);
 
 #endif

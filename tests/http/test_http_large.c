@@ -8,6 +8,7 @@
 #include <zstd.h>
 
 #include "codec.h"
+#include "metrics_internal.h"
 #include "thread.h"
 
 static void setup(void)
@@ -123,7 +124,7 @@ static uint64_t corrupt_count(void)
 {
     uint64_t count = 0;
     for (unsigned i = 0; i < http_server->thread_count; i++)
-        count += http_server->threads[i].frames_corrupt;
+        count += kv_counter_get(&http_server->threads[i].metrics->counters[METRICS_CHECKSUM_FAILURES]);
     return count;
 }
 

@@ -244,5 +244,5 @@ Test(hpack, statuses_of_a_byte)
 
 Test(hpack, the_library_calls_it)
 {
-    cr_expect(hpack_in_effect());
+    cr_expect(h2o_guard_catches("h2o_hpack_flatten_response", (const void *)h2o_hpack_flatten_response));
 }
