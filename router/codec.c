@@ -93,16 +93,14 @@ static bool looks_random(struct kv_slice content)
 /* Positions whose four bytes stood somewhere before: about what matches save. */
 static size_t count_repeats(struct kv_slice content)
 {
-    uint16_t last[1u << REPEAT_BITS] = {0}; /* where four bytes of this hash were seen last, plus one */
+    uint32_t last[1u << REPEAT_BITS] = {0}; /* the four bytes of each hash that were seen last */
     size_t repeats = 0;
-    for (size_t i = 0; i + 4 <= content.bytes; i++) {
-        uint32_t now, before = 0;
+    for (size_t i = 0; i + sizeof *last <= content.bytes; i++) {
+        uint32_t now;
         memcpy(&now, content.data + i, sizeof now);
-        uint16_t *seen = &last[now * 2654435761u >> (32 - REPEAT_BITS)];
-        if (*seen != 0)
-            memcpy(&before, content.data + *seen - 1, sizeof before);
-        repeats += *seen != 0 && before == now;
-        *seen = (uint16_t)(i + 1);
+        uint32_t *before = &last[now * 2654435761u >> (32 - REPEAT_BITS)];
+        repeats += *before == now;
+        *before = now;
     }
     return repeats;
 }
