@@ -23,9 +23,8 @@
 
 enum {
     HANDSHAKE_WAIT_MS = 10000,
-    H1_WAIT_MS =
-        86400000,         /* libh2o's one deadline for an HTTP/1 request as a whole: h2o_guard_sweep.c has finer ones */
-    BODY_EXCESS_MAX = 16, /* times MAX_VALUE_BYTES or MAX_BATCH_BYTES are read for the sake of an answer */
+    H1_WAIT_MS = 86400000,      /* libh2o's one deadline for a whole HTTP/1 request: h2o_guard_sweep.c has finer ones */
+    BODY_EXCESS_MAX = 16,       /* times MAX_VALUE_BYTES or MAX_BATCH_BYTES are read for the sake of an answer */
     DESCRIPTORS_RESERVED = 128, /* shards, loops, listeners, body files; the rest may be connections */
 };
 
@@ -80,67 +79,78 @@ static size_t connections_per_thread(struct server *server)
     return max > server->thread_count ? max / server->thread_count : 1;
 }
 
-static unsigned count_threads(const struct kv_settings *settings)
+/* Is it the library that the router was written for? */
+static enum kv_err check_library(const struct kv_settings *settings, char *why, size_t why_bytes)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (settings->router_threads != 0)
-        return (unsigned)settings->router_threads;
-    return cores >= 4 ? (unsigned)cores / 2 : 1;
+    if (h2o_guard_check(why, why_bytes) != KV_OK)
+        return KV_INVALID;
+    if (body_init(settings) == KV_OK)
+        return KV_OK;
+    snprintf(why, why_bytes, "this libh2o does not leave request bodies to the router: it is another build than 2.2.5");
+    return KV_INVALID;
+}
+
+static enum kv_err check_listeners(const struct server *server, char *why, size_t why_bytes)
+{
+    if (server->plain_fd >= 0 || server->tls_fd >= 0)
+        return KV_OK;
+    snprintf(why, why_bytes, "neither BIND_ADDR nor TLS_BIND_ADDR is open: there is nothing to serve");
+    return KV_INVALID;
+}
+
+/* Tokens, and where TLS is on its context: both or neither. */
+static enum kv_err load_files(const struct server *server, const struct kv_files *files, struct tokens **tokens,
+                              SSL_CTX **tls, char *why, size_t why_bytes)
+{
+    enum kv_err err = tokens_new(server->has_token ? &server->token_hash : NULL, files, tokens, why, why_bytes);
+    if (err == KV_OK && server->tls_fd >= 0)
+        err = tls_new(files, tls, why, why_bytes);
+    if (err != KV_OK)
+        tokens_release(tokens);
+    return err;
+}
+
+/* All that threads share, but for what server_start makes. */
+static void set_up(struct server *server, struct kv_counters_page *counters)
+{
+    const struct kv_settings *settings = server->settings;
+    uint64_t marks = settings->cache_bytes / CACHE_BYTES_PER_MARK;
+    kv_assert(settings->router_threads > 0); /* the supervisor has chosen (config.c) */
+    server->thread_count = (unsigned)settings->router_threads;
+    server->started_s = kv_clock_unix_s();
+    server->certificate_expires_s = server->tls == NULL ? 0 : tls_expires_s(server->tls);
+    server->counters = counters != NULL ? counters : kv_counters_page_open(-1);
+    server->metrics = metrics_open(server->counters);
+    metrics_process_open();
+    server->marks = marks_new(marks > MARKS_SLOTS_MIN ? marks : MARKS_SLOTS_MIN, random_seed());
+    server->door = h2o_guard_door_new(settings);
+    server->connections_max = connections_per_thread(server);
+    listeners_set_options(server->plain_fd, settings->client_wait_ms);
+    listeners_set_options(server->tls_fd, settings->client_wait_ms);
+    configure(server);
 }
 
 enum kv_err server_new(const struct server_options *options, struct server **out, char *why, size_t why_bytes)
 {
     static const struct kv_files no_files;
-    const struct kv_settings *settings = options->settings;
-    const struct kv_files *files = options->files != NULL ? options->files : &no_files;
-    SSL_CTX *tls = NULL;
-    struct tokens *tokens;
-    struct kv_hash token_hash = digest_of(kv_slice_text(settings->token));
-    bool has_token = *settings->token != '\0';
-    bool with_tls = is_listening(options->tls_fd);
-    bool with_plain = is_listening(options->plain_fd);
-    if (h2o_guard_check(why, why_bytes) != KV_OK)
-        return KV_INVALID;
-    if (!with_plain && !with_tls) {
-        snprintf(why, why_bytes, "neither BIND_ADDR nor TLS_BIND_ADDR is open: there is nothing to serve");
-        return KV_INVALID;
-    }
-    if (with_tls) {
-        enum kv_err err = tls_new(files, &tls, why, why_bytes);
-        if (err != KV_OK)
-            return err;
-    }
-    if (tokens_new(has_token ? &token_hash : NULL, files, &tokens, why, why_bytes) != KV_OK) {
-        SSL_CTX_free(tls);
-        return KV_INVALID;
-    }
-    if (body_init(settings) != KV_OK) {
-        snprintf(why, why_bytes,
-                 "this libh2o does not leave request bodies to the router: it is another build than 2.2.5");
-        return KV_INVALID;
-    }
     struct server *server = kv_alloc_zero(1, sizeof(*server));
-    *server = (struct server){.settings = settings,
-                              .plain_fd = with_plain ? options->plain_fd : -1,
-                              .tls_fd = with_tls ? options->tls_fd : -1,
-                              .sockets_fd = options->sockets_fd,
-                              .tls = tls,
-                              .token_hash = token_hash,
-                              .has_token = has_token,
-                              .tokens = tokens,
-                              .thread_count = count_threads(settings),
-                              .started_s = kv_clock_unix_s()};
-    server->certificate_expires_s = tls == NULL ? 0 : tls_expires_s(tls);
-    server->counters = options->counters != NULL ? options->counters : kv_counters_page_open(-1);
-    listeners_set_options(options->plain_fd, settings->client_wait_ms);
-    listeners_set_options(options->tls_fd, settings->client_wait_ms);
-    server->metrics = metrics_open(server->counters);
-    metrics_process_open();
-    uint64_t marks = settings->cache_bytes / CACHE_BYTES_PER_MARK;
-    server->marks = marks_new(marks > MARKS_SLOTS_MIN ? marks : MARKS_SLOTS_MIN, random_seed());
-    server->door = h2o_guard_door_new(settings);
-    configure(server);
-    server->connections_max = connections_per_thread(server);
+    server->settings = options->settings;
+    server->plain_fd = is_listening(options->plain_fd) ? options->plain_fd : -1;
+    server->tls_fd = is_listening(options->tls_fd) ? options->tls_fd : -1;
+    server->sockets_fd = options->sockets_fd;
+    server->has_token = *options->settings->token != '\0';
+    server->token_hash = digest_of(kv_slice_text(options->settings->token));
+    enum kv_err err = check_library(server->settings, why, why_bytes);
+    if (err == KV_OK)
+        err = check_listeners(server, why, why_bytes);
+    if (err == KV_OK)
+        err = load_files(server, options->files != NULL ? options->files : &no_files, &server->tokens, &server->tls,
+                         why, why_bytes);
+    if (err != KV_OK) {
+        free(server);
+        return err;
+    }
+    set_up(server, options->counters);
     *out = server;
     return KV_OK;
 }
@@ -173,13 +183,9 @@ enum kv_err server_reload(struct server *server, const struct kv_files *files, c
 {
     SSL_CTX *tls = NULL;
     struct tokens *tokens = NULL;
-    enum kv_err err = tokens_new(server->has_token ? &server->token_hash : NULL, files, &tokens, why, why_bytes);
-    if (err == KV_OK && server->tls != NULL)
-        err = tls_new(files, &tls, why, why_bytes);
+    enum kv_err err = load_files(server, files, &tokens, &tls, why, why_bytes);
     if (err == KV_OK)
         use(server, tokens, tls);
-    else
-        tokens_release(&tokens);
     return err;
 }
 

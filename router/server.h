@@ -32,7 +32,7 @@ struct server {
     struct kv_hash token_hash;              /* of TOKEN */
     bool has_token;
     struct tokens *tokens; /* threads have references of their own */
-    struct marks *marks;   /* what the threads write, for the sake of their caches; NULL when CACHE_BYTES is 0 */
+    struct marks *marks;   /* what the threads write, for the sake of caches and of reads from two shards */
     struct work *work;
     struct tasks *tasks;
     struct guard_door *door; /* budgets of addresses */
