@@ -84,7 +84,7 @@
       "Bytes of answers that wait for a flush of the journal, or for the router to read them.")                        \
     X(epoch, GAUGE, "shard_epoch", 0, "", "Newest router seen. Not router_epoch: the shard follows another router.")   \
     X(full, GAUGE, "shard_full", 0, "",                                                                                \
-      "1 while rows cannot be applied for want of space: writes get 507, make room on the disk or in MAP_SIZE.")       \
+      "1 while writes get 507, and for 10 s more: make room on the disk or in MAP_SIZE.")                              \
     X(uptime_ms, GAUGE, "shard_uptime_seconds", 3, "", "Time since the shard started.")                                \
     X(process_cpu_us, COUNTER, "process_cpu_seconds_total", 6, "", "CPU time of a process, user and system.")          \
     X(process_rss_bytes, GAUGE, "process_resident_memory_bytes", 0, "", "Resident memory of a process.")               \

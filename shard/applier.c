@@ -103,9 +103,9 @@ static void set_full(struct applier *applier, bool full)
     if (atomic_exchange(&applier->full, full) == full)
         return;
     if (full)
-        kv_warn("no space to apply rows: writes are refused until there is, deletes and reads go on");
+        kv_warn("no space to apply rows: they wait in memory and in the journal");
     else
-        kv_info("rows are applied again: writes are accepted");
+        kv_info("rows are applied again");
     ring(applier);
 }
 

@@ -76,7 +76,7 @@ struct counters {
     X(session_input_bytes, GAUGE, load.input_bytes, "bytes of requests read and not yet handled")                      \
     X(session_output_bytes, GAUGE, load.output_bytes, "bytes of answers that wait for a flush or their reader")        \
     X(epoch, GAUGE, epoch, "newest router seen")                                                                       \
-    X(full, GAUGE, full, "1 while rows cannot be applied for want of space")                                           \
+    X(full, GAUGE, full, "1 while writes are refused for want of space")                                               \
     X(uptime_ms, GAUGE, uptime_ms, "milliseconds since start")                                                         \
     X(process_cpu_us, COUNTER, cpu_us, "CPU microseconds, user and system")                                            \
     X(process_rss_bytes, GAUGE, rss_bytes, "resident memory")                                                          \

@@ -39,9 +39,11 @@ static uint64_t world_append(void *ctx, enum core_record type, struct kv_slice b
 static bool world_room(void *ctx, uint64_t bytes, bool frees)
 {
     struct serve *serve = ctx;
-    if (!journal_room(serve->on.journal, bytes, frees))
-        return false;
-    return frees || (space_has_room_now(&serve->space, bytes) && !applier_full(serve->applier));
+    bool room = journal_room(serve->on.journal, bytes, frees) &&
+                (frees || (space_has_room_now(&serve->space, bytes) && !applier_full(serve->applier)));
+    if (!room)
+        serve->refused_ms = loop_now_ms(serve->loop);
+    return room;
 }
 
 static void world_stage(void *ctx, uint64_t session, uint64_t request_id, const struct store_piece *piece)
@@ -180,6 +182,17 @@ static void on_lazy(void *arg)
     ((struct serve *)arg)->submit = true;
 }
 
+/* Once for all refusals that follow upon one another: they come by the thousand. */
+static void tell_full(struct serve *serve)
+{
+    bool full = serve_is_full(serve);
+    if (full && !serve->told_full)
+        kv_warn("no room is left on the disk or in MAP_SIZE: writes are refused, reads and deletes go on");
+    else if (!full && serve->told_full)
+        kv_info("no write was refused for want of room in %u s", SERVE_FULL_MS / 1000);
+    serve->told_full = full;
+}
+
 static void on_tick(void *arg)
 {
     struct serve *serve = arg;
@@ -192,6 +205,7 @@ static void on_tick(void *arg)
     bool full = applier_full(serve->applier) || !space_has_room(&serve->space, 0);
     core_tick(serve->on.core, now_ms, serve->options.shard_wait_ms / 2, full ? KV_NO_SPACE : KV_OVERLOADED);
     sessions_tick(serve->sessions, now_ms);
+    tell_full(serve);
     if (serve->frozen == NULL && now_ms - serve->appended_ms >= SERVE_TRIM_MS)
         overlay_trim();
     loop_timer_arm(serve->loop, &serve->tick, SERVE_TICK_MS);

@@ -26,6 +26,7 @@
 #define SERVE_USAGE_MS 1000u        /* how old the store's usage may be */
 #define SERVE_FULL_PERCENT 95u      /* of map and disk: above, only what frees space is accepted; */
 #define SERVE_DISK_RESERVE_MAX (64u << 20) /* of a large disk as much is left alone */
+#define SERVE_FULL_MS 10000u               /* without a refusal: the shard is no longer called full */
 #define SERVE_STOP_FLUSH_MS 2000u          /* how long a stop waits for peers to take their last answers */
 
 struct loop;

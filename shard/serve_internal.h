@@ -40,9 +40,19 @@ struct serve {
     uint64_t quiet_messages;
     bool rest_due; /* something was done since the last rest */
 
+    uint64_t refused_ms; /* when room was last asked for in vain; 0: never */
+    bool told_full;
+
     bool stopping;
     uint64_t stopping_ms;
 };
+
+/* Writes are refused now, or were a moment ago. */
+static inline bool serve_is_full(const struct serve *serve)
+{
+    bool refused = serve->refused_ms != 0 && loop_now_ms(serve->loop) - serve->refused_ms < SERVE_FULL_MS;
+    return refused || applier_full(serve->applier);
+}
 
 /* Also goes into the page that outlives the process. */
 void serve_counters(struct serve *serve, struct counters *out);

@@ -29,7 +29,7 @@ void serve_counters(struct serve *serve, struct counters *out)
                              .overlay_bytes_max = serve->options.recover.core.overlay_bytes_max,
                              .sessions = sessions_count(serve->sessions),
                              .epoch = sessions_epoch(serve->sessions),
-                             .full = applier_full(serve->applier),
+                             .full = serve_is_full(serve),
                              .uptime_ms = loop_now_ms(serve->loop) - serve->started_ms};
     sessions_load(serve->sessions, &out->load);
     core_stats(serve->on.core, &out->core);

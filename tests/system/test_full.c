@@ -117,6 +117,7 @@ static void run_full_and_back(struct server *server, unsigned shard_count)
     CHECK(client_get(client, name_of("small", small))->status == 404, "refused and yet there");
     delete_all(client, "large", large);
     delete_all(client, "small", small);
+    CHECK(server_log_has(server, "no room is left on the disk or in MAP_SIZE"), "nobody was told");
     put_when_there_is_room(client, "again", 0);
     for (unsigned i = 0; i < 5; i++)
         put_when_there_is_room(client, "later", i);

@@ -270,6 +270,7 @@ Test(serve, a_full_map_refuses_writes_and_goes_on_reading)
     while (stored < 1000 && (err = rig_put(rig, txn(stored + 1), stored + 1, 40000)) == KV_OK)
         stored++;
     cr_expect_eq(err, KV_NO_SPACE);
+    cr_expect_eq(rig_counter(rig, "full"), 1u, "the operator is told, however early the refusal comes");
     cr_expect_gt(stored, 20u);
     cr_expect_lt(stored, 400u);
     for (uint64_t i = 1; i <= stored; i++)
