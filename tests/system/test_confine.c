@@ -118,17 +118,29 @@ static void wait_for_log(const struct server *server, const char *text)
     CHECK(server_log_has(server, text), "the log has no \"%s\"", text);
 }
 
+static void write_token(const char *path, const char *token)
+{
+    FILE *file = fopen(path, "we");
+    CHECK(file != NULL && fprintf(file, "%s\n", token) > 0 && fclose(file) == 0, "%s", path);
+}
+
 /* The supervisor keeps TOKEN for routers to come, and cannot be looked at but by root; a shard never had it. */
 Test(confine, the_router_forgets_the_token)
 {
     if (geteuid() != 0)
         cr_skip_test("only root may look");
-    struct server *server = server_new((struct server_opts){.shards = 1});
+    static const char in_file[] = "staple-horse-correct-battery";
+    char token_file[128];
+    snprintf(token_file, sizeof token_file, "TOKEN_FILE=%s/token", temp_folder());
+    write_token(strchr(token_file, '=') + 1, in_file);
+    struct server *server = server_new((struct server_opts){.shards = 1, .settings = {token_file}});
     server_spawn(server);
     wait_for_log(server, " serving "); /* requests bring tokens along: there shall be none yet */
+    CHECK(!memory_holds(server->pid, in_file), "the supervisor, which can read the file again, keeps what is in it");
     pid_t router = server_child(server, "kv-router", -1), shard = server_child(server, "kv-shard", 0);
     CHECK(memory_holds(router, server->folder), "the search does not even find TMPDIR");
     CHECK(!memory_holds(router, TOKEN), "the router's memory holds the token");
+    CHECK(!memory_holds(router, in_file), "the router's memory holds the token of TOKEN_FILE");
     CHECK(!memory_holds(shard, TOKEN), "a shard's memory holds the token");
     server_stop(server);
 }

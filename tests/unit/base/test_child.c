@@ -8,6 +8,8 @@
 
 #include <criterion/criterion.h>
 
+#define WIPE explicit_bzero
+#include "../wipes.h"
 #include "kv/child.h"
 #include "kv/settings.h"
 
@@ -58,7 +60,8 @@ Test(child, reads_settings_and_reports_ready)
             struct sigaction pipe_action;
             sigaction(SIGPIPE, NULL, &pipe_action);
             bool good = strcmp(got.token, "secret\ntoken") == 0 && got.epoch == 12 &&
-                        pipe_action.sa_handler == SIG_IGN && fcntl(KV_FD_SETTINGS, F_GETFD) < 0;
+                        pipe_action.sa_handler == SIG_IGN && fcntl(KV_FD_SETTINGS, F_GETFD) < 0 &&
+                        was_wiped("TOKEN=secret\\ntoken\nTOKEN_FILE="); /* the lines as they came */
             kv_child_ready();
             kv_settings_free(&got);
             _exit(good ? 0 : 1);

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define WIPE explicit_bzero
+#include "../wipes.h"
 #include "kv/files.h"
 #include "kv/settings.h"
 
@@ -88,6 +90,20 @@ Test(files, travel_whole)
     close(fd);
     close(ends[0]);
     close(ends[1]);
+}
+
+Test(files, bytes_are_wiped)
+{
+    write_tokens("app:r::0123", 11);
+    configure("TOKENS_FILE", path);
+    cr_assert_eq(kv_files_load(&settings, &files, why, sizeof(why)), KV_OK, "%s", why);
+    cr_expect_not(was_wiped("app:r::0123"));
+    kv_files_free(&files);
+    cr_expect(was_wiped("app:r::0123"));
+    wiped_bytes = 0;
+    configure("TLS_KEY", "/nonexistent/key");
+    expect_refused("TLS_KEY: ");
+    cr_expect(was_wiped("app:r::0123"), "what had been read when another file was refused");
 }
 
 Test(files, the_last_message_counts)

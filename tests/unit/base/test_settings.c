@@ -2,6 +2,8 @@
  * to the children arrives unchanged. Method: tables of good and bad values, round trips. */
 #include <criterion/criterion.h>
 
+#define WIPE explicit_bzero
+#include "../wipes.h"
 #include "kv/settings.h"
 
 static struct kv_settings settings;
@@ -128,6 +130,9 @@ Test(settings, texts_have_a_limit_and_secrets_stay_secret)
     cr_expect_str_eq(settings.token, text);
     cr_expect_eq(set("TOKEN", settings.token), KV_OK, "a setting may be set to itself");
     cr_expect_str_eq(settings.token, text);
+    wiped_bytes = 0;
+    cr_expect_eq(set("TOKEN", "another"), KV_OK);
+    cr_expect(was_wiped(text), "the old one stays in memory");
 }
 
 Test(settings, the_sentence_stays_within_its_buffer)

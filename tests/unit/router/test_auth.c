@@ -2,6 +2,8 @@
  * Method: a table of Authorization values. */
 #include <criterion/criterion.h>
 
+#define WIPE OPENSSL_cleanse
+#include "../wipes.h"
 #include "auth.h"
 #include "digest.h"
 
@@ -94,6 +96,8 @@ Test(auth, what_was_seen_opens_no_other_door)
     cr_expect_eq(again(&seen, other, "Bearer another"), AUTH_GRANTED);
     cr_expect_eq(again(&seen, other, "Bearer secret"), AUTH_UNKNOWN);
     tokens_release(&other);
+    wiped_bytes = 0;
     auth_forget(&seen);
     cr_expect_null(seen.value.data);
+    cr_expect(was_wiped("Bearer another"), "the token stays in memory");
 }

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define WIPE OPENSSL_cleanse
+#include "../wipes.h"
 #include "digest.h"
 #include "kv/limits.h"
 #include "tokens.h"
@@ -115,6 +117,9 @@ Test(tokens, a_set_lives_as_long_as_it_is_held)
     cr_expect_null(tokens);
     tokens = held;
     cr_expect_not_null(find("one"));
+    wiped_bytes = 0;
+    tokens_release(&tokens);
+    cr_expect_gt(wiped_bytes, DIGEST_HEX_BYTES / 2, "the last holder leaves the hashes in memory");
 }
 
 /* ---- bad ones ----------------------------------------------------------------------------------------------------- */

@@ -514,6 +514,24 @@ Test(journal, a_bad_group_before_good_ones_is_refused)
     place_free(&place);
 }
 
+/* A disk that returns the block of another place: the group is good, but it is not the next one. */
+Test(journal, a_good_group_in_the_wrong_place_is_refused)
+{
+    static uint8_t file[SEGMENT_BYTES];
+    struct place place;
+    char path[160];
+    place_init(&place);
+    cr_assert_eq(place_open(&place), KV_OK);
+    append_groups(&place, 3); /* of one block each */
+    journal_close(&place.journal);
+    segment_path(&place, 1, path);
+    cr_assert_eq(file_read(path, file, sizeof file), sizeof file);
+    memcpy(file + 2 * JOURNAL_BLOCK_BYTES, file + 3 * JOURNAL_BLOCK_BYTES, JOURNAL_BLOCK_BYTES);
+    file_write(path, file, sizeof file);
+    expect_corrupt(&place, "does not continue the one before it");
+    place_free(&place);
+}
+
 /* Several segments: first positions of them in `firsts`. */
 static void many_segments(struct place *place, uint64_t *firsts, size_t max)
 {

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../flushes.h"
 #include "blobs.h"
 #include "rows.h"
 #include "store_internal.h"
@@ -158,6 +159,15 @@ static struct store_usage usage_of(struct place *place)
 }
 
 /* ---- generations -------------------------------------------------------------------------------------------------- */
+
+/* LMDB flushes its file, not the directory that names it. */
+Test(store, the_name_of_a_new_file_is_on_the_disk)
+{
+    struct place place;
+    place_init(&place, MAP_BYTES);
+    cr_expect(was_flushed(place.path));
+    place_free(&place);
+}
 
 Test(store, a_new_one_is_empty)
 {

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 
+#include "../flushes.h"
 #include "datadir.h"
 #include "temp.h"
 
@@ -39,6 +40,7 @@ Test(datadir, first_start_makes_a_store_the_second_finds_it)
     const char *path = temp_path("db");
     struct stat status;
     cr_assert_eq(start(path, 0, 3), KV_OK, "%s", why.text);
+    cr_expect(was_flushed(temp), "or a power cut takes the whole directory away");
     cr_expect(datadir.fresh);
     stat(path, &status);
     cr_expect_eq(status.st_mode & 0777, 0700u);
@@ -174,7 +176,9 @@ Test(datadir, a_shard_that_lost_its_data_is_refused_once_the_store_has_served)
     cr_assert_eq(start(path, 0, 2), KV_OK, "the first start was cut short: %s", why.text);
     temp_file("db/shard-0/data.mdb", "made by a shard", 0600);
     temp_file("db/shard-1/data.mdb", "made by a shard", 0600);
+    flushed_count = 0;
     cr_expect_eq(datadir_note_served(&datadir, &why), KV_OK, "%s", why.text);
+    cr_expect(was_flushed(path));
     cr_expect_eq(datadir_note_served(&datadir, &why), KV_OK, "each start says so: %s", why.text);
     datadir_close(&datadir);
     cr_expect_eq(start(path, 0, 2), KV_OK, "%s", why.text);

@@ -1,6 +1,7 @@
 /* Goal: the store's identity and epoch survive, damage is refused and never guessed away. Method: texts, real files. */
 #include <criterion/criterion.h>
 
+#include "../flushes.h"
 #include "identity.h"
 #include "kv/limits.h"
 #include "temp.h"
@@ -42,6 +43,18 @@ Test(identity, the_text_is_frozen)
     struct identity identity = {.shard_count = 2, .id = ID};
     cr_assert_eq(identity_write(dir_fd, &identity, &why), KV_OK);
     cr_expect_str_eq(temp_read("store"), "format 1\nshards 2\nid " ID "\n");
+}
+
+Test(identity, bytes_and_name_are_on_the_disk)
+{
+    struct identity identity = identity_new(2);
+    cr_assert_eq(identity_write(dir_fd, &identity, &why), KV_OK);
+    cr_expect(was_flushed(temp_path("store")));
+    cr_expect(was_flushed(temp));
+    flushed_count = 0;
+    cr_assert_eq(epoch_write(dir_fd, 1, &why), KV_OK);
+    cr_expect(was_flushed(temp_path("epoch")));
+    cr_expect(was_flushed(temp));
 }
 
 Test(identity, damage_is_refused)

@@ -7,6 +7,8 @@
 
 #include <criterion/criterion.h>
 
+#define WIPE explicit_bzero
+#include "../wipes.h"
 #include "spawn.h"
 #include "temp.h"
 
@@ -88,7 +90,9 @@ Test(spawn, settings_are_sealed_and_shards_get_no_token)
     for (int with_token = 0; with_token <= 1; with_token++) {
         char text[65536];
         int fd;
+        wiped_bytes = 0;
         cr_assert_eq(spawn_settings(&settings, with_token == 1, &fd, &why), KV_OK, "%s", why.text);
+        cr_expect_eq(was_wiped("TOKEN=secret\n"), with_token == 1, "what was written stays in memory");
         ssize_t bytes = pread(fd, text, sizeof(text), 0);
         cr_assert_eq(kv_settings_read(kv_slice(text, (size_t)bytes), &got), KV_OK);
         cr_expect_str_eq(got.token, with_token == 1 ? "secret" : "");
