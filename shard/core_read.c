@@ -51,31 +51,39 @@ static void take_hold(struct core *core, uint64_t session, uint64_t object_id)
     hold->count++;
 }
 
-/* Looks the content up, with its first stored bytes in `bytes` and a hold when some are missing. Small contents come whole
- * unless none of their bytes are wanted. */
+/* Stored bytes that do not lie in the content's row, with a hold when some are missing. */
+static enum kv_err read_bytes(struct core *core, uint64_t session, uint64_t bytes_max, struct kv_buf *bytes,
+                              struct kv_object *object)
+{
+    uint64_t wanted = object->stored_bytes;
+    if (wanted > KV_INLINE_BYTES_MAX && wanted > bytes_max) {
+        wanted = bytes_max;
+        object->held = true;
+    }
+    enum kv_err err = ledger_get_bytes(&core->ledger, object, 0, wanted, bytes);
+    if (err != KV_OK) {
+        kv_error("object %llu: %s", (unsigned long long)object->object_id, kv_err_text(err));
+        return KV_CORRUPT;
+    }
+    if (object->held)
+        take_hold(core, session, object->object_id);
+    object->bytes = kv_buf_peek(bytes);
+    return KV_OK;
+}
+
+/* Looks the content up, with its first stored bytes. Small contents come whole unless none of their bytes are wanted. */
 static enum kv_err open_object(struct core *core, uint64_t session, const struct kv_hash *hash, uint64_t bytes_max,
                                struct kv_buf *bytes, struct kv_object *out, uint64_t *position)
 {
-    enum kv_err err = ledger_get_object(&core->ledger, hash, out, position);
+    enum kv_err err = ledger_open_object(&core->ledger, hash, out, position);
     if (err != KV_OK)
         return err;
     out->refs = ledger_refs(&core->ledger, hash, out->refs);
     if (bytes_max == 0)
-        return KV_OK;
-    uint64_t wanted = out->stored_bytes;
-    if (wanted > KV_INLINE_BYTES_MAX && wanted > bytes_max) {
-        wanted = bytes_max;
-        out->held = true;
-    }
-    err = ledger_get_bytes(&core->ledger, out, 0, wanted, bytes);
-    if (err != KV_OK) {
-        kv_error("object %llu: %s", (unsigned long long)out->object_id, kv_err_text(err));
-        return KV_CORRUPT;
-    }
-    if (out->held)
-        take_hold(core, session, out->object_id);
-    out->bytes = kv_buf_peek(bytes);
-    return KV_OK;
+        out->bytes = kv_slice(NULL, 0);
+    else if (out->object_id != 0)
+        err = read_bytes(core, session, bytes_max, bytes, out);
+    return err;
 }
 
 enum kv_err core_on_read(struct core *core, const struct request *request)

@@ -83,8 +83,19 @@ static struct ledger_memo *memo_of(const struct ledger *ledger, const struct kv_
     return &ledger->memos[bits & (LEDGER_MEMOS - 1)];
 }
 
-static enum kv_err look_up_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
-                                  uint64_t *position)
+/* Without its bytes, which are not the ledger's. */
+static void set_memo(struct ledger *ledger, const struct kv_hash *hash, enum kv_err err, const struct kv_object *object,
+                     uint64_t position)
+{
+    struct ledger_memo *memo = memo_of(ledger, hash);
+    *memo = (struct ledger_memo){.hash = *hash, .valid = true, .err = err, .position = position};
+    if (err == KV_OK)
+        memo->object = *object;
+    memo->object.bytes = kv_slice(NULL, 0);
+}
+
+enum kv_err ledger_open_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
+                               uint64_t *position)
 {
     *position = 0;
     struct kv_slice value;
@@ -105,10 +116,11 @@ static enum kv_err look_up_object(struct ledger *ledger, const struct kv_hash *h
 enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
                               uint64_t *position)
 {
-    struct ledger_memo *memo = memo_of(ledger, hash);
+    const struct ledger_memo *memo = memo_of(ledger, hash);
     if (!memo->valid || !kv_hash_equal(&memo->hash, hash)) {
-        *memo = (struct ledger_memo){.hash = *hash, .valid = true};
-        memo->err = look_up_object(ledger, hash, &memo->object, &memo->position);
+        struct kv_object object;
+        enum kv_err err = ledger_open_object(ledger, hash, &object, position);
+        set_memo(ledger, hash, err, &object, *position);
     }
     *position = memo->position;
     if (memo->err == KV_OK)
@@ -139,6 +151,7 @@ uint64_t ledger_refs_unpromised(const struct ledger *ledger, const struct kv_has
 enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *object, uint64_t offset, uint64_t bytes,
                              struct kv_buf *out)
 {
+    kv_assert(object->object_id != 0);
     if (bytes == 0)
         return KV_OK;
     const struct overlay_row *row = NULL;
@@ -181,24 +194,37 @@ static void settle_pending(struct ledger *ledger, const struct kv_hash *hash, ui
 static void put_object(struct ledger *ledger, const struct kv_hash *hash, const struct kv_object *object,
                        uint64_t position)
 {
-    uint8_t space[ROW_OBJECT_BYTES];
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
     overlay_put(ledger->active, OVERLAY_OBJECTS, kv_hash_slice(hash), row_encode_object(object, space), position);
-    *memo_of(ledger, hash) = (struct ledger_memo){*hash, true, KV_OK, *object, position};
+    set_memo(ledger, hash, KV_OK, object, position);
 }
 
-/* Small contents that never left this generation vanish without a trace; staged ones have rows in LMDB already, which the
- * applier learns from the tombstone of their id. The rest it finds through the object row that it deletes. */
+/* As put_object, for a content that is here: the bytes of a small one move along with its row. */
+static void put_again(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *object, uint64_t position)
+{
+    struct kv_object here;
+    uint64_t row_position;
+    if (object->object_id == 0) {
+        enum kv_err err = ledger_open_object(ledger, hash, &here, &row_position);
+        kv_assert(err == KV_OK);
+        object->bytes = here.bytes;
+    }
+    put_object(ledger, hash, object, position);
+}
+
+/* Bytes that never left this generation vanish without a trace; staged ones have rows in LMDB already, which the applier learns
+ * from the tombstone of their id. The rest it finds through the object row that it deletes, or in it. */
 static void delete_object(struct ledger *ledger, const struct kv_hash *hash, const struct kv_object *object,
                           uint64_t position)
 {
     uint8_t space[8];
     struct kv_slice id = row_encode_id(object->object_id, space);
     overlay_tombstone(ledger->active, OVERLAY_OBJECTS, kv_hash_slice(hash), position);
-    *memo_of(ledger, hash) = (struct ledger_memo){*hash, true, KV_NOT_FOUND, {0}, position};
+    set_memo(ledger, hash, KV_NOT_FOUND, NULL, position);
     if (object->stored_bytes > KV_INLINE_BYTES_MAX) {
         overlay_tombstone(ledger->active, OVERLAY_BLOBS, id, position);
         ledger->dead_bytes += object->stored_bytes;
-    } else {
+    } else if (object->object_id != 0) {
         overlay_forget(ledger->active, OVERLAY_BLOBS, id);
     }
 }
@@ -211,13 +237,17 @@ static void bear_object(struct ledger *ledger, const struct kv_op *add, uint64_t
         .codec = add->codec,
         .object_id = add->object_id,
     };
+    uint8_t space[8];
     kv_assert(add->object_id != 0); /* a reference to what is not here is refused before it is journaled */
     if (object.object_id >= ledger->object_id_next)
         ledger->object_id_next = object.object_id + 1;
-    put_object(ledger, &add->hash, &object, position);
-    uint8_t space[8];
-    if (add->has_bytes && add->bytes.bytes > 0)
+    if (add->has_bytes && add->bytes.bytes <= ROW_CONTENT_BYTES_MAX) {
+        object.object_id = 0;
+        object.bytes = add->bytes;
+    } else if (add->has_bytes) {
         overlay_put(ledger->active, OVERLAY_BLOBS, row_encode_id(object.object_id, space), add->bytes, position);
+    }
+    put_object(ledger, &add->hash, &object, position);
 }
 
 /* What the open vote on this key will change the number of keys by. */
@@ -273,7 +303,7 @@ static void change_refs(struct ledger *ledger, const struct kv_hash *hash, uint6
     }
     const struct pending *pending = find_pending(ledger, hash);
     if (counted || (pending != NULL && pending->adds > 0))
-        put_object(ledger, hash, &object, later(position, row_position));
+        put_again(ledger, hash, &object, later(position, row_position));
     else
         delete_object(ledger, hash, &object, later(position, row_position));
 }

@@ -45,14 +45,17 @@ void ledger_clear(struct ledger *ledger);
 
 /* KV_OK or KV_NOT_FOUND. `position` must be durable before the answer (either one) may be shown. Slices are peeks. */
 enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv_row *out, uint64_t *position);
-/* refs: settled ones only. */
+/* refs: settled ones only; bytes: none. */
 enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
                               uint64_t *position);
+/* The same with the bytes of a small content (object_id 0), a peek. */
+enum kv_err ledger_open_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,
+                               uint64_t *position);
 /* Keys that hold the content once all votes given here are decided well: what X-Refs shows. */
 uint64_t ledger_refs(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs);
 /* Settled references that no vote given here drops: what another vote may promise to drop. */
 uint64_t ledger_refs_unpromised(const struct ledger *ledger, const struct kv_hash *hash, uint64_t settled_refs);
-/* Appends stored bytes of an object. */
+/* Appends stored bytes of an object that has them elsewhere than in its row. */
 enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *object, uint64_t offset, uint64_t bytes,
                              struct kv_buf *out);
 

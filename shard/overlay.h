@@ -12,7 +12,7 @@
 enum overlay_table {
     OVERLAY_KEYS,    /* key bytes -> key row (shard/rows.h) */
     OVERLAY_OBJECTS, /* SHA-256 -> object row */
-    OVERLAY_BLOBS,   /* object id, 8 bytes big endian -> complete stored form (at most KV_INLINE_BYTES_MAX) */
+    OVERLAY_BLOBS, /* object id, 8 bytes big endian -> complete stored form (at most KV_INLINE_BYTES_MAX, too large for its row) */
     OVERLAY_TABLES
 };
 

@@ -9,6 +9,10 @@
 
 #include "kv/log.h"
 
+#define POINTER_BYTES 33u /* an object row that says where the bytes are */
+#define WHOLE_BYTES 17u   /* behind the bytes of one that has them */
+#define WHOLE 0x80u       /* in its codec */
+
 static uint8_t *put_u64(uint8_t *at, uint64_t number)
 {
     uint64_t little = htole64(number);
@@ -50,29 +54,66 @@ enum kv_err row_decode_key(struct kv_slice value, struct kv_row *out)
     return KV_OK;
 }
 
-struct kv_slice row_encode_object(const struct kv_object *object, uint8_t space[ROW_OBJECT_BYTES])
+static struct kv_slice encode_whole(const struct kv_object *object, uint8_t *space)
 {
+    kv_assert(object->bytes.bytes == object->stored_bytes && object->stored_bytes <= ROW_CONTENT_BYTES_MAX);
+    uint8_t *at = space;
+    if (object->bytes.bytes > 0)
+        memcpy(at, object->bytes.data, object->bytes.bytes);
+    at = put_u64(at + object->bytes.bytes, object->size);
+    at = put_u64(at, object->refs);
+    *at++ = (uint8_t)(object->codec | WHOLE);
+    return kv_slice(space, (size_t)(at - space));
+}
+
+struct kv_slice row_encode_object(const struct kv_object *object, uint8_t space[ROW_OBJECT_BYTES_MAX])
+{
+    if (object->object_id == 0)
+        return encode_whole(object, space);
     uint8_t *at = put_u64(space, object->size);
     at = put_u64(at, object->stored_bytes);
     at = put_u64(at, object->object_id);
     at = put_u64(at, object->refs);
     *at = (uint8_t)object->codec;
-    return kv_slice(space, ROW_OBJECT_BYTES);
+    return kv_slice(space, POINTER_BYTES);
+}
+
+static enum kv_err decode_whole(struct kv_slice value, struct kv_object *out)
+{
+    if (value.bytes < WHOLE_BYTES || value.bytes > ROW_OBJECT_BYTES_MAX)
+        return KV_CORRUPT;
+    out->stored_bytes = value.bytes - WHOLE_BYTES;
+    out->bytes = kv_slice(value.data, value.bytes - WHOLE_BYTES);
+    const uint8_t *at = value.data + out->stored_bytes;
+    out->size = take_u64(&at);
+    out->refs = take_u64(&at);
+    return KV_OK;
+}
+
+static enum kv_err decode_pointer(struct kv_slice value, struct kv_object *out)
+{
+    if (value.bytes != POINTER_BYTES)
+        return KV_CORRUPT;
+    const uint8_t *at = value.data;
+    out->size = take_u64(&at);
+    out->stored_bytes = take_u64(&at);
+    out->object_id = take_u64(&at);
+    out->refs = take_u64(&at);
+    return out->stored_bytes > KV_STORED_BYTES_MAX || out->object_id == 0 ? KV_CORRUPT : KV_OK;
 }
 
 enum kv_err row_decode_object(struct kv_slice value, struct kv_object *out)
 {
-    if (value.bytes != ROW_OBJECT_BYTES || value.data[ROW_OBJECT_BYTES - 1] > KV_CODEC_MIXED)
-        return KV_CORRUPT;
-    const uint8_t *at = value.data;
     struct kv_object object = {0};
-    object.size = take_u64(&at);
-    object.stored_bytes = take_u64(&at);
-    object.object_id = take_u64(&at);
-    object.refs = take_u64(&at);
-    object.codec = (enum kv_codec) * at;
-    if (object.stored_bytes > KV_STORED_BYTES_MAX)
+    if (value.bytes == 0)
         return KV_CORRUPT;
+    uint8_t last = value.data[value.bytes - 1];
+    enum kv_err err = last & WHOLE ? decode_whole(value, &object) : decode_pointer(value, &object);
+    if (err == KV_OK && (last & ~WHOLE) > KV_CODEC_MIXED)
+        err = KV_CORRUPT;
+    if (err != KV_OK)
+        return err;
+    object.codec = (enum kv_codec)(last & ~WHOLE);
     *out = object;
     return KV_OK;
 }

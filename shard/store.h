@@ -15,7 +15,10 @@
 #include "kv/model.h"
 #include "overlay.h"
 
-#define STORE_FORMAT_VERSION 1u
+/* 2: small contents lie in their object rows (rows.h). Files of 1 are read as they are, and become 2 with the first generation that is
+ * applied to them: until then an older build takes them back, from then on it refuses them. */
+#define STORE_FORMAT_VERSION 2u
+#define STORE_FORMAT_VERSION_MIN 1u
 
 /* What is written with every generation and read at start. */
 struct store_meta {
@@ -79,7 +82,7 @@ enum kv_err store_usage(struct store *store, struct store_usage *out);
 /* ---- applier thread ------------------------------------------------------------------------------------------- */
 
 /* [applier] Writes a frozen generation and its meta row in one transaction, in key order per table:
- *   KEYS rows set or deleted; OBJECTS rows set or deleted, and whenever the row in LMDB had another object id that id goes to
+ *   KEYS rows set or deleted; OBJECTS rows set or deleted, and whenever the row in LMDB had an object id, and another one, that id goes to
  *   `sweep`; a set object row takes its id out of `staged`; BLOBS split into rows of KV_BLOB_ROW_BYTES, appended where the
  *   order allows. Then up to `sweep_rows_max` blob rows of ids in `sweep` are deleted in id order, leaving out the ids in
  *   `pinned` (ascending array of `pinned_count`). */

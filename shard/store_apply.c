@@ -92,7 +92,7 @@ static enum kv_err apply_key(struct apply *apply, const struct overlay_row *row)
     return longkey_put(apply->txn, row->key, row->value, &apply->node_id_next);
 }
 
-/* What the table holds now; object_id 0 when it holds nothing. */
+/* What the table holds now; object_id 0 when that is nothing, or has its bytes with it. */
 static enum kv_err old_object(struct apply *apply, struct kv_slice hash, struct kv_object *out)
 {
     struct kv_slice value;
@@ -109,7 +109,7 @@ static enum kv_err apply_object(struct apply *apply, const struct overlay_row *r
     enum kv_err err = old_object(apply, row->key, &old);
     if (err == KV_OK && !row->tombstone)
         err = row_decode_object(row->value, &now);
-    if (err == KV_OK && old.object_id != now.object_id && old.stored_bytes > 0)
+    if (err == KV_OK && old.object_id != 0 && old.object_id != now.object_id && old.stored_bytes > 0)
         err = put_amount(apply->txn, STORE_SWEEP, old.object_id, old.stored_bytes);
     if (err != KV_OK)
         return err;
@@ -117,7 +117,8 @@ static enum kv_err apply_object(struct apply *apply, const struct overlay_row *r
         return ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, row->key));
     store_filter_add(apply->filter, STORE_FILTER_OBJECTS, row->key);
     err = txn_put(apply->txn, STORE_OBJECTS, row->key, row->value);
-    return err == KV_OK && old.object_id != now.object_id ? delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
+    bool adopts = now.object_id != 0 && now.object_id != old.object_id;
+    return err == KV_OK && adopts ? delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
 }
 
 /* A tombstone is the end of a large content that no applied object row ever named: its rows are staged still, and may be held

@@ -1,7 +1,7 @@
 /* shard/store_check.c -- walks all tables and compares them with each other and with meta.
  * Does:     1. keys: order, rows, every record of keys and tails reached; 2. objects: rows, no two with one id; 3. blobs: every row
  *           belongs to an object, to `sweep` or to `staged`, objects have all of theirs; 4. the totals of meta.
- * Owns:     a list of all object ids while it runs (16 bytes each).
+ * Owns:     a list of all object ids while it runs (16 bytes each; contents that lie in their rows have none).
  * Promises: reads only; names the first fault in one sentence. What this shard cannot know (references from other
  *           shards' keys) is not checked.
  * Tests:    unit/shard/test_store.c (deliberate damage). */
@@ -22,9 +22,9 @@ struct known_object {
 
 struct check {
     struct store_txn *txn;
-    struct kv_buf objects; /* struct known_object, ascending */
+    struct kv_buf objects; /* struct known_object, ascending: those that have an id */
     uint64_t keys;
-    uint64_t object_count;     /* rows */
+    uint64_t object_rows;
     uint64_t referenced_count; /* rows that keys refer to */
     uint64_t stored_bytes;
     char *why;
@@ -87,16 +87,22 @@ static enum kv_err check_keys(struct check *check)
 static enum kv_err check_object(struct check *check, struct kv_slice hash, struct kv_slice value)
 {
     struct kv_object object;
-    check->object_count++;
-    if (hash.bytes != KV_HASH_BYTES || row_decode_object(value, &object) != KV_OK || object.object_id == 0)
-        return fault(check, "objects: row %" PRIu64 " does not decode", check->object_count);
+    check->object_rows++;
+    if (hash.bytes != KV_HASH_BYTES || row_decode_object(value, &object) != KV_OK)
+        return fault(check, "objects: row %" PRIu64 " does not decode", check->object_rows);
     struct known_object known = {object.object_id, object.stored_bytes};
     if (object.refs > 0) { /* one that only an open vote keeps is not counted in meta yet */
         check->referenced_count++;
         check->stored_bytes += object.stored_bytes;
     }
-    kv_buf_append(&check->objects, kv_slice(&known, sizeof known));
+    if (object.object_id != 0)
+        kv_buf_append(&check->objects, kv_slice(&known, sizeof known));
     return KV_OK;
+}
+
+static size_t known_count(const struct check *check)
+{
+    return check->objects.bytes / sizeof(struct known_object);
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -117,9 +123,10 @@ static enum kv_err check_objects(struct check *check)
     if (err != KV_NOT_FOUND)
         return err;
     struct known_object *known = (struct known_object *)(void *)check->objects.data;
-    if (check->object_count > 1)
-        qsort(known, check->object_count, sizeof *known, compare_ids);
-    for (uint64_t i = 1; i < check->object_count; i++)
+    size_t count = known_count(check);
+    if (count > 1)
+        qsort(known, count, sizeof *known, compare_ids);
+    for (size_t i = 1; i < count; i++)
         if (known[i].id == known[i - 1].id)
             return fault(check, "objects: two rows have the object id %" PRIu64, known[i].id);
     return KV_OK;
@@ -183,12 +190,13 @@ static enum kv_err check_owned(struct check *check, const struct blob_run *run, 
 static enum kv_err check_run(struct check *check, const struct blob_run *run, uint64_t *next)
 {
     const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
-    for (; *next < check->object_count && (run->rows == 0 || known[*next].id < run->id); ++*next)
+    size_t count = known_count(check);
+    for (; *next < count && (run->rows == 0 || known[*next].id < run->id); ++*next)
         if (known[*next].stored_bytes > 0)
             return fault(check, "blobs: object id %" PRIu64 " has no rows", known[*next].id);
     if (run->rows == 0)
         return KV_OK;
-    if (*next == check->object_count || known[*next].id != run->id)
+    if (*next == count || known[*next].id != run->id)
         return check_orphan(check, run);
     return check_owned(check, run, &known[(*next)++]);
 }
@@ -230,7 +238,8 @@ static enum kv_err check_meta(struct check *check)
     if (err != KV_OK)
         return err == KV_CORRUPT ? fault(check, "meta: a row is missing or damaged") : err;
     const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
-    uint64_t id_max = check->object_count > 0 ? known[check->object_count - 1].id : 0;
+    size_t count = known_count(check);
+    uint64_t id_max = count > 0 ? known[count - 1].id : 0;
     if (meta.keys != check->keys)
         return fault(check, "meta: %" PRIu64 " keys, %" PRIu64 " found", meta.keys, check->keys);
     if (meta.objects != check->referenced_count)

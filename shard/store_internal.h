@@ -17,7 +17,7 @@
 
 /* keys     key, or its beginning (longkey.h) -> key row, or node id
  * tails    node id 8 BE || further part of the key -> the same
- * objects  SHA-256 -> object row
+ * objects  SHA-256 -> object row, which holds a small content whole (rows.h)
  * blobs    object id 8 BE || number of the row 4 BE -> up to KV_BLOB_ROW_BYTES stored bytes, all but the last row full
  * sweep    object id 8 BE -> stored bytes u64: content that nothing refers to, its blob rows wait to be deleted
  * staged   object id 8 BE -> bytes so far u64: content that no object row has adopted yet

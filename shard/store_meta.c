@@ -56,7 +56,7 @@ enum kv_err store_meta_check(struct store_txn *txn, const struct store_identity 
     if (err != KV_OK)
         return err;
     take_numbers(value.data, numbers, 3);
-    if (numbers[0] != STORE_FORMAT_VERSION)
+    if (numbers[0] < STORE_FORMAT_VERSION_MIN || numbers[0] > STORE_FORMAT_VERSION)
         return refuse(why, why_bytes, "with format version", numbers[0], STORE_FORMAT_VERSION);
     if (numbers[2] != identity->shard_count)
         return refuse(why, why_bytes, "with a number of shards of", numbers[2], identity->shard_count);
@@ -88,12 +88,31 @@ enum kv_err store_meta_get(struct store_txn *txn, struct store_meta *out, uint64
     return KV_OK;
 }
 
+/* Rows from here on are such as an older build cannot read, so it must refuse the files. */
+static enum kv_err raise_version(struct store_txn *txn)
+{
+    struct kv_slice value;
+    uint64_t version;
+    uint8_t space[IDENTITY_BYTES];
+    enum kv_err err = txn_get(txn, STORE_META, kv_slice_text("identity"), &value);
+    if (err != KV_OK || value.bytes != IDENTITY_BYTES)
+        return KV_CORRUPT;
+    take_numbers(value.data, &version, 1);
+    if (version == STORE_FORMAT_VERSION)
+        return KV_OK;
+    memcpy(space, value.data, sizeof space);
+    put_numbers(space, &(uint64_t){STORE_FORMAT_VERSION}, 1);
+    return txn_put(txn, STORE_META, kv_slice_text("identity"), kv_slice(space, sizeof space));
+}
+
 enum kv_err store_meta_put(struct store_txn *txn, const struct store_meta *meta, uint64_t node_id_next)
 {
     uint8_t space[META_NUMBERS * 8];
     uint64_t numbers[META_NUMBERS] = {meta->position, meta->object_id_next, meta->keys,
                                       meta->objects,  meta->stored_bytes,   node_id_next};
     put_numbers(space, numbers, META_NUMBERS);
-    enum kv_err err = txn_put(txn, STORE_META, kv_slice_text("meta"), kv_slice(space, sizeof space));
+    enum kv_err err = raise_version(txn);
+    if (err == KV_OK)
+        err = txn_put(txn, STORE_META, kv_slice_text("meta"), kv_slice(space, sizeof space));
     return err == KV_OK ? txn_put(txn, STORE_META, kv_slice_text("intents"), meta->intents) : err;
 }

@@ -37,7 +37,7 @@ struct kv_object {
     uint64_t size;         /* content bytes */
     uint64_t stored_bytes; /* bytes of the stored form */
     enum kv_codec codec;
-    uint64_t object_id;
+    uint64_t object_id; /* of its stored bytes; 0: they are few, and lie in the content's row */
     uint64_t refs;
     bool held;             /* the shard keeps the stored bytes until CLOSE or the link ends */
     struct kv_slice bytes; /* the first of the stored bytes, up to what was asked */

@@ -32,7 +32,7 @@ static void check_key(struct kv_slice value)
 
 static void check_object(struct kv_slice value)
 {
-    uint8_t space[ROW_OBJECT_BYTES];
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
     struct kv_object object;
     if (row_decode_object(value, &object) == KV_OK)
         FUZZ_CHECK(kv_slice_equal(row_encode_object(&object, space), value));

@@ -163,6 +163,12 @@ static void seed_rows(void)
     put_number(&out, 1, 1);
     kv_buf_append(&out, row_encode_object(&object, space));
     keep("rows", "object", &out);
+    object.object_id = 0;
+    object.bytes = text("small");
+    object.stored_bytes = object.bytes.bytes;
+    put_number(&out, 1, 1);
+    kv_buf_append(&out, row_encode_object(&object, space));
+    keep("rows", "small-object", &out);
     put_number(&out, 2, 1);
     put_prepare(&prepare);
     kv_pack_array(&out, 2);

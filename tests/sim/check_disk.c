@@ -35,7 +35,8 @@ static uint64_t check_keys(const struct shard *shard, const struct model *model)
 static void check_bytes(const struct shard *shard, const struct content *content, const struct kv_object *object)
 {
     struct kv_buf bytes = {0};
-    if (object->stored_bytes > 0 &&
+    kv_buf_append(&bytes, object->bytes);
+    if (object->object_id != 0 &&
         disk_get_blob(&shard->disk, object->object_id, 0, object->stored_bytes, &bytes) != KV_OK)
         sim_fail("shard %u has lost the bytes of object %llu", shard->index, (unsigned long long)object->object_id);
     if (!kv_slice_equal(kv_buf_peek(&bytes), kv_buf_peek(&content->stored)))
@@ -45,7 +46,7 @@ static void check_bytes(const struct shard *shard, const struct content *content
 
 static void check_objects(const struct shard *shard, const uint64_t *refs, unsigned shard_count)
 {
-    uint64_t objects = 0, stored_bytes = 0, expected = 0, with_bytes = 0;
+    uint64_t objects = 0, stored_bytes = 0, expected = 0, with_blobs = 0;
     const struct overlay_row *row = first_row(&shard->disk, OVERLAY_OBJECTS);
     for (; row != NULL; row = overlay_next(shard->disk.rows, OVERLAY_OBJECTS, row), objects++) {
         struct kv_object object;
@@ -59,7 +60,7 @@ static void check_objects(const struct shard *shard, const uint64_t *refs, unsig
                      (unsigned long long)refs[content]);
         check_bytes(shard, &client_contents[content], &object);
         stored_bytes += object.stored_bytes;
-        with_bytes += object.stored_bytes > 0;
+        with_blobs += object.object_id != 0;
     }
     for (unsigned i = 0; i < SIM_CONTENTS_MAX; i++)
         expected +=
@@ -73,9 +74,9 @@ static void check_objects(const struct shard *shard, const uint64_t *refs, unsig
     for (row = first_row(&shard->disk, OVERLAY_BLOBS); row != NULL;
          row = overlay_next(shard->disk.rows, OVERLAY_BLOBS, row))
         blobs++;
-    if (blobs != with_bytes)
-        sim_fail("shard %u: %llu objects have bytes, but there are the bytes of %llu", shard->index,
-                 (unsigned long long)with_bytes, (unsigned long long)blobs);
+    if (blobs != with_blobs)
+        sim_fail("shard %u: %llu objects have bytes elsewhere, but there are the bytes of %llu", shard->index,
+                 (unsigned long long)with_blobs, (unsigned long long)blobs);
 }
 
 void check_disks(struct sim *sim, const struct model *model)

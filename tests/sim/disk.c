@@ -112,14 +112,14 @@ static struct kv_object decode(const struct overlay_row *row)
 static void apply_object(struct disk *disk, const struct overlay_row *row)
 {
     struct kv_object old = decode(overlay_get(disk->rows, OVERLAY_OBJECTS, row->key)), now = decode(row);
-    if (old.object_id != now.object_id && old.stored_bytes > 0)
+    if (old.object_id != 0 && old.object_id != now.object_id && old.stored_bytes > 0)
         add_sweep(disk, old.object_id);
     if (row->tombstone) {
         overlay_forget(disk->rows, OVERLAY_OBJECTS, row->key);
         return;
     }
     overlay_put(disk->rows, OVERLAY_OBJECTS, row->key, row->value, 0);
-    if (old.object_id != now.object_id)
+    if (now.object_id != 0)
         id_remove(disk->staged, &disk->staged_count, now.object_id);
 }
 

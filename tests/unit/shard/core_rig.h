@@ -276,6 +276,18 @@ static inline struct kv_op rig_add(char content)
                           .bytes = kv_slice(bytes[(uint8_t)content], 10)};
 }
 
+/* The same content, too large for its row. */
+#define RIG_LARGER_BYTES 1000u
+static inline struct kv_op rig_add_larger(char content)
+{
+    static char bytes[256][RIG_LARGER_BYTES];
+    struct kv_op op = rig_add(content);
+    memset(bytes[(uint8_t)content], content, RIG_LARGER_BYTES);
+    op.size = op.stored_bytes = RIG_LARGER_BYTES;
+    op.bytes = kv_slice(bytes[(uint8_t)content], RIG_LARGER_BYTES);
+    return op;
+}
+
 static inline struct kv_op rig_drop(char content)
 {
     return (struct kv_op){.kind = KV_OP_DROP, .hash = rig_hash(content), .count = 1};
@@ -295,6 +307,20 @@ static inline enum kv_err rig_propose(struct core_rig *rig, enum kv_msg type, ui
 #define RIG_PROPOSE(rig, type, txn_id, ...)                                                                            \
     rig_propose(rig, KV_MSG_##type, txn_id, (const struct kv_op[]){__VA_ARGS__},                                       \
                 sizeof((const struct kv_op[]){__VA_ARGS__}) / sizeof(struct kv_op))
+
+/* How many bytes of its letter a READ of the key shows with the content. */
+static inline size_t rig_read_bytes(struct core_rig *rig, const char *key, char content)
+{
+    struct kv_buf body = {0};
+    struct kv_msg_row row;
+    kv_put_read(&body, &(struct kv_msg_read){kv_slice_text(key), RIG_LARGER_BYTES});
+    cr_assert_eq(rig_say(rig, 2, KV_MSG_READ, &body), KV_OK);
+    cr_assert_eq(kv_get_row(kv_buf_peek(&rig->answer), &row), KV_OK);
+    cr_assert(row.has_object);
+    for (size_t i = 0; i < row.object.bytes.bytes; i++)
+        cr_assert_eq(row.object.bytes.data[i], content);
+    return row.object.bytes.bytes;
+}
 
 /* The version of the row that a READ shows: 0 when there is none, UINT64_MAX when the READ waits. */
 static inline uint64_t rig_read(struct core_rig *rig, const char *key, uint64_t *refs)

@@ -4,8 +4,10 @@
 #include "core_rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "intents.h"
+#include "rows.h"
 
 Test(core, a_transaction_of_one_shard_is_one_record)
 {
@@ -288,6 +290,73 @@ Test(core, a_replay_makes_the_same_shard)
         cr_expect_eq(after.keys, 1u, "frozen after %u", frozen_after);
         core_rig_free(rig);
     }
+}
+
+static size_t blobs_waiting(struct core_generation *generation)
+{
+    size_t count;
+    free((void *)overlay_sorted(generation->rows, OVERLAY_BLOBS, &count));
+    return count;
+}
+
+/* Their counts change while they wait, when they are applied, and when a vote on them is open; the bytes stay with them. */
+Test(core, bytes_lie_in_the_row_of_a_small_content_and_beside_that_of_a_larger_one)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), rig_add('A'), rig_set("b", 0, 'B'), rig_add_larger('B'));
+    for (unsigned round = 0; round < 3; round++) { /* waiting, applied, carried over from applied rows */
+        uint64_t id = 10 + round * 10;
+        cr_expect_eq(rig_read_bytes(rig, "a", 'A'), 10, "round %u", round);
+        cr_expect_eq(rig_read_bytes(rig, "b", 'B'), RIG_LARGER_BYTES, "round %u", round);
+        RIG_PROPOSE(rig, PREPARE, id, rig_set("c", 0, 'A'), rig_add('A'), rig_set("d", 0, 'B'), rig_add_larger('B'));
+        rig_say_id(rig, KV_MSG_COMMIT, id);
+        cr_expect_eq(rig_read_bytes(rig, "c", 'A'), 10, "round %u", round);
+        cr_expect_eq(rig_read_bytes(rig, "d", 'B'), RIG_LARGER_BYTES, "round %u", round);
+        RIG_PROPOSE(rig, APPLY, id + 1, rig_clear("c", id), rig_drop('A'), rig_clear("d", id), rig_drop('B'));
+        struct core_generation *generation = rig_freeze(rig);
+        cr_expect_eq(blobs_waiting(generation), round == 0 ? 1 : 0, "round %u: of the larger one, once", round);
+        rig_apply(rig, generation);
+        cr_expect_eq(rig_stats(rig).stored_bytes, 10 + RIG_LARGER_BYTES);
+        if (round == 1)
+            rig_crash(rig, rig->count);
+    }
+    core_rig_free(rig);
+}
+
+/* What a store of format 1 holds: small contents beside their rows. */
+Test(core, a_small_content_may_lie_beside_its_row)
+{
+    struct core_rig *rig = core_rig_new();
+    struct kv_op add = rig_add('A');
+    struct kv_object old = {.size = 10, .stored_bytes = 10, .object_id = 7, .refs = 1}, now;
+    uint8_t space[ROW_OBJECT_BYTES_MAX], id[8];
+    uint64_t refs;
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("a", 0, 'A'), add);
+    rig_apply(rig, rig_freeze(rig));
+    overlay_put(rig->applied, OVERLAY_OBJECTS, kv_hash_slice(&add.hash), row_encode_object(&old, space), 0);
+    overlay_put(rig->applied, OVERLAY_BLOBS, row_encode_id(7, id), add.bytes, 0);
+    rig_crash(rig, rig->count);
+    cr_expect_eq(rig_read_bytes(rig, "a", 'A'), 10);
+    RIG_PROPOSE(rig, APPLY, 6, rig_set("b", 0, 'A'), add);
+    cr_expect_eq(rig_read_bytes(rig, "b", 'A'), 10);
+    rig_read(rig, "b", &refs);
+    cr_expect_eq(refs, 2u);
+    struct core_generation *generation = rig_freeze(rig);
+    const struct overlay_row *row = overlay_get(generation->rows, OVERLAY_OBJECTS, kv_hash_slice(&add.hash));
+    cr_assert_not_null(row);
+    cr_assert_eq(row_decode_object(row->value, &now), KV_OK);
+    cr_expect_eq(now.object_id, 7, "it stays where it is");
+    rig_apply(rig, generation);
+    RIG_PROPOSE(rig, APPLY, 7, rig_clear("a", 5), rig_drop('A'), rig_clear("b", 6), rig_drop('A'));
+    RIG_PROPOSE(rig, APPLY, 8, rig_set("a", 0, 'A'), add);
+    generation = rig_freeze(rig);
+    row = overlay_get(generation->rows, OVERLAY_OBJECTS, kv_hash_slice(&add.hash));
+    cr_assert_not_null(row);
+    cr_assert_eq(row_decode_object(row->value, &now), KV_OK);
+    cr_expect_eq(now.object_id, 0, "stored anew, it is its row");
+    rig_apply(rig, generation);
+    cr_expect_eq(rig_read_bytes(rig, "a", 'A'), 10);
+    core_rig_free(rig);
 }
 
 static void say_forget(struct core_rig *rig, uint64_t from, uint64_t below, const uint64_t *open, size_t count)

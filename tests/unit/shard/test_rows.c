@@ -55,9 +55,12 @@ Test(rows, key_row_lengths)
     cr_expect_eq(row_decode_key(kv_slice(NULL, 0), &back), KV_CORRUPT);
 }
 
+#define POINTER_BYTES 33u /* of a row that says where the bytes are */
+#define WHOLE_BYTES 17u   /* of one that has them, without them */
+
 Test(rows, object_row_comes_back)
 {
-    uint8_t space[ROW_OBJECT_BYTES];
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
     struct kv_object object = {.size = 7,
                                .stored_bytes = KV_STORED_BYTES_MAX,
                                .codec = KV_CODEC_MIXED,
@@ -65,7 +68,7 @@ Test(rows, object_row_comes_back)
                                .refs = 100};
     struct kv_object back = {.held = true, .bytes = kv_slice_text("rest")};
     struct kv_slice bytes = row_encode_object(&object, space);
-    cr_assert_eq(bytes.bytes, ROW_OBJECT_BYTES);
+    cr_assert_eq(bytes.bytes, POINTER_BYTES);
     cr_assert_eq(row_decode_object(bytes, &back), KV_OK);
     cr_expect_eq(back.size, 7);
     cr_expect_eq(back.stored_bytes, KV_STORED_BYTES_MAX);
@@ -76,19 +79,69 @@ Test(rows, object_row_comes_back)
     cr_expect_eq(back.bytes.bytes, 0);
 }
 
+Test(rows, a_small_content_is_its_row)
+{
+    static const size_t sizes[] = {0, 1, 15, 16, 17, ROW_CONTENT_BYTES_MAX}; /* 16: as long as the other kind */
+    uint8_t space[ROW_OBJECT_BYTES_MAX], content[ROW_CONTENT_BYTES_MAX];
+    memset(content, KV_CODEC_RAW, sizeof content); /* no content passes for the end of its row */
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct kv_object object = {.size = UINT64_MAX, .codec = KV_CODEC_ZSTD, .refs = 3}, back = {.object_id = 9};
+        object.stored_bytes = sizes[i];
+        object.bytes = kv_slice(content, sizes[i]);
+        struct kv_slice bytes = row_encode_object(&object, space);
+        cr_assert_eq(bytes.bytes, WHOLE_BYTES + sizes[i]);
+        cr_assert_eq(row_decode_object(bytes, &back), KV_OK);
+        cr_expect_eq(back.object_id, 0);
+        cr_expect_eq(back.size, UINT64_MAX);
+        cr_expect_eq(back.stored_bytes, sizes[i]);
+        cr_expect_eq(back.refs, 3);
+        cr_expect_eq(back.codec, KV_CODEC_ZSTD);
+        cr_expect(kv_slice_equal(back.bytes, object.bytes));
+    }
+}
+
+/* Part of the file format: these are the bytes that a build of format 1 wrote, and that every build of format 2 writes. */
+Test(rows, object_row_layouts)
+{
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
+    static const uint8_t pointer[POINTER_BYTES] = {[0] = 0x34, [1] = 0x12, [8] = 2, [16] = 3, [24] = 4, [32] = 1};
+    static const uint8_t whole[WHOLE_BYTES + 2] = {'a', 'b', 0x34, 0x12, [10] = 4, [18] = 0x81};
+    struct kv_object object = {.size = 0x1234, .stored_bytes = 2, .codec = KV_CODEC_ZSTD, .object_id = 3, .refs = 4};
+    cr_expect(kv_slice_equal(row_encode_object(&object, space), kv_slice(pointer, sizeof pointer)));
+    object.object_id = 0;
+    object.bytes = kv_slice_text("ab");
+    cr_expect(kv_slice_equal(row_encode_object(&object, space), kv_slice(whole, sizeof whole)));
+}
+
+static void expect_refused(const uint8_t *row, size_t bytes, const char *what)
+{
+    struct kv_object back = {.refs = 55};
+    cr_expect_eq(row_decode_object(kv_slice(row, bytes), &back), KV_CORRUPT, "%s", what);
+    cr_expect_eq(back.refs, 55, "out is untouched on error");
+}
+
 Test(rows, damaged_object_rows_are_refused)
 {
-    uint8_t space[ROW_OBJECT_BYTES + 1] = {0};
-    struct kv_object object = {.size = 1, .stored_bytes = 1, .object_id = 1, .refs = 1}, back = {.refs = 55};
+    uint8_t space[ROW_OBJECT_BYTES_MAX + 1] = {0};
+    struct kv_object object = {.size = 1, .stored_bytes = 1, .object_id = 1, .refs = 1};
     row_encode_object(&object, space);
-    cr_expect_eq(row_decode_object(kv_slice(space, ROW_OBJECT_BYTES + 1), &back), KV_CORRUPT);
-    cr_expect_eq(row_decode_object(kv_slice(space, ROW_OBJECT_BYTES - 1), &back), KV_CORRUPT);
-    space[ROW_OBJECT_BYTES - 1] = KV_CODEC_MIXED + 1;
-    cr_expect_eq(row_decode_object(kv_slice(space, ROW_OBJECT_BYTES), &back), KV_CORRUPT, "unknown codec");
-    space[ROW_OBJECT_BYTES - 1] = 0;
+    expect_refused(space, POINTER_BYTES + 1, "too long");
+    expect_refused(space, POINTER_BYTES - 1, "too short");
+    space[POINTER_BYTES - 1] = KV_CODEC_MIXED + 1;
+    expect_refused(space, POINTER_BYTES, "unknown codec");
+    space[POINTER_BYTES - 1] = 0;
+    memset(space + 16, 0, 8);
+    expect_refused(space, POINTER_BYTES, "bytes that are nowhere");
+    space[16] = 1;
     memset(space + 8, 0xff, 8);
-    cr_expect_eq(row_decode_object(kv_slice(space, ROW_OBJECT_BYTES), &back), KV_CORRUPT, "absurd stored bytes");
-    cr_expect_eq(back.refs, 55, "out is untouched on error");
+    expect_refused(space, POINTER_BYTES, "absurd stored bytes");
+    expect_refused(space, 0, "nothing");
+    static uint8_t whole[ROW_OBJECT_BYTES_MAX + 1];
+    memset(whole, 0x80, sizeof whole);
+    expect_refused(whole, sizeof whole, "a content that is too large for a row");
+    expect_refused(whole, WHOLE_BYTES - 1, "too short for a whole one");
+    whole[WHOLE_BYTES - 1] = 0x80 | (KV_CODEC_MIXED + 1);
+    expect_refused(whole, WHOLE_BYTES, "unknown codec of a whole one");
 }
 
 Test(rows, ids_sort_as_numbers)

@@ -83,7 +83,7 @@ static void put_key(struct place *place, const char *key, uint64_t content, uint
 
 static void put_object_row(struct place *place, uint64_t content, uint64_t id, uint64_t stored_bytes)
 {
-    uint8_t space[ROW_OBJECT_BYTES];
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
     struct kv_hash hash = hash_of(content);
     struct kv_object object = {.size = stored_bytes, .stored_bytes = stored_bytes, .object_id = id, .refs = 1};
     overlay_put(place->overlay, OVERLAY_OBJECTS, kv_hash_slice(&hash), row_encode_object(&object, space), 0);
@@ -97,6 +97,17 @@ static void put_object(struct place *place, uint64_t content, uint64_t id, size_
     put_object_row(place, content, id, stored_bytes);
     fill(id, scratch, stored_bytes);
     overlay_put(place->overlay, OVERLAY_BLOBS, row_encode_id(id, space), kv_slice(scratch, stored_bytes), 0);
+}
+
+/* A content that lies in its row. */
+static void put_small(struct place *place, uint64_t content, size_t stored_bytes)
+{
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
+    struct kv_hash hash = hash_of(content);
+    fill(content, scratch, stored_bytes);
+    struct kv_object object = {
+        .size = stored_bytes, .stored_bytes = stored_bytes, .refs = 1, .bytes = kv_slice(scratch, stored_bytes)};
+    overlay_put(place->overlay, OVERLAY_OBJECTS, kv_hash_slice(&hash), row_encode_object(&object, space), 0);
 }
 
 static void delete_object(struct place *place, uint64_t content)
@@ -136,6 +147,30 @@ static void expect_blob(struct place *place, uint64_t id, uint64_t offset, size_
     cr_expect(bytes == 0 || memcmp(out.data + 6, scratch + offset, bytes) == 0, "id %zu from %zu", (size_t)id,
               (size_t)offset);
     kv_buf_free(&out);
+}
+
+static void expect_small(struct place *place, uint64_t content, size_t stored_bytes)
+{
+    struct kv_hash hash = hash_of(content);
+    struct kv_slice row;
+    struct kv_object object;
+    cr_assert_eq(store_read_begin(place->store), KV_OK);
+    cr_assert_eq(store_get_object(place->store, &hash, &row), KV_OK);
+    cr_assert_eq(row_decode_object(row, &object), KV_OK);
+    fill(content, scratch, stored_bytes);
+    cr_expect_eq(object.object_id, 0);
+    cr_expect(kv_slice_equal(object.bytes, kv_slice(scratch, stored_bytes)), "content %zu", (size_t)content);
+    store_read_end(place->store);
+}
+
+static uint64_t rows_of(struct place *place, enum store_table table)
+{
+    struct store_txn *txn = NULL;
+    uint64_t rows = 0;
+    cr_assert_eq(txn_begin_read(place->store->env, &txn), KV_OK);
+    cr_assert_eq(txn_count(txn, table, &rows), KV_OK);
+    txn_abort(&txn);
+    return rows;
 }
 
 static bool has_blob(struct place *place, uint64_t id)
@@ -387,6 +422,53 @@ Test(store, deleted_objects_go_in_bounded_steps)
     cr_expect_geq(steps, 4);
     for (uint64_t i = 1; i <= 3; i++)
         cr_expect_not(has_blob(&place, i));
+    place_free(&place);
+}
+
+Test(store, a_small_content_is_one_row)
+{
+    struct place place;
+    place_init(&place, MAP_BYTES);
+    put_small(&place, 1, ROW_CONTENT_BYTES_MAX);
+    put_small(&place, 2, 0);
+    place.meta.objects = 2;
+    place.meta.stored_bytes = ROW_CONTENT_BYTES_MAX;
+    apply(&place, 0);
+    expect_clean(&place);
+    expect_small(&place, 1, ROW_CONTENT_BYTES_MAX);
+    expect_small(&place, 2, 0);
+    delete_object(&place, 1);
+    place.meta.objects = 1;
+    place.meta.stored_bytes = 0;
+    apply(&place, 0);
+    expect_clean(&place);
+    cr_expect_eq(rows_of(&place, STORE_OBJECTS), 1);
+    cr_expect_eq(rows_of(&place, STORE_BLOBS) + rows_of(&place, STORE_SWEEP) + rows_of(&place, STORE_STAGED), 0);
+    place_free(&place);
+}
+
+/* Deleted and stored anew within one generation: in another form, since the level of compression is another one. */
+Test(store, a_content_may_move_into_its_row_and_out_of_it)
+{
+    struct place place;
+    place_init(&place, MAP_BYTES);
+    put_object(&place, 1, 1, 100); /* as format 1 has it */
+    put_small(&place, 2, 100);
+    place.meta.objects = 2;
+    place.meta.stored_bytes = 200;
+    apply(&place, 0);
+    expect_clean(&place);
+    put_small(&place, 1, 100);
+    put_object(&place, 2, 2, 5000);
+    place.meta.stored_bytes = 5100;
+    apply(&place, 0);
+    expect_clean(&place);
+    cr_expect_eq(usage_of(&place).sweep_objects, 1, "the id that nothing has any more");
+    expect_small(&place, 1, 100);
+    expect_blob(&place, 2, 0, 5000);
+    cr_expect_eq(store_sweep(place.store, NULL, 0, 10), KV_OK);
+    cr_expect_not(has_blob(&place, 1));
+    expect_clean(&place);
     place_free(&place);
 }
 
@@ -795,12 +877,17 @@ Test(store, check_finds_damaged_blobs)
 
 Test(store, check_finds_damaged_rows)
 {
-    uint8_t space[32], object_space[ROW_OBJECT_BYTES], meta[48] = {0};
+    uint8_t space[32], object_space[ROW_OBJECT_BYTES_MAX], meta[48] = {0};
     struct kv_slice some = kv_slice_text("some bytes");
     struct kv_object twin = {.size = 9000, .stored_bytes = 9000, .object_id = 1, .refs = 1};
     struct kv_slice twin_row = row_encode_object(&twin, object_space);
     damage(STORE_OBJECTS, row_key(STORE_OBJECTS, 1, 0, space), &some, "objects: row");
     damage(STORE_OBJECTS, row_key(STORE_OBJECTS, 1, 0, space), NULL, "no owner");
+    struct kv_object small = {.size = 9000, .stored_bytes = 4, .refs = 1, .bytes = kv_slice_text("four")};
+    struct kv_slice small_row = row_encode_object(&small, object_space);
+    damage(STORE_OBJECTS, row_key(STORE_OBJECTS, 1, 0, space), &small_row, "object id 1 has 3 rows and no owner");
+    damage(STORE_OBJECTS, row_key(STORE_OBJECTS, 7, 0, space), &small_row, "meta: 2 objects, 3 found");
+    row_encode_object(&twin, object_space);
     damage(STORE_OBJECTS, row_key(STORE_OBJECTS, 7, 0, space), &twin_row, "two rows have the object id 1");
     damage(STORE_KEYS, kv_slice_text("a"), &some, "keys: row 1 does not decode");
     damage(STORE_KEYS, kv_slice_text("a"), NULL, "meta: 2 keys, 1 found");
@@ -859,6 +946,43 @@ static void set_identity_version(struct place *place, uint8_t version)
     cr_assert_eq(txn_commit(&txn), KV_OK);
 }
 
+static uint8_t identity_version(struct place *place)
+{
+    struct store_txn *txn = NULL;
+    struct kv_slice value;
+    cr_assert_eq(txn_begin_read(place->store->env, &txn), KV_OK);
+    cr_assert_eq(txn_get(txn, STORE_META, kv_slice_text("identity"), &value), KV_OK);
+    uint8_t version = value.data[0];
+    txn_abort(&txn);
+    return version;
+}
+
+Test(store, files_of_format_1_are_taken_and_raised_by_the_first_generation)
+{
+    struct place place;
+    place_init(&place, MAP_BYTES);
+    cr_expect_eq(identity_version(&place), STORE_FORMAT_VERSION);
+    put_object(&place, 1, 1, 100);
+    place.meta.objects = 1;
+    place.meta.stored_bytes = 100;
+    apply(&place, 0);
+    set_identity_version(&place, 1);
+    cr_assert_eq(store_renew(place.store, place.why, sizeof place.why), KV_OK, "%s", place.why);
+    expect_blob(&place, 1, 0, 100);
+    expect_clean(&place);
+    cr_expect_eq(identity_version(&place), 1, "an older build may still take it back");
+    put_small(&place, 2, 100);
+    place.meta.objects = 2;
+    place.meta.stored_bytes = 200;
+    apply(&place, 0);
+    cr_expect_eq(identity_version(&place), STORE_FORMAT_VERSION);
+    cr_assert_eq(store_renew(place.store, place.why, sizeof place.why), KV_OK, "%s", place.why);
+    expect_blob(&place, 1, 0, 100);
+    expect_small(&place, 2, 100);
+    expect_clean(&place);
+    place_free(&place);
+}
+
 Test(store, files_of_others_are_refused)
 {
     struct place place;
@@ -877,7 +1001,12 @@ Test(store, files_of_others_are_refused)
     place_open(&place, MAP_BYTES);
     set_identity_version(&place, 99);
     store_close(&place.store);
-    refused(&place, identity, KV_INVALID, "format version 99, not 1");
+    refused(&place, identity, KV_INVALID, "format version 99, not 2");
+    place_free(&place);
+    prepare(&place);
+    set_identity_version(&place, 0);
+    store_close(&place.store);
+    refused(&place, identity, KV_INVALID, "format version 0, not 2");
     place_free(&place);
 }
 

@@ -65,7 +65,7 @@ static void put_row(struct overlay *overlay, struct kv_slice key)
 
 static void put_content(struct overlay *overlay, uint64_t n)
 {
-    uint8_t space[ROW_OBJECT_BYTES];
+    uint8_t space[ROW_OBJECT_BYTES_MAX];
     struct kv_hash hash = hash_of(n);
     struct kv_object object = {.object_id = n + 1, .refs = 1};
     overlay_put(overlay, OVERLAY_OBJECTS, kv_hash_slice(&hash), row_encode_object(&object, space), 0);
