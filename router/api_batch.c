@@ -4,10 +4,7 @@
  *           by the thread of task.h.
  * Owns:     struct post, counted: the exchange's part ends with the exchange, the task's with on_done, the backend's with its
  *           release.
- * Decides:  the answer comes in the format of the request. Content-Type: application/json, anything+json, text/json, text/plain,
- *           application/x-www-form-urlencoded (what curl says by itself) or none is JSON; application/msgpack, x-msgpack,
- *           vnd.msgpack is MessagePack; another one is 415.
- *           What the answer may take of memory is taken from the address's share (h2o_guard_room.c) before anything is done: as
+ * Limits:   what the answer may take of memory is taken from the address's share (h2o_guard_room.c) before anything is done: as
  *           GETS_BYTES_MIN says at first; a transaction whose GETs find more does nothing, waits for as much, and begins again.
  * Fails:    a malformed body before anything happened. 429 when large batches under way hold too much memory.
  * Tests:    http/test_http_batch.c, system/test_batch.c. */
@@ -19,7 +16,6 @@
 #include "batch.h"
 #include "h2o_guard.h"
 #include "kv/log.h"
-#include "list.h"
 #include "metrics.h"
 #include "task.h"
 #include "thread.h"
@@ -321,46 +317,11 @@ static void read_large(struct post *post)
 
 /* ---- headers ------------------------------------------------------------------------------------------------------ */
 
-static bool ends_with(struct kv_slice text, const char *suffix)
-{
-    size_t bytes = strlen(suffix);
-    return text.bytes >= bytes && list_is(kv_slice(text.data + text.bytes - bytes, bytes), suffix);
-}
-
-/* KV_INVALID: neither JSON nor MessagePack. */
-static enum kv_err format_of(struct exchange *exchange, enum batch_format *out)
-{
-    static const struct {
-        const char *type;
-        enum batch_format format;
-    } types[] = {
-        {"", BATCH_JSON},
-        {"application/json", BATCH_JSON},
-        {"text/json", BATCH_JSON},
-        {"text/plain", BATCH_JSON},
-        {"application/x-www-form-urlencoded", BATCH_JSON},
-        {"application/msgpack", BATCH_MSGPACK},
-        {"application/x-msgpack", BATCH_MSGPACK},
-        {"application/vnd.msgpack", BATCH_MSGPACK},
-    };
-    struct kv_slice rest = http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL);
-    struct kv_slice type = {NULL, 0};
-    list_next(&rest, ';', &type);
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (list_is(type, types[i].type)) {
-            *out = types[i].format;
-            return KV_OK;
-        }
-    }
-    *out = BATCH_JSON;
-    return ends_with(type, "+json") ? KV_OK : KV_INVALID;
-}
-
 /* Answers and returns false when a header or the size is not what it should be. */
 static bool check(struct exchange *exchange, enum batch_format *format)
 {
     uint64_t bytes_max = exchange->thread->server->settings->batch_bytes_max;
-    if (format_of(exchange, format) != KV_OK) {
+    if (batch_format_of(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL), format) != KV_OK) {
         answer_header(exchange, "accept-post", kv_slice_text("application/json, application/msgpack"));
         answer_error(exchange, 415, "unsupported_media_type",
                      "The Content-Type of a batch is application/json or application/msgpack.");

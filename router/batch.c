@@ -10,6 +10,7 @@
 #include "digest.h"
 #include "key.h"
 #include "kv/log.h"
+#include "list.h"
 #include "printable.h"
 
 #define BATCH_BUCKETS 4096u
@@ -274,6 +275,41 @@ void batch_free(struct batch *batch)
 }
 
 /* ---- formats ------------------------------------------------------------------------------------------------------ */
+
+static bool ends_with(struct kv_slice text, const char *suffix)
+{
+    size_t bytes = strlen(suffix);
+    return text.bytes >= bytes && list_is(kv_slice(text.data + text.bytes - bytes, bytes), suffix);
+}
+
+enum kv_err batch_format_of(struct kv_slice content_type, enum batch_format *out)
+{
+    static const struct {
+        const char *type;
+        enum batch_format format;
+    } types[] = {
+        {"", BATCH_JSON},
+        {"application/json", BATCH_JSON},
+        {"text/json", BATCH_JSON},
+        {"text/plain", BATCH_JSON},
+        {"application/x-www-form-urlencoded", BATCH_JSON}, /* what curl says by itself */
+        {"application/msgpack", BATCH_MSGPACK},
+        {"application/x-msgpack", BATCH_MSGPACK},
+        {"application/vnd.msgpack", BATCH_MSGPACK},
+    };
+    struct kv_slice type = {NULL, 0};
+    list_next(&content_type, ';', &type);
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (list_is(type, types[i].type)) {
+            *out = types[i].format;
+            return KV_OK;
+        }
+    }
+    if (!ends_with(type, "+json"))
+        return KV_INVALID;
+    *out = BATCH_JSON;
+    return KV_OK;
+}
 
 enum kv_err batch_read(struct batch *batch, struct kv_slice body, const struct batch_limits *limits,
                        struct batch_refusal *refusal)

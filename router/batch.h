@@ -46,6 +46,10 @@ struct batch_limits {
     struct codec *codec;
 };
 
+/* What a body with this Content-Type is, and so its answer: JSON for application/json, anything+json and what clients say that were
+ * not told, or nothing; MessagePack for application/msgpack, x-msgpack, vnd.msgpack. KV_INVALID: another type. */
+enum kv_err batch_format_of(struct kv_slice content_type, enum batch_format *out);
+
 void batch_init(struct batch *batch, enum batch_format format);
 void batch_free(struct batch *batch);
 

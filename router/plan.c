@@ -1,16 +1,12 @@
 /* router/plan.c -- see plan.h. A batch is small change per operation: keys are sorted by eight bytes behind what they all share,
- * contents are found through a table of their hashes, and each is looked up once. */
+ * contents are found through a table of their hashes (plan_table.h), and each is looked up once. */
 #include "plan.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 #include "kv/log.h"
 #include "kv/placement.h"
-#include "random.h"
-
-#define NOTHING SIZE_MAX
+#include "plan_table.h"
 
 /* An operation on its way to its place in the order of keys. */
 struct sorting {
@@ -28,7 +24,7 @@ struct plan_key {
 struct step {
     size_t key;          /* index into keys */
     size_t brings;       /* PUT: index into contents */
-    size_t content;      /* what a GET or HEAD saw, or a PUT brought; NOTHING */
+    size_t content;      /* what a GET or HEAD saw, or a PUT brought; PLAN_NOTHING */
     int64_t delta_at;    /* GET, HEAD: references gained until then */
     bool first_of_batch; /* PUT: no earlier operation brought this content */
 };
@@ -42,10 +38,7 @@ struct plan {
     struct kv_slice *keys;
     struct plan_key *state;
     size_t key_count;
-    struct plan_content *contents; /* first the given ones */
-    size_t content_count, content_given;
-    uint32_t *slots; /* by hash, open addressing, never more than half full: index into contents plus one, 0 is free */
-    size_t slot_count;
+    struct plan_table contents;
     struct step *steps;
     struct backend_op_result *results;
     struct txn_op *txn_ops;
@@ -68,8 +61,8 @@ static size_t carve_arrays(struct plan *plan, uint8_t *block)
     plan->sorting = carve(block, &used, count, sizeof *plan->sorting);
     plan->keys = carve(block, &used, count, sizeof *plan->keys);
     plan->state = carve(block, &used, count, sizeof *plan->state);
-    plan->contents = carve(block, &used, 2 * count, sizeof *plan->contents);
-    plan->slots = carve(block, &used, plan->slot_count, sizeof *plan->slots);
+    plan->contents.list = carve(block, &used, 2 * count, sizeof *plan->contents.list);
+    plan->contents.slots = carve(block, &used, plan->contents.slot_count, sizeof *plan->contents.slots);
     plan->steps = carve(block, &used, count, sizeof *plan->steps);
     plan->results = carve(block, &used, count, sizeof *plan->results);
     plan->txn_ops = carve(block, &used, 3 * count, sizeof *plan->txn_ops);
@@ -124,49 +117,18 @@ static void collect_keys(struct plan *plan)
     }
 }
 
-static uint64_t seed; /* clients may choose contents, and shall not choose who collides with whom */
-static pthread_once_t seeded = PTHREAD_ONCE_INIT;
-
-static void make_seed(void)
-{
-    seed = random_seed();
-}
-
-/* The slot of this hash, or the free one where it goes. */
-static uint32_t *find_slot(const struct plan *plan, const struct kv_hash *hash)
-{
-    size_t mask = plan->slot_count - 1;
-    size_t at = XXH3_64bits_withSeed(hash->bytes, KV_HASH_BYTES, seed) & mask;
-    while (plan->slots[at] != 0 && !kv_hash_equal(&plan->contents[plan->slots[at] - 1].hash, hash))
-        at = (at + 1) & mask;
-    return &plan->slots[at];
-}
-
-/* Index of the content, which is made when it is not there. */
-static size_t get_content(struct plan *plan, const struct kv_hash *hash, uint64_t size)
-{
-    uint32_t *slot = find_slot(plan, hash);
-    if (*slot == 0) {
-        plan->contents[plan->content_count++] =
-            (struct plan_content){.hash = *hash, .size = size, .add_index = NOTHING};
-        *slot = (uint32_t)plan->content_count;
-    }
-    return *slot - 1;
-}
-
 /* The contents that PUTs bring; those met in rows come behind them when the plan is evaluated. */
 static void collect_contents(struct plan *plan)
 {
-    pthread_once(&seeded, make_seed);
-    memset(plan->slots, 0, plan->slot_count * sizeof *plan->slots);
+    plan_table_clear(&plan->contents);
     for (size_t i = 0; i < plan->count; i++) {
         const struct backend_content *content = plan->ops[i].content;
         if (plan->ops[i].kind != BACKEND_PUT)
             continue;
-        plan->steps[i].brings = get_content(plan, &content->hash, content->size);
-        plan->contents[plan->steps[i].brings].given = content;
+        plan->steps[i].brings = plan_table_get(&plan->contents, &content->hash, content->size);
+        plan->contents.list[plan->steps[i].brings].given = content;
     }
-    plan->content_given = plan->content_count;
+    plan->contents.given = plan->contents.count;
 }
 
 /* Contents of the locked rows. */
@@ -175,15 +137,14 @@ static void collect_row_contents(struct plan *plan)
     for (size_t i = 0; i < plan->key_count; i++) {
         const struct txn_row *before = &plan->state[i].before;
         if (before->present)
-            plan->state[i].content = get_content(plan, &before->row.hash, before->row.size);
+            plan->state[i].content = plan_table_get(&plan->contents, &before->row.hash, before->row.size);
     }
 }
 
 struct plan *plan_new(const struct backend_op *ops, size_t count, unsigned shard_count)
 {
-    struct plan sizes = {.ops = ops, .count = count, .shard_count = shard_count, .slot_count = 4};
-    while (sizes.slot_count < 4 * count) /* contents and old contents, and half of the slots free */
-        sizes.slot_count *= 2;
+    struct plan sizes = {.ops = ops, .count = count, .shard_count = shard_count};
+    sizes.contents.slot_count = plan_table_slots(2 * count); /* contents and old contents */
     struct plan *plan = kv_alloc(sizeof *plan + carve_arrays(&sizes, NULL));
     *plan = sizes;
     carve_arrays(plan, (uint8_t *)plan->arrays);
@@ -197,8 +158,8 @@ void plan_free(struct plan **plan)
 {
     if (*plan == NULL)
         return;
-    for (size_t i = 0; i < (*plan)->content_count; i++)
-        kv_buf_free(&(*plan)->contents[i].content);
+    for (size_t i = 0; i < (*plan)->contents.count; i++)
+        kv_buf_free(&(*plan)->contents.list[i].content);
     free(*plan);
     *plan = NULL;
 }
@@ -211,8 +172,8 @@ const struct kv_slice *plan_keys(const struct plan *plan, size_t *count)
 
 struct plan_content *plan_contents(struct plan *plan, size_t *count)
 {
-    *count = plan->content_count;
-    return plan->contents;
+    *count = plan->contents.count;
+    return plan->contents.list;
 }
 
 /* ---- evaluating ----------------------------------------------------------------------------------------------- */
@@ -232,21 +193,21 @@ static bool matches(const struct backend_op *op, const struct txn_row *row)
     return false;
 }
 
-/* `content`: index of what the new row holds, NOTHING for no row. */
+/* `content`: index of what the new row holds, PLAN_NOTHING for no row. */
 static void change_row(struct plan *plan, struct plan_key *key, size_t content)
 {
     if (key->after.present)
-        plan->contents[key->content].delta--;
-    if (content != NOTHING)
-        plan->contents[content].delta++;
+        plan->contents.list[key->content].delta--;
+    if (content != PLAN_NOTHING)
+        plan->contents.list[content].delta++;
     key->content = content;
-    key->after = (struct txn_row){.present = content != NOTHING};
+    key->after = (struct txn_row){.present = content != PLAN_NOTHING};
 }
 
 static void put(struct plan *plan, const struct backend_op *op, struct step *step, uint64_t now_s)
 {
     struct plan_key *key = &plan->state[step->key];
-    struct plan_content *content = &plan->contents[step->brings];
+    struct plan_content *content = &plan->contents.list[step->brings];
     step->content = step->brings;
     step->first_of_batch = !content->put_before;
     content->put_before = true;
@@ -262,35 +223,15 @@ static void look(struct plan *plan, const struct backend_op *op, struct step *st
     if (!key->after.present)
         return;
     step->content = key->content;
-    struct plan_content *content = &plan->contents[step->content];
+    struct plan_content *content = &plan->contents.list[step->content];
     content->want_refs = true;
     content->want_bytes = content->want_bytes || op->kind == BACKEND_GET;
     step->delta_at = content->delta;
 }
 
-/* The given contents stay, and where they are staged. They came first, so no search for them passes the slots of others. */
-static void drop_row_contents(struct plan *plan)
-{
-    for (size_t i = 0; i < plan->slot_count && plan->content_count > plan->content_given; i++) {
-        if (plan->slots[i] > plan->content_given)
-            plan->slots[i] = 0;
-    }
-    for (size_t i = 0; i < plan->content_count; i++) {
-        struct plan_content *content = &plan->contents[i];
-        kv_buf_free(&content->content);
-        *content = (struct plan_content){.hash = content->hash,
-                                         .given = content->given,
-                                         .object_id = content->object_id,
-                                         .link_generation = content->link_generation,
-                                         .size = content->size,
-                                         .add_index = NOTHING};
-    }
-    plan->content_count = plan->content_given;
-}
-
 static void start_over(struct plan *plan, const struct txn_row *rows)
 {
-    drop_row_contents(plan);
+    plan_table_start_over(&plan->contents);
     for (size_t i = 0; i < plan->key_count; i++)
         plan->state[i] = rows == NULL ? (struct plan_key){0} : (struct plan_key){.before = rows[i], .after = rows[i]};
     collect_row_contents(plan);
@@ -302,7 +243,7 @@ enum kv_err plan_evaluate(struct plan *plan, const struct txn_row *rows, uint64_
     for (size_t i = 0; i < plan->count; i++) {
         const struct backend_op *op = &plan->ops[i];
         struct step *step = &plan->steps[i];
-        *step = (struct step){.key = step->key, .brings = step->brings, .content = NOTHING};
+        *step = (struct step){.key = step->key, .brings = step->brings, .content = PLAN_NOTHING};
         struct plan_key *key = &plan->state[step->key];
         if (!matches(op, &key->after)) {
             *index = i;
@@ -312,7 +253,7 @@ enum kv_err plan_evaluate(struct plan *plan, const struct txn_row *rows, uint64_
         if (op->kind == BACKEND_PUT)
             put(plan, op, step, now_s);
         else if (op->kind == BACKEND_DELETE)
-            change_row(plan, key, NOTHING);
+            change_row(plan, key, PLAN_NOTHING);
         else
             look(plan, op, step);
         if (op->kind == BACKEND_PUT)
@@ -384,9 +325,9 @@ const struct txn_op *plan_ops(struct plan *plan, size_t *count)
     for (size_t i = 0; i < plan->key_count; i++)
         plan->txn_ops[plan->txn_op_count++] =
             (struct txn_op){kv_shard_of(plan->keys[i], plan->shard_count), key_op(plan, i)};
-    for (size_t i = 0; i < plan->content_count; i++) {
-        struct plan_content *content = &plan->contents[i];
-        content->add_index = content->delta > 0 ? plan->txn_op_count : NOTHING;
+    for (size_t i = 0; i < plan->contents.count; i++) {
+        struct plan_content *content = &plan->contents.list[i];
+        content->add_index = content->delta > 0 ? plan->txn_op_count : PLAN_NOTHING;
         if (content->delta != 0)
             plan->txn_ops[plan->txn_op_count++] =
                 (struct txn_op){kv_shard_of(kv_hash_slice(&content->hash), plan->shard_count), content_op(content)};
@@ -400,7 +341,7 @@ const struct txn_op *plan_ops(struct plan *plan, size_t *count)
 static void put_result(struct plan *plan, const struct plan_content *content, const struct txn_effect *effects,
                        struct backend_op_result *result)
 {
-    const struct txn_effect *add = content->add_index == NOTHING ? NULL : &effects[content->add_index];
+    const struct txn_effect *add = content->add_index == PLAN_NOTHING ? NULL : &effects[content->add_index];
     result->existed = add == NULL || add->existed; /* without an ADD some key of the batch held it before */
     if (plan->count > 1 || result->existed)
         return;
@@ -413,9 +354,9 @@ const struct backend_op_result *plan_results(struct plan *plan, uint64_t txn_id,
     for (size_t i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
         struct backend_op_result *result = &plan->results[i];
-        if (step->content == NOTHING)
+        if (step->content == PLAN_NOTHING)
             continue;
-        const struct plan_content *content = &plan->contents[step->content];
+        const struct plan_content *content = &plan->contents.list[step->content];
         if (plan->ops[i].kind == BACKEND_PUT) {
             result->row.txn_id = txn_id;
             put_result(plan, content, effects, result);

@@ -12,6 +12,8 @@
 #include "backend.h"
 #include "txn.h"
 
+#define PLAN_NOTHING SIZE_MAX /* where an index is expected */
+
 /* A content that the operations mention. */
 struct plan_content {
     struct kv_hash hash;
@@ -25,7 +27,7 @@ struct plan_content {
     struct kv_buf content; /* decoded */
     int64_t delta;         /* references gained by the operations so far */
     bool put_before;       /* an earlier operation brought it */
-    size_t add_index;      /* of its ADD among plan_ops, SIZE_MAX when it has none */
+    size_t add_index;      /* of its ADD among plan_ops, PLAN_NOTHING when it has none */
 };
 
 struct plan;

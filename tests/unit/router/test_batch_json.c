@@ -41,6 +41,29 @@ Test(batch_json, operations)
     rig_free(&rig);
 }
 
+Test(batch_json, content_types)
+{
+    static const struct {
+        const char *type;
+        enum batch_format format;
+    } taken[] = {{"", BATCH_JSON},
+                 {"application/json; charset=utf-8", BATCH_JSON},
+                 {"Application/JSON", BATCH_JSON},
+                 {"application/vnd.x+json", BATCH_JSON},
+                 {"application/x-www-form-urlencoded", BATCH_JSON},
+                 {"application/msgpack", BATCH_MSGPACK},
+                 {"application/x-msgpack ;v=1", BATCH_MSGPACK}};
+    static const char *const refused[] = {"application/xml", "json", "+jso", "application/msgpack2",
+                                          "multipart/form-data"};
+    enum batch_format format;
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+        cr_expect_eq(batch_format_of(kv_slice_text(taken[i].type), &format), KV_OK, "%s", taken[i].type);
+        cr_expect_eq(format, taken[i].format, "%s", taken[i].type);
+    }
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        cr_expect_eq(batch_format_of(kv_slice_text(refused[i]), &format), KV_INVALID, "%s", refused[i]);
+}
+
 Test(batch_json, nothing_is_a_batch)
 {
     struct rig rig = read_json("[ ]");
