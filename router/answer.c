@@ -131,16 +131,14 @@ void answer_borrowed(struct exchange *exchange, int status, struct kv_slice body
     finish(exchange, &iovec, body.bytes == 0 ? 0 : 1);
 }
 
-bool answer_begin(struct exchange *exchange, int status, uint64_t bytes, h2o_generator_t *generator)
+void answer_begin(struct exchange *exchange, int status, uint64_t bytes, h2o_generator_t *generator)
 {
     set_status(exchange, status);
     exchange->req->res.content_length = bytes;
-    if (exchange->method == HTTP_HEAD) {
+    if (exchange->method == HTTP_HEAD)
         finish(exchange, NULL, 0);
-        return true;
-    }
-    h2o_start_response(exchange->req, generator);
-    return false;
+    else
+        h2o_start_response(exchange->req, generator);
 }
 
 void answer_send(struct exchange *exchange, struct kv_slice bytes, bool last)

@@ -21,9 +21,9 @@ void answer_body(struct exchange *exchange, int status, const char *content_type
 void answer_borrowed(struct exchange *exchange, int status, struct kv_slice body);
 /* No body at all: 204, 304. */
 void answer_empty(struct exchange *exchange, int status);
-/* Begins an answer whose body comes from `generator` (answer_send), or, for HEAD, whose body is left out (then the answer is
- * complete with this call, and true is returned). `bytes` is the Content-Length. */
-bool answer_begin(struct exchange *exchange, int status, uint64_t bytes, h2o_generator_t *generator);
+/* Begins an answer whose body comes from `generator` (answer_send), or, for HEAD, is left out: then the answer is complete with this
+ * call. `bytes` is the Content-Length. */
+void answer_begin(struct exchange *exchange, int status, uint64_t bytes, h2o_generator_t *generator);
 /* The next bytes, borrowed until generator->proceed; `last` ends the answer. At least 1 byte unless last. */
 void answer_send(struct exchange *exchange, struct kv_slice bytes, bool last);
 /* The connection (HTTP/1) or the stream (HTTP/2) breaks off: the client sees that the body is not whole. */

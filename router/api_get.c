@@ -56,8 +56,8 @@ static void on_gone(void *state)
 
 /* ---- beginning ---------------------------------------------------------------------------------------------------- */
 
-/* True: it was a HEAD, and the exchange may be gone. */
-static bool begin(struct get *get)
+/* After a HEAD the exchange may be gone. */
+static void begin(struct get *get)
 {
     uint64_t bytes = get->compressed ? get->object.stored_bytes - codec_index_bytes(get->row.size) : get->range.bytes;
     value_headers(get->exchange, get->row.content_type, &get->text, get->compressed);
@@ -65,7 +65,7 @@ static bool begin(struct get *get)
         answer_header(get->exchange, "content-range",
                       answer_format(get->exchange, "bytes %lu-%lu/%lu", get->range.first,
                                     get->range.first + get->range.bytes - 1, get->row.size));
-    return answer_begin(get->exchange, get->range_kind == RANGE_PART ? 206 : 200, bytes, &get->stream.generator);
+    answer_begin(get->exchange, get->range_kind == RANGE_PART ? 206 : 200, bytes, &get->stream.generator);
 }
 
 static void on_ready(struct value_stream *stream)
@@ -285,8 +285,8 @@ static bool keep(struct get *get, const struct backend_value *value)
     if (!cache_wants(thread->cache, object))
         return false;
     struct kv_buf decoded = {0};
-    if (codec_decode(thread->codec, object->bytes, object->size, &decoded) ==
-        KV_OK) { /* else who serves it reports it */
+    enum kv_err err = codec_decode(thread->codec, object->bytes, object->size, &decoded);
+    if (err == KV_OK) { /* else whoever serves it reports it */
         struct kv_slice content = kv_buf_peek(&decoded);
         if (object->codec == KV_CODEC_RAW)
             content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);

@@ -1,6 +1,7 @@
 /* router/api_metrics.c -- GET /metrics: asks every shard that can be reached, then writes the page.
  * Promises: answers within METRICS_WAIT_MS, with what there is; a shard that did not answer has kv_storage_shard_up 0, and one
- *           that is down or was silent before is not waited for. Never from a cache. Parameters in the URL are passed over: scrapers may add some.
+ *           that is down or was silent before is not waited for. Never from a cache. Parameters in the URL are passed over: scrapers
+ *           may add some.
  * Tests:    http/test_http_metrics.c, system/test_metrics.c. */
 #include "answer.h"
 #include "api.h"

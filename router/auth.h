@@ -1,6 +1,6 @@
 /* router/auth.h -- is this request allowed at all? The bearer token of a request, looked up in the set of tokens (tokens.h).
  * Does:     parses `Authorization: Bearer <token>` (the scheme in any case). What the token may do is decided where the key
- *           is known: http.c, api_list.c, api_batch.c.
+ *           is known: admit.c, api_list.c, api_batch.c.
  *           A connection that shows the same header again is not hashed again: SHA-256 and a look at all tokens would be a tenth
  *           of a small GET. What it showed is kept for HTTP/2 only, whose header table has it in memory anyway, and wiped at its end.
  * Tests:    unit/router/test_auth.c, http/test_http_errors.c, http/test_http_tokens.c. */

@@ -189,7 +189,7 @@ static void on_recovered(void *arg)
 struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *context, int sockets_fd,
                             unsigned thread_index)
 {
-    kv_assert(thread_index < FORGET_THREADS_MAX);
+    kv_assert(thread_index < KV_ROUTER_THREADS_MAX);
     struct backend *backend = kv_alloc_zero(1, sizeof *backend);
     backend->context = context;
     backend->thread_index = thread_index;

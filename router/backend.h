@@ -90,8 +90,8 @@ struct backend_op {
     struct kv_hash match_hash;             /* BACKEND_MATCH_HASH */
     struct kv_slice content_type;          /* PUT */
     const struct backend_content *content; /* PUT */
-    struct kv_row
-        known; /* PUT, DELETE: what the key seems to hold (no content type); spares a round when true. txn_id 0: not known */
+    /* PUT, DELETE: what the key seems to hold, without its content type: spares a round when true. txn_id 0: not known. */
+    struct kv_row known;
 };
 
 /* What one operation did or saw, ops applied in order. */
@@ -101,8 +101,8 @@ struct backend_op_result {
     struct kv_row row;       /* GET, HEAD when found: the row; PUT: the row written */
     uint64_t refs;           /* HEAD, GET when found: keys holding the content, as of the transaction */
     struct kv_slice content; /* GET when found: the content, decoded and checked */
-    struct marks_proof
-        proof; /* PUT, of one operation alone: row and refs (1) are what every read finds; a word of 0: not known */
+    /* A PUT that is alone: row and refs (1) are what every read finds as long as this holds; a word of 0: not known. */
+    struct marks_proof proof;
 };
 
 /* KV_OK: all done, `results` has one element per op. KV_PRECONDITION: nothing done, `index` is the op that refused. KV_TOO_LARGE:
@@ -110,9 +110,9 @@ struct backend_op_result {
  * nothing done. KV_UNCERTAIN: open. KV_CORRUPT: a GET met damaged content, nothing done. `results` is NULL unless KV_OK. */
 typedef void (*backend_on_transaction)(void *arg, enum kv_err err, size_t index,
                                        const struct backend_op_result *results);
-/* One atomic, isolated, durable transaction of `count` >= 1 ops, whose GETs bring at most `get_bytes_max`. The ops, their keys and contents are copied or referenced
- * until `release(arg_release)` is called (exactly once, when the backend needs none of it any more; possibly long after the
- * callback). */
+/* One atomic, isolated, durable transaction of `count` >= 1 ops, whose GETs bring at most `get_bytes_max`. The ops, their keys and
+ * contents are borrowed until `release(arg_release)` is called: exactly once, when the backend needs none of it any more, possibly
+ * long after the callback. */
 struct backend_call *backend_transact(struct backend *backend, const struct backend_op *ops, size_t count,
                                       uint64_t get_bytes_max, void (*release)(void *arg_release), void *arg_release,
                                       backend_on_transaction on_transaction, void *arg);

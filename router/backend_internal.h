@@ -1,5 +1,5 @@
 /* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_pause.c, backend_read.c,
- * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c. Nobody else includes it. */
+ * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c, backend_stats.c. Nobody else includes it. */
 #ifndef KV_ROUTER_BACKEND_INTERNAL_H
 #define KV_ROUTER_BACKEND_INTERNAL_H
 
@@ -14,8 +14,8 @@
 #include "txn.h"
 
 #define BACKEND_CREATIONS_FIRST 8 /* a new store is filled first */
-#define BACKEND_PAUSE_MS_MIN                                                                                           \
-    2u /* the longest that the first pause of a call takes; each may take twice as long as the last */
+/* The first pause of a call takes MIN at most, each further one up to twice the last, none more than MAX. */
+#define BACKEND_PAUSE_MS_MIN 2u
 #define BACKEND_PAUSE_MS_MAX 64u
 #define BACKEND_PAUSE_TICK_MS 1u
 

@@ -1,7 +1,7 @@
 /* router/backend_pause.c -- a short pause before a call begins again. What it met (a reference that somebody's COMMIT is about to
  * settle, a content that has just gone) is over in a moment: asking again at once would only keep the shard from getting there.
- * Pauses double up to a limit, and half of each is chance, so that those who met once do not meet again. Who waits longest is not
- * passed over for it: locks are still given first come, first served. Tests: unit/router/test_pause.c, sim/. */
+ * Pauses double up to a limit, and half of each is chance, so that those who met once do not meet again. A long pause costs nobody a
+ * place: it is taken outside of the queues for locks, which are first come, first served. Tests: unit/router/test_pause.c, sim/. */
 #include "backend_internal.h"
 
 #include <utlist.h>

@@ -1,9 +1,9 @@
 /* router/backend_stage.c -- brings one large content to the shard of its hash, piece by piece, ahead of the transaction that
- * refers to it. Of a content in a file only a descriptor travels, and the shard reads: its bytes pass through no loop. A few pieces
- * are under way at a time; each is answered when it is durable. A shard that restarted has
- * given the pieces up (KV_STALE): it begins again. All contents together have ROOM_BYTES under way to a shard: the others wait
- * their turn, so that neither links nor memory fill up with uploads, and a small one waits for so much at most. Whatever does not end in a transaction is given up: a shard keeps what is
- * staged for as long as the link lasts. */
+ * refers to it. Of a content in a file only the descriptor travels, and the shard reads: its bytes pass through no loop.
+ * Windows:  WINDOW pieces of a content are under way at a time; each is answered when it is durable. All contents together have
+ *           ROOM_BYTES under way to a shard; the others wait their turn, so that uploads fill neither links nor memory.
+ * Fails:    a shard that restarted has given the pieces up (KV_STALE): it begins again.
+ * Promises: what does not end in a transaction is given up: a shard keeps what is staged for as long as the link lasts. */
 #include "backend_internal.h"
 
 #include <stdlib.h>

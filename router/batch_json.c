@@ -1,7 +1,7 @@
 /* router/batch_json.c -- the batch in JSON. See batch.h.
- * Reading:  a flat operation of known members, as nearly all are, is read by json_flat.h. For others the array is cut
- *           by a scan that knows only strings, brackets and commas, and the operation parsed by jansson on its own. So a tree is never larger than one operation with its members counted, a fault is
- *           always that of one operation, and hostile nesting never reaches a parser. */
+ * Reading:  a flat operation of known members, as nearly all are, is read by json_flat.h. For others the array is cut by a scan that
+ *           knows only strings, brackets and commas, and jansson parses the operation on its own. So a tree is never larger than one
+ *           operation with its members counted, a fault is always that of one operation, and hostile nesting never reaches a parser. */
 #include <jansson.h>
 #include <stdio.h>
 
@@ -169,7 +169,7 @@ static enum kv_err refuse_step(const struct batch *batch, enum scan_step step, s
     return batch_refuse(batch, refusal, "invalid_json", "malformed JSON: the array does not go on or end here.");
 }
 
-/* ---- an operation --------------------------------------------------------------------------------------------------- */
+/* ---- an operation ------------------------------------------------------------------------------------------------- */
 
 /* False: it is not flat, or has members that are unknown or come twice. */
 static bool read_flat(const struct batch *batch, struct scan *scan, struct json_flat *flat, struct batch_fields *out)

@@ -6,8 +6,8 @@
  * Promises: cache_get returns nothing that a read of the shards, begun after it was called, would contradict. The bytes of an entry
  *           lent out stay as they are until the last cache_let_go, whatever is written meanwhile.
  * Limits:   bytes_max for all entries, lent out or not; the table takes some 64 bytes per entry more. The oldest go first; one
- *           that is read when a quarter of the ring is left before it goes begins anew. Nothing is
- *           taken while all that could go is lent out.
+ *           that is read when less than a quarter of the ring is left before it goes is moved to the front. Nothing is taken while
+ *           all that could go is lent out.
  * Tests:    unit/router/test_cache.c, http/ (the twin of the backend marks, too), system/test_linear.c, system/test_set_back.c. */
 #ifndef KV_ROUTER_CACHE_H
 #define KV_ROUTER_CACHE_H
@@ -34,9 +34,9 @@ struct cache_entry {
         bool asked;         /* for, since the last sweep passed */
     } inside;
     struct kv_row row; /* its content type is within the entry */
-    struct kv_object
-        object; /* `bytes` is the whole stored form, or empty above CACHE_CONTENT_BYTES_MAX; nothing is held */
-    struct kv_slice content; /* so is this */
+    /* Of both, all the bytes, or none above CACHE_CONTENT_BYTES_MAX; no shard holds the object for it. */
+    struct kv_object object;
+    struct kv_slice content;
     struct value_text text;
 };
 
@@ -50,7 +50,7 @@ void cache_free(struct cache **cache);
  * while later, for the rest. */
 uint64_t cache_fetch_place(struct cache *cache, struct kv_slice key);
 void cache_fetch_entry(struct cache *cache, uint64_t hash);
-/* The entry with a holder more, or NULL. */
+/* The entry, held once more until cache_let_go, or NULL. */
 struct cache_entry *cache_get(struct cache *cache, struct kv_slice key);
 void cache_let_go(struct cache_entry *entry);
 

@@ -5,7 +5,7 @@
  *          (a short last frame behind zstd frames is zstd anyway, so that the content can be sent as it is stored)
  * An empty content has no frames and a stored form of 0 bytes. Shards treat all of it as bytes.
  * Promises: what decodes is what was encoded, or KV_CORRUPT. Contexts are per thread and reused.
- * Tests: unit/test_codec.c. */
+ * Tests: unit/router/test_codec.c. */
 #ifndef KV_ROUTER_CODEC_H
 #define KV_ROUTER_CODEC_H
 

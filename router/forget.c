@@ -10,7 +10,8 @@
 #include "kv/model.h"
 #include "wire/messages.h"
 
-_Static_assert((uint64_t)FORGET_THREADS_MAX *TXNS_ACTIVE_MAX * 9 < KV_FRAME_BODY_BYTES_MAX, "all of them fit a FORGET");
+_Static_assert((uint64_t)KV_ROUTER_THREADS_MAX *TXNS_ACTIVE_MAX * 9 < KV_FRAME_BODY_BYTES_MAX,
+               "all of them fit a FORGET");
 
 /* ---- ids ------------------------------------------------------------------------------------------------------ */
 
@@ -21,7 +22,7 @@ void txn_ids_init(struct txn_ids *ids, uint64_t epoch)
 
 void txn_ids_clear(struct txn_ids *ids)
 {
-    for (unsigned i = 0; i < FORGET_THREADS_MAX; i++)
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++)
         kv_buf_free(&ids->threads[i].named);
 }
 
@@ -127,13 +128,13 @@ static struct statement make_statement(struct txn_ids *ids)
 {
     struct statement made = {.from = txn_ids_are_recovered(ids) ? 0 : ids->first};
     made.below = ids->first + atomic_load(&ids->sequence) + 1;
-    for (unsigned i = 0; i < FORGET_THREADS_MAX; i++) {
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++) {
         uint64_t young = atomic_load(&ids->threads[i].young);
         if (young != 0 && young < made.below)
             made.below = young;
     }
     pthread_mutex_lock(&ids->mutex);
-    for (unsigned i = 0; i < FORGET_THREADS_MAX; i++)
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++)
         kv_buf_append(&made.named, kv_buf_peek(&ids->threads[i].named));
     pthread_mutex_unlock(&ids->mutex);
     if (made.named.bytes > 0)

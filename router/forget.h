@@ -6,7 +6,7 @@
  * Owns:     nothing that shards must know after a crash. One FORGET is under way to each shard, whatever happens to it.
  * Promises: an id that is told is not in use by any thread, now or later. Ids of older routers are told once all of those are
  *           decided (forget_recovered), ids of this one from its first moment.
- * Limits:   TXNS_ACTIVE_MAX ids of each of FORGET_THREADS_MAX threads fit a frame.
+ * Limits:   TXNS_ACTIVE_MAX ids of each of KV_ROUTER_THREADS_MAX threads fit a frame.
  * Threads:  txn_ids is shared; struct forget is thread 0's.
  * Tests:    unit/router/test_forget.c, sim/. */
 #ifndef KV_ROUTER_FORGET_H
@@ -18,7 +18,6 @@
 #include "calls.h"
 #include "txn.h"
 
-#define FORGET_THREADS_MAX 64u
 #define FORGET_OPEN_MS 1000u
 #define FORGET_NAMED_MS 500u /* between two lists, as long as ids must be named */
 
@@ -37,7 +36,7 @@ struct txn_ids {
     _Atomic uint64_t sequence;
     _Atomic bool recovered;
     pthread_mutex_t mutex;
-    struct txn_ids_thread threads[FORGET_THREADS_MAX];
+    struct txn_ids_thread threads[KV_ROUTER_THREADS_MAX];
 };
 
 /* Before the first thread uses it. */

@@ -30,7 +30,7 @@ struct frames_span {
 struct frames *frames_new(uint64_t bytes_max);
 void frames_free(struct frames **frames);
 
-/* Somebody asks for these. True: all of them are here, each with a holder more. False: what comes shall be offered to frames_offer. */
+/* Somebody asks for these. True: all of them are here, and held until frames_let_go. False: offer what the shard sends (frames_offer). */
 bool frames_hold(struct frames *frames, const struct frames_span *span);
 /* The content of one that is held. */
 struct kv_slice frames_peek(const struct frames *frames, const struct kv_hash *hash, uint64_t number);

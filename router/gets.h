@@ -1,9 +1,9 @@
 /* router/gets.h -- GETs that came in one piece from the socket, looked up in the cache together.
- * Why:      of 100,000 values each look-up waits for memory twice, place and entry, and that was a quarter of a GET. What is asked for
- *           while others are worked on has come when it is needed.
+ * Why:      among 100,000 values a look-up waits for memory twice, for the place and for the entry, and that was a quarter of a GET.
+ *           What is asked for while others are worked on is there when it is needed.
  * Does:     api_get: keeps a GET for as long as libh2o has further frames of its connection in hand, GETS_MAX at most; then asks for the
- *           entries of all that are kept, then answers them in their order (api_get.c). Frames that are no GET at the end of
- *           a piece: at the end of the loop's turn. HTTP/1 has one request at a time, which never waits.
+ *           entries of all that are kept, then answers them in their order (api_get.c). If other
+ *           frames end the piece, they are answered at the end of the loop's turn. HTTP/1 has one request at a time, which never waits.
  * Owns:     nothing: whoever dies meanwhile takes itself out.
  * Tests:    http/test_http_together.c. */
 #ifndef KV_ROUTER_GETS_H

@@ -33,9 +33,7 @@
 #define H2O_GUARD_IDLE_MS 5000u      /* so long a connection may be without a request when others wait for its place */
 #define H2O_GUARD_ROOM 64u           /* connections ended at once to make room */
 #define H2O_GUARD_SMALL_BYTES 16384u /* an answer up to this is taken within CLIENT_WAIT_MS as a whole */
-
-#define H2O_GUARD_ABANDONED_MS                                                                                         \
-    2000u /* shards that take longer do not answer at all: no reason to let the address wait */
+#define H2O_GUARD_ABANDONED_MS 2000u /* a shard that takes longer hangs: no reason to let the address wait for it */
 
 struct router_thread;
 struct kv_settings;

@@ -29,7 +29,7 @@ struct guard_address {
     atomic_size_t streams; /* of all its connections; both are changed without the lock */
     atomic_size_t held;
     atomic_size_t header_bytes; /* of large blocks */
-    struct guard_abandoned abandoned[METRICS_THREADS_MAX];
+    struct guard_abandoned abandoned[KV_ROUTER_THREADS_MAX];
     double cancels_left;
     uint64_t cancels_at_ms;
     double failures_left; /* requests without a valid token that are answered at once */
@@ -108,7 +108,7 @@ static void forget(struct guard_door *door, struct guard_address *address)
 static bool is_worked_for(const struct guard_address *address)
 {
     bool is = false;
-    for (size_t i = 0; i < METRICS_THREADS_MAX; i++)
+    for (size_t i = 0; i < KV_ROUTER_THREADS_MAX; i++)
         is = is || address->abandoned[i].calls > 0;
     return is;
 }

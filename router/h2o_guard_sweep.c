@@ -104,6 +104,10 @@ static int look_at_h2(h2o_req_t *req, void *arg)
 #define LATE_HEAD "HTTP/1.1 408 Request Timeout\r\nServer: kv-storage\r\nConnection: close\r\nContent-Type: "
 #define LATE_SENTENCE "The request did not arrive in time."
 
+_Static_assert(sizeof("Error: " LATE_SENTENCE "\n") - 1 == 43, "the Content-Length of the text");
+_Static_assert(sizeof("{\"error\":{\"code\":\"timeout\",\"message\":\"" LATE_SENTENCE "\"}}") - 1 == 76,
+               "and of the JSON");
+
 static void on_told(h2o_socket_t *socket, const char *err)
 {
     const struct guarded *guarded = socket->on_close.data;

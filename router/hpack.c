@@ -54,10 +54,11 @@ struct known {
     char value[HPACK_VALUE_BYTES_MAX];
 };
 
-/* Of what was inserted since `begin` nothing is evicted yet: what is older counts as gone. */
+/* What we know of the client's table. Rather than to follow evictions, table_forget drops all when it may be full: what is known was
+ * inserted since then, and none of it is evicted. */
 struct table {
-    uint32_t inserted;
-    uint32_t bytes;       /* of the entries since then */
+    uint32_t inserted;    /* entries, ever */
+    uint32_t bytes;       /* of those inserted since table_forget */
     uint32_t bytes_max;   /* as the client was told last */
     uint32_t bytes_least; /* that it has chosen since it was told */
     struct known known[HPACK_FIELD_COUNT];

@@ -141,11 +141,10 @@ static void write_access_log(const struct exchange *exchange)
 {
     static const char *const names[] = {[HTTP_OTHER] = "OTHER", [HTTP_GET] = "GET",       [HTTP_HEAD] = "HEAD",
                                         [HTTP_PUT] = "PUT",     [HTTP_DELETE] = "DELETE", [HTTP_POST] = "POST"};
-    char path[3 * KV_KEY_BYTES_MAX + 8];
+    char path[3 * KV_KEY_BYTES_MAX + 8]; /* a longer one is cut */
     const h2o_req_t *req = exchange->req;
     escape_path(exchange->path, path, sizeof(path));
-    kv_log_request(KV_LOG_INFO, exchange->request_id,
-                   "access %s status=%d bytes=%zu ms=%.3f %s", /* a long path is cut */
+    kv_log_request(KV_LOG_INFO, exchange->request_id, "access %s status=%d bytes=%zu ms=%.3f %s",
                    names[exchange->method], req->res.status, req->bytes_sent,
                    (double)(kv_clock_ns() - exchange->begin_ns) / 1e6, path);
 }
@@ -307,6 +306,12 @@ static bool is_refused(const struct exchange *exchange, const struct route *rout
     return refusal != NULL && refusal->status != 0 && !(refusal->status == 503 && route->handle == api_healthy);
 }
 
+static void refuse_as_found(struct exchange *exchange)
+{
+    const struct guard_refusal *refusal = exchange->refusal;
+    answer_error(exchange, refusal->status, refusal->code, "%s", refusal->sentence);
+}
+
 static void check_and_handle(struct exchange *exchange)
 {
     struct key_target target = {0};
@@ -327,7 +332,7 @@ static void check_and_handle(struct exchange *exchange)
     if (has_too_many_headers(exchange))
         refuse_headers(exchange);
     else if (is_refused(exchange, route))
-        answer_error(exchange, exchange->refusal->status, exchange->refusal->code, "%s", exchange->refusal->sentence);
+        refuse_as_found(exchange);
     else if (target_err != KV_OK)
         answer_error(exchange, 400, "invalid_request", "The request target is neither a path nor an absolute URL.");
     else if (key_err == KV_NOT_FOUND)
@@ -355,7 +360,7 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     bool welcome = h2o_guard_begin(req);
     struct exchange *exchange = exchange_new(req);
     if (welcome && exchange->refusal != NULL && exchange->refusal->unread)
-        answer_error(exchange, exchange->refusal->status, exchange->refusal->code, "%s", exchange->refusal->sentence);
+        refuse_as_found(exchange);
     else if (welcome)
         check_and_handle(exchange);
     else

@@ -1,5 +1,5 @@
 /* router/khash.h -- stands in for klib's header, which Debian's libh2o-dev does not ship although h2o/http2_internal.h includes
- * it. Only body.c includes that header, for the layout of two structures; no table is ever touched from here. */
+ * it. We include that one for the layout of connections and streams; no table of klib's is ever touched from here. */
 #ifndef KV_ROUTER_KHASH_H
 #define KV_ROUTER_KHASH_H
 

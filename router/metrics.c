@@ -12,7 +12,7 @@ struct metrics *metrics_open(struct kv_counters_page *page)
     struct metrics *metrics = (struct metrics *)(void *)page->router;
     if (kv_counter_get(&metrics->layout) != metrics_layout())
         memset((void *)metrics, 0, sizeof(*metrics)); /* nobody else looks: the last router is gone */
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++) {
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++) {
         for (unsigned gauge = 0; gauge < METRICS_GAUGE_COUNT; gauge++)
             kv_counter_set(&metrics->threads[i].gauges[gauge], 0);
         for (unsigned shard = 0; shard < KV_SHARDS_MAX; shard++)
@@ -25,7 +25,7 @@ struct metrics *metrics_open(struct kv_counters_page *page)
 
 struct metrics_thread *metrics_of_thread(struct metrics *metrics, unsigned thread_index)
 {
-    kv_assert(thread_index < METRICS_THREADS_MAX);
+    kv_assert(thread_index < KV_ROUTER_THREADS_MAX);
     return &metrics->threads[thread_index];
 }
 

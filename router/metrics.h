@@ -14,8 +14,6 @@
 #include "kv/counters_page.h"
 #include "kv/err.h"
 
-#define METRICS_THREADS_MAX 64u
-
 /* Operations whose latency is told apart. */
 #define METRICS_OPERATIONS(X)                                                                                          \
     X(GET, "get")                                                                                                      \
@@ -104,7 +102,7 @@ enum metrics_auth_failure {
         METRICS_AUTH_FAILURE_COUNT,
 };
 
-/* What is now; zero when a router starts. The last three are sampled by gauges.c. */
+/* What is now; zero when a router starts. All but CONNECTIONS and REQUESTS are sampled by gauges.c. */
 #define METRICS_GAUGES(X)                                                                                              \
     X(CONNECTIONS, "connections_open", "Client connections open now.")                                                 \
     X(CACHE_BYTES, "cache_bytes", "What answers kept in the router's memory take: at most half of CACHE_BYTES.")       \

@@ -58,7 +58,7 @@ struct metrics {
     kv_counter cpu_us_before; /* of the routers before this one */
     kv_counter cpu_us_told;
     kv_counter shard_values[KV_SHARDS_MAX][METRICS_SHARD_VALUES]; /* reported last, as metrics_shards.c numbers them */
-    struct metrics_thread threads[METRICS_THREADS_MAX];
+    struct metrics_thread threads[KV_ROUTER_THREADS_MAX];
 };
 
 /* A number that changes when what a region holds changes its place or meaning. */

@@ -20,7 +20,7 @@ struct page {
 static uint64_t sum_of(const kv_counter *first)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++)
         sum +=
             kv_counter_get((const kv_counter *)(const void *)((const char *)first + i * sizeof(struct metrics_thread)));
     return sum;
@@ -38,7 +38,7 @@ static const char *const operations[] = {
 static struct kv_histogram sum_of_latency(const struct metrics *metrics, unsigned operation)
 {
     struct kv_histogram sum = {0};
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++) {
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++) {
         const kv_counter *words = metrics->threads[i].latency[operation];
         for (unsigned bucket = 0; bucket <= KV_HISTOGRAM_BOUNDS_MAX; bucket++)
             sum.buckets[bucket] += kv_counter_get(&words[bucket]);
@@ -160,7 +160,7 @@ static void write_gauges(struct page *page)
 {
     const struct metrics *metrics = page->view->metrics;
     uint64_t sums[METRICS_GAUGE_COUNT] = {0};
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++)
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++)
         for (unsigned gauge = 0; gauge < METRICS_GAUGE_COUNT; gauge++)
             sums[gauge] += kv_counter_get(&metrics->threads[i].gauges[gauge]);
 #define X(name, metric, help) metrics_single(page->out, metric, GAUGE, help, sums[METRICS_GAUGE_##name]);
@@ -171,7 +171,7 @@ static void write_gauges(struct page *page)
 static uint64_t sum_of_calls(const struct metrics *metrics, unsigned shard_index, bool sent)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < METRICS_THREADS_MAX; i++) {
+    for (unsigned i = 0; i < KV_ROUTER_THREADS_MAX; i++) {
         const struct metrics_thread *thread = &metrics->threads[i];
         sum += kv_counter_get(sent ? &thread->calls_sent[shard_index] : &thread->calls_waiting[shard_index]);
     }

@@ -1,4 +1,4 @@
-/* router/rest.h -- what the router gives back to the system when nobody comes any more.
+/* router/rest.h -- what an idle router gives back to the system.
  * Does:     looks at each loop every REST_MS: one that had hardly a request since the last look, and had before, gives back zstd's
  *           contexts, its buffers, and what malloc keeps for its thread; so do the threads kv-codec and kv-batch REST_MS after
  *           their last work. Answers that nobody has asked for a while leave the cache, whatever else goes on (cache_sweep).

@@ -25,9 +25,9 @@
 #define PAUSE_TICK_MS 20u          /* pauses are counted in these */
 #define PAUSE_TICKS_MAX 10u        /* 200 ms */
 #define BUFFER_KEEP_BYTES 4194304u /* a larger idle buffer is given back */
-#define INPUT_BYTES_MIN                                                                                                \
-    (3u * 131072)           /* a PIECE for a GET and what follows it: h2o frees what is empty, and doubles by copying */
-#define HELLO_REQUEST_ID 0u /* calls.h counts from 1 */
+#define HELLO_REQUEST_ID 0u        /* calls.h counts from 1 */
+/* A PIECE for a GET and what follows it: h2o frees what is empty, and doubles by copying. */
+#define INPUT_BYTES_MIN (3u * 131072)
 
 enum link_phase { LINK_DOWN, LINK_GREETING, LINK_UP };
 

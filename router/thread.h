@@ -39,13 +39,13 @@ struct router_thread {
     h2o_multithread_receiver_t worked;  /* results of work.h */
     h2o_multithread_receiver_t control; /* thread_drain */
     h2o_timeout_t client_wait;          /* CLIENT_WAIT_MS */
-    _Atomic size_t exchanges;           /* requests that a handler has */
-    size_t exchanges_h2;
-    size_t refusals_delayed;    /* admit.h */
-    size_t unread;              /* of them, whose client has bytes to take (http_watch) */
-    h2o_timeout_entry_t gauges; /* gauges.h */
-    uint64_t requests;          /* so far */
-    uint64_t random;            /* state of the request ids */
+    _Atomic size_t exchanges;           /* requests that a handler has, */
+    size_t exchanges_h2;                /* those of them over HTTP/2, */
+    size_t unread;                      /* and those whose client has bytes to take (http_watch) */
+    size_t refusals_delayed;            /* admit.h */
+    h2o_timeout_entry_t gauges;         /* gauges.h */
+    uint64_t requests;                  /* so far */
+    uint64_t random;                    /* state of the request ids */
     struct {
         struct guarded *connections; /* utlist: all that are open */
         struct guarded *crowded;     /* of these, those with requests that wait for room */

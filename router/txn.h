@@ -47,9 +47,8 @@ struct txn_row {
 typedef void (*txn_on_locked)(void *arg, const struct txn_row *rows);
 /* What is known of an operation once it is committed. */
 struct txn_effect {
-    bool existed; /* ADD: the content was here before */
-    uint64_t
-        word; /* of the mark of its key or content, as marks_end gave it: not 0 when nobody else wrote there meanwhile */
+    bool existed;  /* ADD: the content was here before */
+    uint64_t word; /* marks_end of its key or content: not 0 if nobody else wrote there meanwhile */
 };
 
 /* `effects[i]` of op i. NULL unless KV_OK. The transaction needs nothing of the caller's any more. */

@@ -1,6 +1,6 @@
 /* router/value_stream.h -- the bytes of one value on their way to a client.
  * Does:     walks the stored form (reader.h), fetches from the shard that holds the object what did not come along, and gives
- *           libh2o one chunk (about 256 KiB) at a time; one piece is fetched for the next one while the client takes it. Frames
+ *           libh2o one chunk (about 256 KiB) at a time; while the client takes it, a piece of the next one is fetched. Frames
  *           of large contents that are all in memory (frames.h) are given as they lie there, and nothing is fetched.
  * Owns:     the reader, and the hold on the object, which is closed when all was read or the stream ends; a hold on frames.
  * Promises: on_ready runs once, when the first chunk has proved good: it begins the answer with `generator`. A client that does

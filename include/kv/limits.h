@@ -9,6 +9,7 @@
 #define KV_TXN_OPS_MAX 30000u           /* of a batch at a shard, three for each key; more closes the link */
 #define KV_LIST_LIMIT_MAX 1000u         /* 400 invalid_request */
 #define KV_SHARDS_MAX 16u               /* refused at start; participants fit a 64-bit set */
+#define KV_ROUTER_THREADS_MAX 64u       /* refused at start */
 #define KV_SLOT_COUNT 4096u             /* slots of the key space, spread evenly over the shards */
 #define KV_HASH_BYTES 32u               /* SHA-256 */
 

@@ -37,7 +37,8 @@
     TEXT(tls_client_ca, TLS_CLIENT_CA, "", "PEM file with the authorities whose certificates TLS clients must show")   \
     NUMBER(shards, SHARDS, 0, 1, KV_SHARDS_MAX,                                                                        \
            "shard processes; unless given: the store's own number, or one per core for a new one")                     \
-    NUMBER(router_threads, ROUTER_THREADS, 0, 1, 64, "event loops of the router; unless given: one per two cores")     \
+    NUMBER(router_threads, ROUTER_THREADS, 0, 1, KV_ROUTER_THREADS_MAX,                                                \
+           "event loops of the router; unless given: one per two cores")                                               \
     NUMBER(compression_level, COMPRESSION_LEVEL, 1, 0, 21, "zstd level; 0 stores as it is")                            \
     SIZE(value_bytes_max, MAX_VALUE_BYTES, KV_GIB, 1, 64 * KV_GIB, "largest value")                                    \
     SIZE(upload_bytes_max, UPLOAD_BYTES_MAX, 16 * KV_GIB, KV_MIB, KV_TIB,                                              \

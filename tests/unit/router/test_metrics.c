@@ -153,7 +153,7 @@ Test(metrics, requests_land_in_their_buckets)
 
 Test(metrics, counters_survive_a_router_and_gauges_do_not)
 {
-    struct metrics_thread *slot = metrics_of_thread(metrics, METRICS_THREADS_MAX - 1);
+    struct metrics_thread *slot = metrics_of_thread(metrics, KV_ROUTER_THREADS_MAX - 1);
     metrics_add(slot, METRICS_CHECKSUM_FAILURES, 2);
     metrics_transaction(slot, KV_OK);
     metrics_transaction(slot, KV_UNCERTAIN);
