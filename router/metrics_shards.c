@@ -62,6 +62,10 @@
     X(disk_free_bytes, GAUGE, "shard_disk_free_bytes", 0, "",                                                          \
       "Bytes of it that the shard may still take. At nothing writes get 507: make room, or delete keys.")              \
     X(sweep_objects, GAUGE, "shard_sweep_objects", 0, "", "Dead contents whose rows wait to be swept.")                \
+    X(absent_by_filter, COUNTER, "shard_absent_lookups_total", 0, ",answered_by=\"filter\"",                           \
+      "Rows looked up that are not there. filter: known in memory. lmdb: looked for in vain; most of them, once a "    \
+      "store has served a while: the filter is being built.")                                                          \
+    X(absent_by_lmdb, COUNTER, "shard_absent_lookups_total", 0, ",answered_by=\"lmdb\"", "")                           \
     X(apply_lag_ms, GAUGE, "shard_apply_lag_seconds", 3, "",                                                           \
       "Age of the oldest record that is not in LMDB yet; it is safe in the journal. Minutes: the applier is stuck "    \
       "or its disk too slow, and a restart replays as much.")                                                          \

@@ -60,6 +60,8 @@ struct counters {
     X(disk_bytes, GAUGE, disk_bytes, "size of the file system")                                                        \
     X(disk_free_bytes, GAUGE, disk_free_bytes, "bytes of it that the shard may still take")                            \
     X(sweep_objects, GAUGE, store.sweep_objects, "dead contents whose rows wait to be swept")                          \
+    X(absent_by_filter, COUNTER, store.absent_by_filter, "rows that are not there, as the filter said")                \
+    X(absent_by_lmdb, COUNTER, store.absent_by_lmdb, "rows that are not there, as LMDB had to say")                    \
     X(apply_lag_ms, GAUGE, apply_lag_ms, "age of the oldest record not in LMDB")                                       \
     X(generation_rows, COUNTER, applier.generation_rows, "rows applied")                                               \
     X(generation_ns_max, PEAK, applier.generation_ns_max, "longest apply")                                             \

@@ -256,6 +256,8 @@ enum kv_err store_usage(struct store *store, struct store_usage *out)
     if (err != KV_OK)
         return err;
     mdb_reader_list(store->env->env, on_reader, &oldest);
+    usage.absent_by_filter = store->filter.denied;
+    usage.absent_by_lmdb = atomic_load_explicit(&store->filter.absent, memory_order_relaxed);
     usage.map_bytes = info.me_mapsize;
     usage.used_bytes = pages * stat.ms_psize;
     usage.readers_oldest = oldest < info.me_last_txnid ? info.me_last_txnid - oldest : 0;

@@ -41,6 +41,8 @@ struct store_usage {
     uint64_t used_bytes;     /* pages in use, free-list pages not counted as used */
     uint64_t readers_oldest; /* transactions behind the newest that the oldest reader is, 0 = none */
     uint64_t sweep_objects;  /* deleted objects whose blob rows still wait */
+    /* Rows looked up that are not there, since the process began: answered by the filter (store_filter.h), and by LMDB. */
+    uint64_t absent_by_filter, absent_by_lmdb;
 };
 
 struct store;

@@ -29,9 +29,11 @@ void store_filter_take(struct store_filter *filter)
     filter->taken = atomic_exchange_explicit(&filter->fresh, NULL, memory_order_acq_rel);
 }
 
-bool store_filter_lacks(const struct store_filter *filter, enum store_filter_table table, struct kv_slice key)
+bool store_filter_lacks(struct store_filter *filter, enum store_filter_table table, struct kv_slice key)
 {
-    return filter->taken != NULL && is_row(table, key) && filter_lacks(filter->taken, hash_of(table, key));
+    bool lacks = filter->taken != NULL && is_row(table, key) && filter_lacks(filter->taken, hash_of(table, key));
+    filter->denied += lacks;
+    return lacks;
 }
 
 enum kv_err store_filter_asked(struct store_filter *filter, enum kv_err err)

@@ -25,6 +25,7 @@
 struct store_filter {
     /* loop */
     struct filter *taken; /* what it asks; NULL: nothing is known */
+    uint64_t denied;      /* rows that it said are not there */
     /* both */
     _Atomic(struct filter *) fresh; /* from [applier] to the loop */
     _Atomic uint64_t absent;        /* rows that LMDB was asked for in vain */
@@ -41,8 +42,8 @@ enum store_filter_table { STORE_FILTER_KEYS, STORE_FILTER_OBJECTS, STORE_FILTER_
 
 /* Loop: before the snapshot is renewed. */
 void store_filter_take(struct store_filter *filter);
-/* Loop: true: the row is surely not in LMDB, or in the overlay. */
-bool store_filter_lacks(const struct store_filter *filter, enum store_filter_table table, struct kv_slice key);
+/* Loop: true: the row is surely not in LMDB, or in the overlay. Counted. */
+bool store_filter_lacks(struct store_filter *filter, enum store_filter_table table, struct kv_slice key);
 /* Loop: LMDB was asked, and said this. Returns it. */
 enum kv_err store_filter_asked(struct store_filter *filter, enum kv_err err);
 

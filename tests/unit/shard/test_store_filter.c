@@ -149,6 +149,12 @@ Test(store_filter, begins_when_lookups_were_in_vain_and_spares_them)
     learn_all(&place);
     cr_expect_lt(asked_in_vain(&place, 1000), 20u);
     expect_range(&place, 0, 1000, true);
+    struct store_usage usage;
+    cr_assert_eq(store_read_begin(place.store), KV_OK);
+    cr_assert_eq(store_usage(place.store, &usage), KV_OK);
+    store_read_end(place.store);
+    cr_expect_eq(usage.absent_by_filter + usage.absent_by_lmdb, 2000u + 2096u + 2000u);
+    cr_expect_gt(usage.absent_by_filter, 1980u);
     place_free(&place);
 }
 
