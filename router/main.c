@@ -68,7 +68,9 @@ static void wait_for_stop(const sigset_t *waited, struct server *server)
 static void confine(void)
 {
     bool named;
-    const char *folder = body_files_folder(&named);
+    const char *folder = body_files_folder(&named), *wanted = getenv("TMPDIR");
+    if (wanted != NULL && strcmp(wanted, folder) != 0)
+        kv_warn("TMPDIR: %s is no folder that can be written to: uploads wait in %s", wanted, folder);
     if (named)
         kv_warn("the file system of %s has no unnamed files: the router may open files below it", folder);
     if (fchdir(KV_FD_ROUTER_SOCKETS) != 0) /* so that addresses of shards are short: confine_seccomp.c */

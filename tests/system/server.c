@@ -106,7 +106,8 @@ static _Noreturn void exec_server(const struct server *server, pid_t parent)
         settings[count++] = "TOKEN=" TOKEN;
     settings[count++] = db_path;
     settings[count++] = bind_addr;
-    settings[count++] = tmpdir;
+    if (!is_set(server, "TMPDIR="))
+        settings[count++] = tmpdir;
     if (server->opts.shards > 0)
         settings[count++] = shards;
     for (size_t i = 0; i < SETTINGS_MAX && server->opts.settings[i] != NULL; i++)

@@ -160,6 +160,16 @@ Test(supervisor, too_few_descriptors)
     CHECK(folder_is_empty(folder), "a store was made that cannot be served");
 }
 
+/* Uploads would fill another disk than the one that was meant. */
+Test(supervisor, a_tmpdir_that_cannot_be_used_is_told)
+{
+    struct server *server =
+        server_start((struct server_opts){.shards = 1, .settings = {"TMPDIR=/nonexistent/uploads"}});
+    CHECK(server_log_has(server,
+                         "TMPDIR: /nonexistent/uploads is no folder that can be written to: uploads wait in /tmp"));
+    server_stop(server);
+}
+
 static void expect_path_refused(const char *what, const char *db_path, uid_t uid)
 {
     expect_refusal(
