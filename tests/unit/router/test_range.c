@@ -14,9 +14,13 @@ static const struct row {
     {"bytes=0-", 1000, RANGE_PART, 0, 1000},
     {"bytes=999-", 1000, RANGE_PART, 999, 1},
     {"bytes=10-19", 1000, RANGE_PART, 10, 10},
+    {"bytes=10-1000", 1000, RANGE_PART, 10, 990}, /* one behind the end */
+    {"bytes=10-999", 1000, RANGE_PART, 10, 990},
     {"bytes=10-5000", 1000, RANGE_PART, 10, 990},
     {"bytes=10-99999999999999999999999", 1000, RANGE_PART, 10, 990},
     {"bytes=-1", 1000, RANGE_PART, 999, 1},
+    {"bytes=-1000", 1000, RANGE_PART, 0, 1000},
+    {"bytes=-1001", 1000, RANGE_PART, 0, 1000},
     {"bytes=-5000", 1000, RANGE_PART, 0, 1000},
     {"BYTES= 5-6 ", 1000, RANGE_PART, 5, 2},
     {"bytes=,5-6,", 1000, RANGE_PART, 5, 2},

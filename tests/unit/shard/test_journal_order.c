@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@ static struct {
     size_t count;
     ino_t folder, parent;
     bool name; /* of a segment; spares are renamed at any time */
-    unsigned renames, folder_flushes, parent_flushes;
+    atomic_uint renames, folder_flushes, parent_flushes;
 } cache = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static bool is_segment(const char *name)
@@ -148,7 +149,8 @@ static void open_journal(void)
     mkdir(folder, 0700);
     cr_assert_eq(stat(folder, &status), 0);
     cache.folder = status.st_ino;
-    cache.folder_flushes = cache.parent_flushes = 0;
+    cache.folder_flushes = 0;
+    cache.parent_flushes = 0;
     cr_assert_eq(journal_open_with(&options, &noted, SEGMENT_BYTES, on_record, NULL, why, sizeof why, &journal), KV_OK,
                  "%s", why);
     cr_expect(cache.folder_flushes > 0 && cache.parent_flushes > 0, "names of the last run may stand in memory only");
