@@ -8,6 +8,7 @@
  *                              address;
  *           h2o_guard_room.c   budgets: contents in memory that clients of an address have not taken yet, and cancelled requests
  *                              that the shards are still at; more requests wait;
+ *           h2o_guard_pause.c  stops reading from a connection for a while;
  *           h2o_guard_sweep.c  every SWEEP_MS looks at all requests of a loop and cuts the connections of those that take
  *                              too long to send headers or a body, or to read a small answer (larger ones: http_watch).
  * Promises: a connection is never closed under the library's feet: its descriptor is shut down, the library sees the end and
@@ -74,7 +75,12 @@ struct guarded {
     uint64_t bytes, bytes_now; /* received in that phase, of all requests */
     h2o_req_t *h1_now;         /* the HTTP/1 request that is arriving, during a round */
     h2o_socket_cb h1_read;     /* libh2o's, while a 408 is on its way */
-    uint64_t since_ms;         /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
+    struct {
+        unsigned asked;             /* for so many reasons */
+        h2o_socket_cb read;         /* libh2o's, while it is in effect */
+        h2o_timeout_entry_t settle; /* linked: to begin or to end at the end of this turn */
+    } pause;
+    uint64_t since_ms; /* when the phase began, or bytes were last seen to grow as BODY_RATE_MIN asks */
     struct guarded *prev, *next;
     struct auth_seen seen;       /* admit.c's */
     struct guard_share *waiting; /* utlist */
@@ -96,6 +102,11 @@ struct guarded *h2o_guard_of(h2o_req_t *req);
 bool h2o_guard_is_input(h2o_buffer_t **inbuf);
 /* Ends a connection from anywhere on its thread. `reason` is counted, once. */
 void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
+
+/* From the end of this turn of the loop on nothing is read from the connection, until h2o_guard_read_on was called as often.
+ * What was read before, the library still handles. The sweep does not know of it: who has to wait for too long is cut. */
+void h2o_guard_pause(struct guarded *guarded);
+void h2o_guard_read_on(struct guarded *guarded);
 
 /* ---- requests ----------------------------------------------------------------------------------------------------- */
 
@@ -147,6 +158,9 @@ struct guard_refusal {
 };
 /* Of the request that a handler is being called for, or NULL. Once per request; its HTTP/1 connection must end with it. */
 const struct guard_refusal *h2o_guard_refusal(void);
+
+/* All that belongs to the HTTP/1 request whose complete head `buf` begins with, its body too; SIZE_MAX when that does not tell. */
+size_t h2o_guard_h1_bytes(const char *buf, size_t len);
 
 void h2o_guard_sweep_start(struct router_thread *thread);
 

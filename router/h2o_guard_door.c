@@ -216,7 +216,8 @@ void h2o_guard_leave(struct guarded **guarded)
     struct guarded *old = *guarded;
     *guarded = NULL;
     DL_DELETE(old->thread->guard.connections, old);
-    kv_assert(old->streams == 0 && old->waiting == NULL);
+    kv_assert(old->streams == 0 && old->waiting == NULL && old->pause.asked == 0);
+    h2o_timeout_unlink(&old->pause.settle);
     address_leave(old->thread->server->door, old->address);
     auth_forget(&old->seen);
     free(old);

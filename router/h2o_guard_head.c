@@ -274,6 +274,19 @@ int phr_parse_request(const char *buf, size_t len, const char **method, size_t *
     return result;
 }
 
+size_t h2o_guard_h1_bytes(const char *buf, size_t len)
+{
+    struct guard_header headers[H2O_MAX_HEADERS];
+    struct head head = {.headers = headers, .count = H2O_MAX_HEADERS};
+    size_t method_len, path_len, body_len;
+    const char *method, *path;
+    int head_len = guard_head_library.parse_request(buf, len, &method, &method_len, &path, &path_len,
+                                                    &head.minor_version, headers, &head.count, 0);
+    if (head_len < 0 || check_body(&head, &body_len) != NULL || body_len > SIZE_MAX - (size_t)head_len)
+        return SIZE_MAX;
+    return (size_t)head_len + body_len;
+}
+
 /* The library is about to refuse a request that no handler has seen. */
 void h2o_send_error_generic(h2o_req_t *req, int status, const char *reason, const char *body, int flags)
 {

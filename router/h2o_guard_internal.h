@@ -31,6 +31,9 @@ extern struct guard_head_library {
     __typeof__(h2o_send_error_generic) *send_error;
 } guard_head_library;
 
+/* What libh2o reads the socket with; a pause no longer knows of it. */
+h2o_socket_cb guard_pause_over(struct guarded *guarded);
+
 /* The loop's whose thread this is; NULL: none's. */
 struct router_thread *guard_own_thread(void);
 

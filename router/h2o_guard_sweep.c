@@ -6,7 +6,7 @@
  *   bodies                            BODY_RATE_MIN bytes a second, over each CLIENT_WAIT_MS and, in HTTP/2, for each body on the
  *                                     whole: one stream that moves does not keep the others alive for ever
  *   answers                           small ones CLIENT_WAIT_MS on the whole; large ones each piece (http.c, http_watch) */
-#include "h2o_guard.h"
+#include "h2o_guard_internal.h"
 
 #include <h2o/http2.h>
 #include <h2o/http2_internal.h>
@@ -132,7 +132,7 @@ static void cut_late(struct guarded *guarded, enum metrics_counter reason)
     }
     guarded->cut = true;
     metrics_add(guarded->thread->metrics, reason, 1);
-    guarded->h1_read = guarded->socket->_cb.read; /* a request that completes now must not be answered in between */
+    guarded->h1_read = guard_pause_over(guarded); /* a request that completes now must not be answered in between */
     h2o_socket_read_stop(guarded->socket);
     h2o_socket_write(guarded->socket, accept_prefers_json(kv_slice(accept.base, accept.len)) ? &json : &text, 1,
                      on_told);
