@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "body_map.h"
+#include "h2o_guard.h"
 #include "kv/log.h"
 #include "turn.h"
 
@@ -41,7 +42,7 @@ static const h2o_iovec_t no_space = {NULL, 0};
 struct search {
     h2o_buffer_t **inbuf;
     h2o_req_t *found;
-    uint64_t expected; /* Content-Length, SIZE_MAX when unknown */
+    uint64_t expected; /* of the whole body, in HTTP/1 with its head; SIZE_MAX when unknown */
 };
 
 static int match_h1(h2o_req_t *req, void *arg)
@@ -51,6 +52,7 @@ static int match_h1(h2o_req_t *req, void *arg)
     if (req->version < 0x100 || &socket->input != search->inbuf)
         return 0;
     search->found = req;
+    search->expected = h2o_guard_h1_bytes((*search->inbuf)->bytes, (*search->inbuf)->size);
     return 1;
 }
 
@@ -120,6 +122,7 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
     struct body_map *map = body_map_of(*inbuf);
     enum kv_err err = KV_OK;
     body_map_drop_pages(map);
+    body_map_look_ahead(map);
     if (space_left(*inbuf) >= min_guarantee)
         return space_of(*inbuf);
     if ((*inbuf)->size + min_guarantee <= BODY_MEMORY_BYTES_SCARCE)
@@ -140,8 +143,9 @@ static h2o_iovec_t reserve_large(h2o_buffer_t **inbuf, size_t min_guarantee)
     if (!find_request(inbuf, &search))
         return reserve_in_memory(inbuf, min_guarantee);
     enum kv_err err = search.expected != SIZE_MAX && search.expected > router_wide.body_bytes_max ? KV_TOO_LARGE
-                      : !own.may_send(search.found)                                               ? KV_CANCELLED
-                                                    : body_map_file(inbuf, min_guarantee, search.expected);
+                      : !own.may_send(search.found)
+                          ? KV_CANCELLED
+                          : body_map_file(inbuf, min_guarantee, search.expected, h2o_guard_of(search.found));
     if (err != KV_OK)
         err = body_map_sink(inbuf, min_guarantee, err);
     if (err != KV_OK)

@@ -1,38 +1,19 @@
 /* router/body_file.c -- see body_file.h. */
-#include "body_file.h"
+#include "body_file_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <utlist.h>
 
 #include "kv/buf.h"
 #include "kv/log.h"
 
-enum {
-    PAGE_BYTES = 4096,
-    NICE = 10,
-    QUICK_BYTES = 1 << 20, /* a file up to this ends within 0.1 ms */
-};
-
-struct body_file {
-    int fd;
-    atomic_uint holders;
-    atomic_uint lent; /* pieces that a shard may be reading */
-    bool in_memory;
-    _Atomic uint64_t bytes; /* of the file: counted in files.memory_bytes or files.bytes */
-    uint8_t *map;           /* of the whole file, or NULL */
-    size_t map_bytes;
-    struct body_file *prev, *next; /* in one of the lists below */
-};
+enum { PAGE_BYTES = 4096 };
 
 static struct {
     uint64_t bytes_max;
@@ -41,16 +22,6 @@ static struct {
     _Atomic uint64_t bytes;
     _Atomic uint64_t memory_bytes;
 } files;
-
-/* Of files that nobody holds any more; utlist. */
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    pthread_once_t once;
-    struct body_file *ending;
-    struct body_file *spare; /* the one of the least past first */
-    uint64_t spare_bytes;
-} past = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .once = PTHREAD_ONCE_INIT};
 
 void body_files_init(uint64_t bytes_max)
 {
@@ -84,120 +55,7 @@ static int open_unlinked(void)
     return fd;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------ */
-
-/* What the kernel keeps of a file goes with its last descriptor and mapping: a tenth of a second for 1 GiB. */
-static void end(struct body_file *file)
-{
-    if (file->map != NULL)
-        munmap(file->map, file->map_bytes);
-    close(file->fd);
-    free(file);
-}
-
-/* Ends with the process. */
-static void *thread_main(void *arg)
-{
-    pthread_setname_np(pthread_self(), "kv-spool"); /* another's name is a file in /proc: confine.h */
-    setpriority(PRIO_PROCESS, 0, NICE);             /* 0: of this thread; refused is no harm */
-    pthread_mutex_lock(&past.lock);
-    for (;;) {
-        struct body_file *first = past.ending;
-        if (first == NULL) {
-            pthread_cond_wait(&past.changed, &past.lock);
-            continue;
-        }
-        DL_DELETE(past.ending, first);
-        pthread_mutex_unlock(&past.lock);
-        end(first);
-        pthread_mutex_lock(&past.lock);
-    }
-    return arg;
-}
-
-static void start_thread(void)
-{
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, thread_main, NULL) != 0)
-        kv_fatal("cannot start the thread kv-spool");
-    pthread_detach(thread);
-}
-
-/* Of the next three: with the lock held. */
-static void end_soon(struct body_file *file)
-{
-    if (file->bytes <= QUICK_BYTES) {
-        end(file);
-        return;
-    }
-    DL_APPEND(past.ending, file);
-    pthread_cond_signal(&past.changed);
-}
-
-static void leave_spare(struct body_file *file)
-{
-    DL_DELETE(past.spare, file);
-    past.spare_bytes -= file->bytes;
-}
-
-static void trim_spare(uint64_t bytes_max)
-{
-    while (past.spare_bytes > bytes_max) {
-        struct body_file *oldest = past.spare->prev;
-        leave_spare(oldest);
-        end_soon(oldest);
-    }
-}
-
-/* A shard that may still read would read the next body. */
-static bool may_serve_again(const struct body_file *file)
-{
-    return file->in_memory && file->lent == 0 && file->map != NULL && file->map_bytes == file->bytes;
-}
-
-void body_file_free(struct body_file **file)
-{
-    struct body_file *old = *file;
-    *file = NULL;
-    if (old == NULL || atomic_fetch_sub(&old->holders, 1) > 1)
-        return;
-    *(old->in_memory ? &files.memory_bytes : &files.bytes) -= old->bytes;
-    pthread_once(&past.once, start_thread);
-    pthread_mutex_lock(&past.lock);
-    if (may_serve_again(old)) {
-        DL_PREPEND(past.spare, old);
-        past.spare_bytes += old->bytes;
-        trim_spare(BODY_FILE_SPARE_SUM_MAX);
-    } else {
-        end_soon(old);
-    }
-    pthread_mutex_unlock(&past.lock);
-}
-
-void body_files_trim(void)
-{
-    pthread_mutex_lock(&past.lock);
-    trim_spare(0);
-    pthread_mutex_unlock(&past.lock);
-}
-
 /* ---- the beginning ------------------------------------------------------------------------------------------------ */
-
-static struct body_file *take_spare(uint64_t bytes)
-{
-    struct body_file *file, *found = NULL;
-    pthread_mutex_lock(&past.lock);
-    DL_FOREACH(past.spare, file)
-    if (file->bytes >= bytes && (found == NULL || file->bytes < found->bytes))
-        found = file;
-    if (found != NULL) {
-        leave_spare(found);
-        found->holders = 1;
-        files.memory_bytes += found->bytes;
-    }
-    pthread_mutex_unlock(&past.lock);
-    return found;
-}
 
 static bool has_memory(uint64_t bytes)
 {
@@ -207,9 +65,12 @@ static bool has_memory(uint64_t bytes)
 struct body_file *body_file_new(uint64_t expected, size_t bytes)
 {
     bool wants_memory = (expected == SIZE_MAX || expected <= BODY_FILE_MEMORY_MAX) && has_memory(BODY_FILE_MEMORY_MAX);
-    struct body_file *file = wants_memory ? take_spare(bytes) : NULL;
-    if (file != NULL)
+    struct body_file *file = wants_memory ? spool_take(bytes) : NULL;
+    if (file != NULL) {
+        file->holders = 1;
+        files.memory_bytes += file->bytes;
         return file;
+    }
     int fd = wants_memory ? memfd_create("kv-body", MFD_CLOEXEC) : -1;
     bool in_memory = fd >= 0;
     if (!in_memory)
@@ -220,6 +81,7 @@ struct body_file *body_file_new(uint64_t expected, size_t bytes)
     file->fd = fd;
     file->holders = 1;
     file->in_memory = in_memory;
+    pthread_mutex_init(&file->extends, NULL);
     return file;
 }
 
@@ -271,34 +133,52 @@ void body_file_forget(struct body_file *file, uint64_t offset, uint64_t bytes)
     if (file->in_memory || end <= begin ||
         fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin)) != 0)
         return; /* a file system without holes keeps it until the file ends */
-    file->bytes -= end - begin;
-    files.bytes -= end - begin;
+    body_file_disclaim(file, end - begin);
+}
+
+static _Atomic uint64_t *sum_of(const struct body_file *file)
+{
+    return file->in_memory ? &files.memory_bytes : &files.bytes;
+}
+
+enum kv_err body_file_claim(struct body_file *file, uint64_t bytes, bool is_new)
+{
+    uint64_t max = file->in_memory ? UINT64_MAX : is_new ? files.bytes_max / 4 * 3 : files.bytes_max;
+    if (atomic_fetch_add(sum_of(file), bytes) + bytes > max) {
+        *sum_of(file) -= bytes;
+        return KV_OVERLOADED;
+    }
+    file->bytes += bytes;
+    return KV_OK;
+}
+
+void body_file_disclaim(struct body_file *file, uint64_t bytes)
+{
+    file->bytes -= bytes;
+    *sum_of(file) -= bytes;
 }
 
 enum kv_err body_file_extend(struct body_file *file, size_t bytes, bool is_new)
 {
-    size_t before = file->bytes;
-    _Atomic uint64_t *sum = file->in_memory ? &files.memory_bytes : &files.bytes;
-    uint64_t max = file->in_memory ? UINT64_MAX : is_new ? files.bytes_max / 4 * 3 : files.bytes_max;
-    if (bytes <= before)
-        return KV_OK;
-    if (atomic_fetch_add(sum, bytes - before) + (bytes - before) > max) {
-        *sum -= bytes - before;
-        return KV_OVERLOADED;
+    pthread_mutex_lock(&file->extends);
+    uint64_t before = file->length;
+    enum kv_err err = bytes <= before ? KV_OK : body_file_claim(file, bytes - before, is_new);
+    if (err == KV_OK && bytes > before) {
+        if (posix_fallocate(file->fd, (off_t)before, (off_t)(bytes - before)) == 0) {
+            file->length = bytes;
+        } else {
+            body_file_disclaim(file, bytes - before);
+            err = KV_NO_SPACE;
+        }
     }
-    if (posix_fallocate(file->fd, (off_t)before, (off_t)(bytes - before)) != 0) {
-        *sum -= bytes - before;
-        return KV_NO_SPACE;
-    }
-    file->bytes = bytes;
-    return KV_OK;
+    pthread_mutex_unlock(&file->extends);
+    return err;
 }
 
 /* Pages of a file in memory are there already: map at once they cost a fraction of a fault each. (Not mremap: the thread sanitizer
  * does not know it and takes the new place for the one of another thread's earlier mapping.) */
-void *body_file_map(struct body_file *file)
+void *body_file_map(struct body_file *file, size_t bytes)
 {
-    size_t bytes = file->bytes;
     if (file->map != NULL && file->map_bytes == bytes)
         return file->map;
     int at_once = file->in_memory ? MAP_POPULATE : 0;
@@ -312,9 +192,9 @@ void *body_file_map(struct body_file *file)
     return map;
 }
 
-size_t body_file_size(const struct body_file *file)
+size_t body_file_length(const struct body_file *file)
 {
-    return file->bytes;
+    return file->length;
 }
 
 uint8_t *body_file_peek(const struct body_file *file, uint64_t offset, size_t bytes)
@@ -337,6 +217,16 @@ struct body_file *body_file_hold(struct body_file *file)
 {
     file->holders++;
     return file;
+}
+
+void body_file_free(struct body_file **file)
+{
+    struct body_file *old = *file;
+    *file = NULL;
+    if (old == NULL || atomic_fetch_sub(&old->holders, 1) > 1)
+        return;
+    *sum_of(old) -= old->bytes;
+    spool_leave(old);
 }
 
 uint64_t body_file_bytes(void)

@@ -1,7 +1,7 @@
 /* router/body_file.h -- the files without a name in which large request bodies wait, and the sum of them all.
  * Owns:     the descriptors, counted: a connection fills a file, the one who stores the body takes it along.
- * Does:     a file ends on a thread of its own, `kv-spool`: the kernel takes a tenth of a second for one of 1 GiB. Those in memory are
- *           kept a while, with their mapping, for the next bodies: pages that are there cost a third of fresh ones.
+ * Does:     what takes long is done by a thread of its own, `kv-spool` (body_spool.c): files on the disk grow ahead of what
+ *           comes, files end. Those in memory are kept a while for the next bodies.
  * Promises: what was extended is on the disk, so that no write into a mapping of it can fail (SIGBUS). The sum is what the
  *           files were extended by, less what was forgotten.
  * Limits:   on the disk UPLOAD_BYTES_MAX together; new files up to three quarters of it, so that those under way can end.
@@ -43,9 +43,15 @@ int body_file_fd(const struct body_file *file);
 /* The file becomes `bytes` long if it is shorter; one in memory only as far as it fits. KV_OVERLOADED: UPLOAD_BYTES_MAX;
  * KV_NO_SPACE: the disk. */
 enum kv_err body_file_extend(struct body_file *file, size_t bytes, bool is_new);
-size_t body_file_size(const struct body_file *file);
-/* All of it, valid until it is extended and mapped again, or ends; NULL: no room, the mapping is the one before. */
-void *body_file_map(struct body_file *file);
+/* The same for one on the disk, soon, as long as there is room for new files, and with its pages in memory: who fills them does
+ * not wait. */
+void body_file_extend_soon(struct body_file *file, uint64_t bytes);
+/* That is still going on. */
+bool body_file_grows(const struct body_file *file);
+size_t body_file_length(const struct body_file *file);
+/* The first `bytes` of it, valid until more are mapped, or it ends; on the disk they may be more than it has, for later.
+ * NULL: no room, the mapping is the one before. */
+void *body_file_map(struct body_file *file, size_t bytes);
 /* What lies there, of a file in memory that is mapped; else NULL: a disk that cannot be read is no reason to die of SIGBUS. */
 uint8_t *body_file_peek(const struct body_file *file, uint64_t offset, size_t bytes);
 /* A shard may read it from now on, and has read: in between the file cannot hold another body. */
@@ -56,6 +62,11 @@ enum kv_err body_file_read(const struct body_file *file, uint64_t offset, uint8_
 enum kv_err body_file_write(const struct body_file *file, uint64_t offset, const uint8_t *data, size_t bytes);
 /* Gives the disk back what lies within: nobody will read it again. Memory stays. */
 void body_file_forget(struct body_file *file, uint64_t offset, uint64_t bytes);
+
+#ifdef KV_TESTS
+/* Whether files grow and end for now. */
+void body_files_stall(bool stalled);
+#endif
 
 /* The sum, of both kinds, without those that wait for the next bodies. */
 uint64_t body_file_bytes(void);

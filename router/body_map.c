@@ -11,22 +11,29 @@ enum {
     PAGE_BYTES = 4096,
     GROW_BYTES_MIN = 1 << 20, /* a file grows by as much as it has, within these two */
     GROW_BYTES_MAX = 8 << 20,
+    SPACE_MIN = 64 << 20,    /* of addresses, for a file on the disk */
     SINK_BYTES = 512 * 1024, /* what a sink is counted with: about what it has in memory */
     SINK_TURN_BYTES_MAX = 8 << 20,
     SINK_SUM_MAX = 64 << 20,
 };
-#define SINK_SPACE_MAX ((size_t)1 << 40) /* of address space; a client that sends more is cut off */
+#define SPACE_MAX ((size_t)1 << 40) /* of a sink: a client that sends more is cut off */
 
 static _Atomic uint64_t sink_bytes; /* of all threads */
 
 static __thread struct {
     h2o_context_t *context;
     struct body_map *list; /* utlist */
+    h2o_timeout_t moment;  /* between two looks at those that wait */
+    h2o_timeout_entry_t look;
 } own;
+
+static void on_look(h2o_timeout_entry_t *entry);
 
 void body_map_thread_init(h2o_context_t *context)
 {
     own.context = context;
+    own.look.cb = on_look;
+    h2o_timeout_init(context->loop, &own.moment, 1);
 }
 
 struct body_map *body_map_of(const h2o_buffer_t *buffer)
@@ -43,9 +50,78 @@ struct body_map *body_map_find(const char *base)
     return NULL;
 }
 
+static size_t used_bytes(struct body_map *map)
+{
+    return (size_t)(map->buffer.bytes + map->buffer.size - (char *)map);
+}
+
+static void use(struct body_map *map, size_t bytes)
+{
+    map->bytes = bytes;
+    map->buffer.capacity = bytes - offsetof(struct body_map, buffer) - offsetof(h2o_buffer_t, _buf);
+}
+
+/* ---- files that grow ahead ---------------------------------------------------------------------------------------- */
+
+/* So far of what comes next, as far as the mapping goes. */
+static size_t ahead(struct body_map *map, size_t bytes)
+{
+    size_t used = used_bytes(map);
+    return bytes < map->space - used ? used + bytes : map->space;
+}
+
+static bool is_too_fast(struct body_map *map)
+{
+    return body_file_grows(map->file) && body_file_length(map->file) < ahead(map, BODY_WAIT_BYTES);
+}
+
+static void stop_waiting(struct body_map *map)
+{
+    if (map->waits)
+        h2o_guard_read_on(map->guarded);
+    map->waits = false;
+}
+
+static void look_again(void)
+{
+    if (!h2o_timeout_is_linked(&own.look))
+        h2o_timeout_link(own.context->loop, &own.moment, &own.look);
+}
+
+static void on_look(h2o_timeout_entry_t *entry)
+{
+    struct body_map *map;
+    (void)entry;
+    DL_FOREACH(own.list, map)
+    {
+        if (map->waits && !is_too_fast(map))
+            stop_waiting(map);
+        if (map->waits)
+            look_again();
+    }
+}
+
+void body_map_look_ahead(struct body_map *map)
+{
+    if (map->file == NULL || body_file_is_in_memory(map->file))
+        return;
+    size_t length = body_file_length(map->file);
+    if (length < ahead(map, BODY_AHEAD_BYTES - BODY_STEP_BYTES))
+        body_file_extend_soon(map->file, ahead(map, BODY_AHEAD_BYTES));
+    use(map, length < map->space ? length : map->space);
+    if (map->guarded == NULL || map->waits || !is_too_fast(map))
+        return;
+    map->waits = true;
+    h2o_guard_pause(map->guarded);
+    look_again();
+}
+
+/* ---- mappings ----------------------------------------------------------------------------------------------------- */
+
 void body_map_free(struct body_map *map)
 {
     DL_DELETE(own.list, map);
+    stop_waiting(map);
     if (map->file != NULL) { /* the mapping is the file's, and this header in it */
         struct body_file *file = map->file;
         body_file_free(&file);
@@ -59,13 +135,12 @@ void body_map_free(struct body_map *map)
 /* Takes over what `old` says of itself; its bytes are the caller's business. */
 static void adopt(struct body_map *map, size_t bytes, const h2o_buffer_t *old, int fd)
 {
-    map->bytes = bytes;
     map->dropped = PAGE_BYTES;
     map->buffer._prototype = old->_prototype;
     map->buffer._fd = fd;
     map->buffer.bytes = map->buffer._buf;
     map->buffer.size = old->size;
-    map->buffer.capacity = bytes - offsetof(struct body_map, buffer) - offsetof(h2o_buffer_t, _buf);
+    use(map, bytes);
     DL_APPEND(own.list, map);
 }
 
@@ -73,7 +148,7 @@ static void adopt(struct body_map *map, size_t bytes, const h2o_buffer_t *old, i
  * this turn brought stays in a sink, unless a client floods it. */
 static size_t settled(struct body_map *map)
 {
-    size_t used = (size_t)(map->buffer.bytes + map->buffer.size - (char *)map);
+    size_t used = used_bytes(map);
     uint64_t now_ms = h2o_now(own.context->loop); /* the same all through a turn */
     if (now_ms != map->turn_ms || used > map->turn_used + SINK_TURN_BYTES_MAX) {
         map->turn_ms = now_ms;
@@ -102,7 +177,7 @@ static size_t page_round(size_t bytes)
 static struct body_map *map_sink(size_t bytes, uint64_t sum_max)
 {
     struct body_map *sink = MAP_FAILED;
-    if (atomic_fetch_add(&sink_bytes, SINK_BYTES) < sum_max && bytes <= SINK_SPACE_MAX)
+    if (atomic_fetch_add(&sink_bytes, SINK_BYTES) < sum_max && bytes <= SPACE_MAX)
         sink = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sink != MAP_FAILED)
         return sink;
@@ -154,7 +229,28 @@ static size_t first_bytes(const h2o_buffer_t *old, size_t min_guarantee, uint64_
     return page_round(old->size + min_guarantee + (old->_fd == -1 ? GROW_BYTES_MIN : body_map_of(old)->bytes));
 }
 
-enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t expected)
+/* How much is mapped of a file that is to have `bytes` now: of one on the disk as much as it will have, so that it stays where it is,
+ * or, when nobody knows, twice as much each time. */
+static size_t space_for(const struct body_file *file, size_t bytes, uint64_t expected)
+{
+    if (body_file_is_in_memory(file))
+        return bytes;
+    if (expected > bytes && expected < SPACE_MAX)
+        return page_round(expected + 2 * BODY_STEP_BYTES);
+    return bytes > SPACE_MIN / 2 ? 2 * bytes : SPACE_MIN;
+}
+
+/* Through the mapping each page of a file on the disk would cost a fault. */
+static enum kv_err copy_into(struct body_map *map, const h2o_buffer_t *old)
+{
+    size_t offset = (size_t)(map->buffer.bytes - (char *)map);
+    if (!body_file_is_in_memory(map->file))
+        return body_file_write(map->file, offset, (const uint8_t *)old->bytes, old->size);
+    memcpy(map->buffer.bytes, old->bytes, old->size);
+    return KV_OK;
+}
+
+enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t expected, struct guarded *guarded)
 {
     h2o_buffer_t *old = *inbuf;
     bool is_new = old->_fd == -1; /* else it moves from memory to the disk */
@@ -163,42 +259,57 @@ enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t e
     if (file == NULL)
         return KV_NO_SPACE;
     enum kv_err err = body_file_extend(file, bytes, is_new);
-    struct body_map *map = err == KV_OK ? body_file_map(file) : NULL;
+    size_t length = body_file_length(file);
+    size_t space = space_for(file, length, expected);
+    struct body_map *map = err == KV_OK ? body_file_map(file, space) : NULL;
     if (map == NULL) {
         body_file_free(&file);
         return err != KV_OK ? err : KV_NO_SPACE;
     }
-    *map = (struct body_map){.file = file}; /* the file may have held another body */
-    adopt(map, body_file_size(file), old, body_file_fd(file));
-    memcpy(map->buffer.bytes, old->bytes, old->size);
+    *map = (struct body_map){.space = space, .file = file, .guarded = guarded}; /* it may have held another body */
+    adopt(map, length, old, body_file_fd(file));
+    if (copy_into(map, old) != KV_OK) {
+        body_map_free(map);
+        return KV_NO_SPACE;
+    }
     h2o_buffer__do_free(old);
     *inbuf = &map->buffer;
     return KV_OK;
 }
 
 /* A second mapping of the same file has the same bytes, this header among them. */
+static struct body_map *map_more(struct body_map *old, size_t space)
+{
+    size_t begin = (size_t)(old->buffer.bytes - old->buffer._buf);
+    DL_DELETE(own.list, old); /* neighbours point to it */
+    struct body_map *map = body_file_map(old->file, space);
+    if (map == NULL) {
+        DL_APPEND(own.list, old);
+        return NULL;
+    }
+    map->buffer.bytes = map->buffer._buf + begin;
+    map->space = space;
+    DL_APPEND(own.list, map);
+    return map;
+}
+
 enum kv_err body_map_grow(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
-    struct body_map *old = body_map_of(*inbuf);
-    struct body_file *file = old->file;
-    size_t more = old->bytes < GROW_BYTES_MAX ? old->bytes : GROW_BYTES_MAX;
-    size_t begin = (size_t)(old->buffer.bytes - old->buffer._buf);
-    more += page_round(min_guarantee);
-    if (body_file_is_in_memory(file) && !body_file_fits_memory(file, old->bytes + more))
-        return body_map_file(inbuf, min_guarantee, BODY_FILE_MEMORY_MAX + 1);
-    enum kv_err err = body_file_extend(file, old->bytes + more, false);
+    struct body_map *map = body_map_of(*inbuf);
+    size_t needed = map->bytes + page_round(min_guarantee);
+    size_t bytes = needed + (map->bytes < GROW_BYTES_MAX ? map->bytes : GROW_BYTES_MAX);
+    if (needed <= map->space && bytes > map->space)
+        bytes = map->space; /* more will hardly come */
+    if (body_file_is_in_memory(map->file) && !body_file_fits_memory(map->file, bytes))
+        return body_map_file(inbuf, min_guarantee, BODY_FILE_MEMORY_MAX + 1, map->guarded);
+    enum kv_err err = body_file_extend(map->file, bytes, false);
     if (err != KV_OK)
         return err;
-    DL_DELETE(own.list, old); /* neighbours point to it */
-    struct body_map *grown = body_file_map(file);
-    if (grown == NULL) {
-        DL_APPEND(own.list, old);
+    if (bytes > map->space)
+        map = map_more(map, space_for(map->file, bytes, SIZE_MAX));
+    if (map == NULL)
         return KV_NO_SPACE;
-    }
-    grown->buffer.bytes = grown->buffer._buf + begin;
-    grown->buffer.capacity += more;
-    grown->bytes += more;
-    DL_APPEND(own.list, grown);
-    *inbuf = &grown->buffer;
+    use(map, bytes);
+    *inbuf = &map->buffer;
     return KV_OK;
 }

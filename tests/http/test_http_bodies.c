@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "body.h"
@@ -184,6 +185,60 @@ Test(bodies, beyond_the_budget_are_overloaded)
     expect_stored(H2, "/more", &content, NULL);
     kv_buf_free(&content);
     free(rest);
+}
+
+/* A disk that does not keep up holds up whoever sends, and nobody else. */
+Test(bodies, wait_for_their_files_alone)
+{
+    struct kv_buf content = http_content(20 * MIB, true);
+    static const char head[] = "PUT /slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+                               "\r\nConnection: close\r\nContent-Length: 20971520\r\n\r\n";
+    int fd = http_connect();
+    size_t sent = 0;
+    body_files_stall(true);
+    http_send(fd, head);
+    for (int quiet = 0; quiet < 100; quiet++) {
+        ssize_t bytes = send(fd, content.data + sent, content.bytes - sent, MSG_DONTWAIT);
+        sent += bytes > 0 ? (size_t)bytes : 0;
+        quiet = bytes > 0 ? 0 : quiet;
+        struct answer small = http_put(http_versions[quiet % 2], "/small", kv_slice("small", 5), NULL);
+        cr_expect(small.status == 200 || small.status == 201, "%ld", small.status);
+        answer_free(&small);
+    }
+    cr_expect_lt(sent, content.bytes, "nobody reads it");
+    body_files_stall(false);
+    while (sent < content.bytes) {
+        ssize_t bytes = send(fd, content.data + sent, content.bytes - sent, 0);
+        cr_assert_gt(bytes, 0);
+        sent += (size_t)bytes;
+    }
+    struct kv_buf answer = http_receive(fd, 5000);
+    cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 201", 12) == 0, "%s", answer.data);
+    close(fd);
+    struct answer get = http_get(H1, "/slow", NULL);
+    cr_expect(kv_slice_equal(kv_buf_peek(&get.body), kv_buf_peek(&content)), "%zu bytes", get.body.bytes);
+    answer_free(&get);
+    kv_buf_free(&answer);
+    kv_buf_free(&content);
+    http_wait_until(body_file_bytes() == 0);
+}
+
+/* The same, but it never does: who waits is cut off, or leaves. */
+Test(bodies, do_not_wait_for_ever_for_their_files)
+{
+    http_stop();
+    http_settings.client_wait_ms = 300;
+    http_start();
+    body_files_stall(true);
+    int late = begin_upload(20 * MIB, 3 * MIB), gone = begin_upload(20 * MIB, 3 * MIB);
+    shutdown(gone, SHUT_RDWR);
+    close(gone);
+    struct kv_buf answer = http_receive(late, 5000);
+    cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 408 ", 13) == 0, "%s", answer.data);
+    kv_buf_free(&answer);
+    close(late);
+    body_files_stall(false);
+    http_wait_until(body_file_bytes() == 0);
 }
 
 static uint64_t resident_bytes(const char *name)

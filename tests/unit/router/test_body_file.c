@@ -22,7 +22,7 @@ static struct body_file *new_file(size_t bytes)
     struct body_file *file = body_file_new(bytes, bytes);
     cr_assert_not_null(file);
     cr_assert_eq(body_file_extend(file, bytes, true), KV_OK);
-    cr_assert_not_null(body_file_map(file));
+    cr_assert_not_null(body_file_map(file, body_file_length(file)));
     return file;
 }
 
@@ -49,7 +49,7 @@ Test(body_file, in_memory_serves_the_next_body)
     struct body_file *first = new_file(2 * MIB), *second = new_file(3 * MIB), *third = new_file(MIB);
     cr_expect_eq(body_file_fd(first), small, "the smallest that is large enough");
     cr_expect_eq(body_file_fd(second), large);
-    cr_expect_eq(body_file_size(second), 4 * MIB);
+    cr_expect_eq(body_file_length(second), 4 * MIB);
     cr_expect_eq(body_file_bytes(), 7 * MIB);
     *body_file_peek(second, 4 * MIB - 1, 1) = 'x';
     cr_expect_null(body_file_peek(second, 4 * MIB - 1, 2), "beyond its end");
@@ -93,12 +93,61 @@ Test(body_file, wait_up_to_a_sum)
         expect_closed(fds[i]);
 }
 
+static void wait_for_growth(const struct body_file *file)
+{
+    uint64_t end_ms = kv_clock_ms() + WAIT_MS_MAX;
+    while (body_file_grows(file) && kv_clock_ms() < end_ms)
+        sched_yield();
+    cr_assert_not(body_file_grows(file));
+}
+
+/* By itself, into a mapping that was there before; what was written stays. */
+Test(body_file, on_the_disk_grow_ahead)
+{
+    struct body_file *file = body_file_new(UINT64_MAX / 2, MIB);
+    cr_assert_eq(body_file_extend(file, MIB, true), KV_OK);
+    uint8_t *map = body_file_map(file, 16 * MIB);
+    cr_assert_not_null(map);
+    map[MIB - 1] = 'x';
+    body_file_extend_soon(file, 5 * MIB + 1);
+    wait_for_growth(file);
+    cr_expect_eq(body_file_length(file), 5 * MIB + 1);
+    cr_expect_eq(body_file_bytes(), 5 * MIB + 1);
+    cr_expect_eq(map[MIB - 1], 'x');
+    map[5 * MIB] = 'y';
+    uint8_t read = 0;
+    cr_expect_eq(body_file_read(file, 5 * MIB, &read, 1), KV_OK);
+    cr_expect_eq(read, 'y');
+    body_file_extend_soon(file, 2 * MIB);
+    wait_for_growth(file);
+    cr_expect_eq(body_file_length(file), 5 * MIB + 1, "it has that already");
+    body_file_extend_soon(file, 15 * MIB);
+    cr_expect_eq(body_file_extend(file, 16 * MIB, false), KV_OK, "at the same time");
+    wait_for_growth(file);
+    cr_expect_eq(body_file_length(file), 16 * MIB);
+    free_file(file);
+    cr_expect_eq(body_file_bytes(), 0);
+}
+
+/* Beyond three quarters room is for those who need it now. */
+Test(body_file, grow_ahead_while_there_is_room)
+{
+    body_files_init(16 * MIB);
+    struct body_file *file = new_file(9 * MIB);
+    body_file_extend_soon(file, 14 * MIB);
+    wait_for_growth(file);
+    cr_expect_eq(body_file_length(file), 12 * MIB);
+    cr_expect_eq(body_file_extend(file, 16 * MIB, false), KV_OK);
+    cr_expect_eq(body_file_extend(file, 17 * MIB, false), KV_OVERLOADED);
+    free_file(file);
+}
+
 /* Of one on the disk nothing is left: neither a descriptor nor its mapping nor its share of the sum. */
 Test(body_file, on_the_disk_end)
 {
     size_t bytes = BODY_FILE_MEMORY_MAX + MIB;
     struct body_file *file = new_file(bytes), *holder = body_file_hold(file);
-    void *map = body_file_map(file);
+    void *map = body_file_map(file, bytes);
     cr_expect_not(body_file_is_in_memory(file));
     cr_expect_null(body_file_peek(file, 0, 1));
     int fd = free_file(file);
