@@ -107,6 +107,13 @@ static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uin
     return core_message(serve->on.core, session, type, request_id, body);
 }
 
+static void on_input(void *ctx, struct kv_slice frames)
+{
+    struct serve *serve = ctx;
+    recovered_read(&serve->on);
+    serve_touch(serve, frames);
+}
+
 static void on_session_closed(void *ctx, uint64_t session)
 {
     struct serve *serve = ctx;
@@ -300,6 +307,7 @@ static void start_loop(struct serve *serve)
                                                               .shard_count = serve->options.recover.core.shard_count,
                                                               .epoch = serve->options.epoch,
                                                               .ctx = serve,
+                                                              .on_input = on_input,
                                                               .on_message = on_message,
                                                               .on_closed = on_session_closed});
     watch(serve, &serve->journal_watch, journal_event_fd(serve->on.journal), on_journal);

@@ -1,4 +1,4 @@
-/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS) and serve_rest.c (memory) share. Nobody else. */
+/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and serve_touch.c (reads that came together) share. Nobody else. */
 #ifndef KV_SHARD_SERVE_INTERNAL_H
 #define KV_SHARD_SERVE_INTERNAL_H
 
@@ -57,6 +57,8 @@ static inline bool serve_is_full(const struct serve *serve)
 /* Also goes into the page that outlives the process. */
 void serve_counters(struct serve *serve, struct counters *out);
 void serve_answer_stats(struct serve *serve, uint64_t session, uint64_t request_id);
+/* Before these frames are handled: the rows that are read in them come near. Returns how many there are. */
+size_t serve_touch(struct serve *serve, struct kv_slice frames);
 /* At the end of a turn, outside of every read of the store. */
 void serve_rest_if_due(struct serve *serve);
 

@@ -184,13 +184,20 @@ static enum kv_err session_frame(struct session *session, const struct kv_frame 
     return options->on_message(options->ctx, session->id, frame->type, frame->request_id, frame->body);
 }
 
+static bool is_heard(const struct session *session)
+{
+    return !session->leaving && !session->sessions->stopped && !session->paused;
+}
+
 /* Takes whole frames off the input until there is none, or the session must wait. False: it is closed. */
 static bool session_process(struct session *session)
 {
     struct kv_buf *input = &session->inbox.bytes;
     size_t done = 0;
     enum kv_err err = KV_OK;
-    while (!session->leaving && !session->sessions->stopped && !session->paused) {
+    if (is_heard(session))
+        session->sessions->options.on_input(session->sessions->options.ctx, kv_buf_peek(input));
+    while (is_heard(session)) {
         struct kv_frame frame;
         size_t used = 0;
         err = kv_frame_peek(kv_slice(input->data + done, input->bytes - done), KV_ROLE_ROUTER, &frame, &used);

@@ -208,6 +208,35 @@ void store_read_end(struct store *store)
     store->reading = false;
 }
 
+/* LMDB's record of a table, part of its file format (struct MDB_db). */
+struct table_record {
+    uint32_t unused;
+    uint16_t flags;
+    uint16_t depth;
+    uint64_t branch_pages, leaf_pages, overflow_pages;
+    uint64_t entries;
+    uint64_t root;
+};
+
+enum kv_err txn_tree(struct store_txn *txn, enum store_table table, struct touch_tree *out, uint64_t *pages)
+{
+    const struct store_env *env = txn->env;
+    MDB_val name = {strlen(table_names[table]), (void *)(uintptr_t)table_names[table]}, value;
+    MDB_envinfo info;
+    struct table_record record;
+    enum kv_err err = store_err(mdb_get(txn->txn, env->root, &name, &value));
+    if (err == KV_OK)
+        err = store_err(mdb_env_info(env->env, &info));
+    if (err == KV_OK && (value.mv_size != sizeof record || env->map.begin == NULL || env->map.bytes < info.me_mapsize))
+        err = KV_NOT_FOUND;
+    if (err != KV_OK)
+        return err;
+    memcpy(&record, value.mv_data, sizeof record);
+    *out = (struct touch_tree){env->map.begin, info.me_last_pgno + 1, record.root, record.depth};
+    *pages = record.branch_pages + record.leaf_pages;
+    return KV_OK;
+}
+
 /* ---- usage ------------------------------------------------------------------------------------------------------- */
 
 /* One line of mdb_reader_list: "pid thread txnid", the last "-" when the slot is idle. */

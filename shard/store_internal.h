@@ -13,6 +13,7 @@
 #include "residency.h"
 #include "store.h"
 #include "store_filter.h"
+#include "touch.h"
 #include "writeback.h"
 
 /* keys     key, or its beginning (longkey.h) -> key row, or node id
@@ -81,6 +82,8 @@ enum kv_err txn_delete(struct store_txn *txn, enum store_table table, struct kv_
 /* Deletes the row that seek or next gave; txn_next then gives the one behind it. */
 enum kv_err txn_delete_current(struct store_txn *txn, enum store_table table);
 enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *rows);
+/* Where the table lies in the map, and how many pages it has. KV_NOT_FOUND: not known. */
+enum kv_err txn_tree(struct store_txn *txn, enum store_table table, struct touch_tree *out, uint64_t *pages);
 /* These peeked bytes were copied and are not wanted soon: see residency.h. Later peeks are not harmed. */
 void txn_leave(struct store_txn *txn, const void *data, size_t bytes);
 void store_trim(struct store *store, uint64_t bytes_max);

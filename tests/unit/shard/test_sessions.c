@@ -29,6 +29,8 @@ struct rig {
     uint64_t durable;
     /* what the handler saw */
     unsigned messages, closed, files;
+    size_t input_bytes; /* of frames that were told before they were handled, */
+    unsigned messages_before;
     uint64_t session_last, closed_last;
     /* what the handler does */
     size_t answer_bytes; /* answers FETCH with this many, at `answer_position` */
@@ -42,6 +44,13 @@ struct peer {
     int fd;
     struct kv_buf got;
 };
+
+static void on_input(void *ctx, struct kv_slice frames)
+{
+    struct rig *rig = ctx;
+    rig->input_bytes = frames.bytes;
+    rig->messages_before = rig->messages;
+}
 
 static enum kv_err on_message(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body)
 {
@@ -90,6 +99,7 @@ static struct rig *rig_of_epoch(uint64_t epoch)
                                                             .shard_count = 2,
                                                             .epoch = epoch,
                                                             .ctx = rig,
+                                                            .on_input = on_input,
                                                             .on_message = on_message,
                                                             .on_closed = on_closed});
     loop_on_turn_end(rig->loop, on_turn_end, rig);
@@ -420,6 +430,25 @@ Test(sessions, an_answer_waits_for_its_record_and_for_nobody_elses)
     cr_expect_eq(next_id(&peer, 20), 0u);
     rig->durable = 5;
     cr_expect_eq(next_id(&peer, TURNS_MAX), 1u);
+    peer_free(&peer);
+    rig_free(rig);
+}
+
+/* What comes together is looked through before the first of it is handled. */
+Test(sessions, frames_are_told_before_they_are_messages)
+{
+    struct rig *rig = rig_new();
+    struct peer peer = greeted(rig, 1);
+    struct kv_buf frames = {0};
+    for (uint64_t id = 1; id <= 3; id++)
+        put_fetch(&frames, id);
+    send_all(&peer, &frames);
+    for (unsigned i = 0; i < 10 && rig->messages < 3; i++)
+        turn(rig);
+    cr_expect_eq(rig->messages, 3);
+    cr_expect_eq(rig->messages_before, 0);
+    cr_expect_eq(rig->input_bytes, frames.bytes);
+    kv_buf_free(&frames);
     peer_free(&peer);
     rig_free(rig);
 }
