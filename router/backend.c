@@ -126,8 +126,7 @@ void backend_cancel(struct backend_call *call)
 static void fail_due(struct backend *backend, uint64_t now_ms)
 {
     struct backend_call *call, *after;
-    DL_FOREACH_SAFE(backend->list, call, after)
-    {
+    DL_FOREACH_SAFE(backend->list, call, after) {
         if (call->failed != KV_OK)
             call->fail(call, call->failed);
         else if (call->deadline_ms <= now_ms)
@@ -251,7 +250,7 @@ void backend_queues(const struct backend *backend, struct backend_queues *out)
     const struct backend_call *call;
     *out = (struct backend_queues){.transactions = txns_active(backend->txns), .shard_count = backend->shard_count};
     DL_FOREACH(backend->list, call)
-    out->requests += call->wanted;
+        out->requests += call->wanted;
     for (unsigned i = 0; i < backend->shard_count; i++) {
         size_t pings = backend->pings[i].call != NULL;
         out->shards[i].calls = calls_waiting(backend->calls, i) - pings;

@@ -38,8 +38,7 @@ void backend_resume_due(struct backend *backend)
 {
     uint64_t now_ms = kv_clock_ms();
     struct backend_call *call, *after;
-    DL_FOREACH_SAFE2(backend->paused, call, after, pause_next)
-    {
+    DL_FOREACH_SAFE2(backend->paused, call, after, pause_next) {
         void (*resume)(struct backend_call * call) = call->resume;
         if (call->resume_ms > now_ms)
             continue;

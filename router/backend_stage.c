@@ -238,7 +238,7 @@ static void on_piece_done(void *arg, struct kv_slice body)
     struct stager *other;
     backend_call_renew(stager->owner);
     DL_FOREACH(room_of(stager)->waiting, other)
-    backend_call_renew(other->owner); /* they wait for room, not for the shard */
+        backend_call_renew(other->owner); /* they wait for room, not for the shard */
     use_room(room_of(stager));
     send_pieces(stager);
 }

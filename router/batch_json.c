@@ -131,8 +131,7 @@ static enum kv_err read_object(struct batch *batch, json_t *object, const struct
     enum kv_err err = KV_OK;
     if (!json_is_object(object))
         return batch_refuse(batch, refusal, "invalid_request", "it is not an object.");
-    json_object_foreach(object, name, value)
-    {
+    json_object_foreach(object, name, value) {
         if (err == KV_OK)
             err = read_member(batch, name, value, &fields, refusal);
     }

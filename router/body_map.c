@@ -45,8 +45,8 @@ struct body_map *body_map_find(const char *base)
 {
     struct body_map *map;
     DL_FOREACH(own.list, map)
-    if (base > (char *)map && base < (char *)map + map->bytes)
-        return map;
+        if (base > (char *)map && base < (char *)map + map->bytes)
+            return map;
     return NULL;
 }
 
@@ -92,8 +92,7 @@ static void on_look(h2o_timeout_entry_t *entry)
 {
     struct body_map *map;
     (void)entry;
-    DL_FOREACH(own.list, map)
-    {
+    DL_FOREACH(own.list, map) {
         if (map->waits && !is_too_fast(map))
             stop_waiting(map);
         if (map->waits)

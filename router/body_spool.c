@@ -205,8 +205,8 @@ struct body_file *spool_take(uint64_t bytes)
     struct body_file *file, *found = NULL;
     pthread_mutex_lock(&spool.lock);
     DL_FOREACH(spool.spare, file)
-    if (file->bytes >= bytes && (found == NULL || file->bytes < found->bytes))
-        found = file;
+        if (file->bytes >= bytes && (found == NULL || file->bytes < found->bytes))
+            found = file;
     if (found != NULL)
         leave_spare(found);
     pthread_mutex_unlock(&spool.lock);

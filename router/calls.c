@@ -321,7 +321,7 @@ void calls_sent(struct calls *calls, unsigned shard_index, size_t bytes)
         return;
     kv_buf_consume(&link->output, link->sent);
     DL_FOREACH(link->attached, attached)
-    attached->at -= link->sent;
+        attached->at -= link->sent;
     link->sent = 0;
 }
 

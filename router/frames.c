@@ -103,7 +103,7 @@ void frames_free(struct frames **frames)
         return;
     struct frame *frame, *next;
     HASH_ITER(hh, (*frames)->all, frame, next)
-    forget(*frames, frame);
+        forget(*frames, frame);
     free(*frames);
     *frames = NULL;
 }
@@ -195,8 +195,7 @@ bool frames_sweep(struct frames *frames)
     bool freed = false;
     if (frames == NULL)
         return false;
-    HASH_ITER(hh, frames->all, frame, next)
-    {
+    HASH_ITER(hh, frames->all, frame, next) {
         if (frame->asks > 0 || frame->holders > 0) {
             frame->asks /= 2;
             continue;

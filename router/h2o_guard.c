@@ -384,8 +384,8 @@ bool h2o_guard_is_input(h2o_buffer_t **inbuf)
     if (own.thread == NULL)
         return false;
     DL_FOREACH(own.thread->guard.connections, guarded)
-    if (is_input_of(guarded->socket, inbuf))
-        return true;
+        if (is_input_of(guarded->socket, inbuf))
+            return true;
     return false;
 }
 

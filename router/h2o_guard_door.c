@@ -117,8 +117,7 @@ static bool is_worked_for(const struct guard_address *address)
 static void forget_away(struct guard_door *door)
 {
     struct guard_address *address, *next;
-    HASH_ITER(hh, door->addresses, address, next)
-    {
+    HASH_ITER(hh, door->addresses, address, next) {
         if (address->connections > 0 || is_worked_for(address))
             continue;
         forget(door, address);
@@ -235,8 +234,8 @@ static struct guard_address *most_crowded(struct router_thread *thread)
     struct guarded *guarded;
     pthread_mutex_lock(&thread->server->door->lock);
     DL_FOREACH(thread->guard.connections, guarded)
-    if ((most == NULL || guarded->address->connections > most->connections) && is_idle(guarded))
-        most = guarded->address;
+        if ((most == NULL || guarded->address->connections > most->connections) && is_idle(guarded))
+            most = guarded->address;
     pthread_mutex_unlock(&thread->server->door->lock);
     return most;
 }
@@ -247,10 +246,10 @@ void h2o_guard_make_room(struct router_thread *thread)
     struct guarded *guarded;
     unsigned count = 0;
     DL_FOREACH(thread->guard.connections, guarded)
-    if (guarded->address == address && count < H2O_GUARD_ROOM && is_idle(guarded)) {
-        h2o_guard_cut(guarded, METRICS_CUT_CROWD);
-        count++;
-    }
+        if (guarded->address == address && count < H2O_GUARD_ROOM && is_idle(guarded)) {
+            h2o_guard_cut(guarded, METRICS_CUT_CROWD);
+            count++;
+        }
 }
 
 struct guarded *h2o_guard_of(h2o_req_t *req)

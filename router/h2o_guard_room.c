@@ -142,8 +142,7 @@ void h2o_guard_share_look(struct router_thread *thread)
     bool moved = thread->guard.crowded != NULL;
     while (moved) {
         moved = false;
-        DL_FOREACH_SAFE2(thread->guard.crowded, guarded, next, crowded_next)
-        {
+        DL_FOREACH_SAFE2(thread->guard.crowded, guarded, next, crowded_next) {
             struct guard_share *share = guarded->waiting;
             void (*on_room)(struct guard_share * share) = share->on_room;
             if (!may_begin(guarded) || !try_to_hold(guarded, share->bytes))

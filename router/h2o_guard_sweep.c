@@ -173,7 +173,7 @@ static void on_tick(h2o_timeout_entry_t *entry)
     config->http1.callbacks.foreach_request(&thread->context, look_at_h1, &round);
     config->http2.callbacks.foreach_request(&thread->context, look_at_h2, &round);
     DL_FOREACH(thread->guard.connections, guarded)
-    judge(&round, guarded);
+        judge(&round, guarded);
     h2o_guard_share_look(thread);
     h2o_timeout_link(thread->context.loop, &thread->context.hundred_ms_timeout, &thread->guard.tick);
 }

@@ -70,8 +70,7 @@ static void forget_reports(struct recovery *recovery)
         free(recovery->reports[i].done);
         recovery->reports[i].done = NULL;
     }
-    HASH_ITER(hh, recovery->orphans, orphan, after)
-    {
+    HASH_ITER(hh, recovery->orphans, orphan, after) {
         for (unsigned i = 0; i < recovery->shard_count; i++)
             calls_cancel(recovery->calls, orphan->errands[i].call);
         HASH_DEL(recovery->orphans, orphan);
@@ -143,8 +142,7 @@ static void decide(struct recovery *recovery, struct orphan *orphan)
 static void decide_ready(struct recovery *recovery)
 {
     struct orphan *orphan, *after;
-    HASH_ITER(hh, recovery->orphans, orphan, after)
-    {
+    HASH_ITER(hh, recovery->orphans, orphan, after) {
         bool complete = (orphan->participants & ~recovery->reported) == 0;
         if (!orphan->decided && complete)
             decide(recovery, orphan);

@@ -89,8 +89,7 @@ struct core *core_new(const struct core_options *options, const struct core_worl
 static void free_parked(struct parked **list)
 {
     struct parked *parked, *after;
-    DL_FOREACH_SAFE(*list, parked, after)
-    {
+    DL_FOREACH_SAFE(*list, parked, after) {
         DL_DELETE(*list, parked);
         parked_free(&parked);
     }
@@ -121,8 +120,7 @@ void core_trim(struct core *core)
 static void drop_session(struct parked **list, uint64_t session, size_t *count)
 {
     struct parked *parked, *after;
-    DL_FOREACH_SAFE(*list, parked, after)
-    {
+    DL_FOREACH_SAFE(*list, parked, after) {
         if (parked->session != session)
             continue;
         DL_DELETE(*list, parked);
@@ -179,8 +177,7 @@ static void run_stalled(struct core *core)
     core->stalled = NULL;
     core->stalled_count = 0;
     bool is_first = true;
-    DL_FOREACH_SAFE(list, parked, after)
-    {
+    DL_FOREACH_SAFE(list, parked, after) {
         struct request request = {parked->session, parked->type, parked->request_id, kv_buf_peek(&parked->body), 0};
         struct parked *last = core->stalled == NULL ? NULL : core->stalled->prev;
         core_dispatch(core, &request);
@@ -213,10 +210,9 @@ void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum
     struct parked *parked, *after;
     if (is_first) { /* what came before it did not wait since the clock began */
         DL_FOREACH(core->stalled, parked)
-        parked->since_ms = now_ms;
+            parked->since_ms = now_ms;
     }
-    DL_FOREACH_SAFE(core->stalled, parked, after)
-    {
+    DL_FOREACH_SAFE(core->stalled, parked, after) {
         if (now_ms - parked->since_ms < stalled_ms_max)
             continue;
         struct request request = {parked->session, parked->type, parked->request_id, {0}, 0};

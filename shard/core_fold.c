@@ -34,8 +34,7 @@ static void fold_prepare(struct core *core, uint64_t position, uint32_t type, co
 static void run_parked(struct core *core, struct parked *list)
 {
     struct parked *parked, *after;
-    DL_FOREACH_SAFE(list, parked, after)
-    {
+    DL_FOREACH_SAFE(list, parked, after) {
         struct request request = {parked->session, parked->type, parked->request_id, kv_buf_peek(&parked->body),
                                   parked->sequence_max};
         core->parked_count--;

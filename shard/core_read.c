@@ -264,8 +264,7 @@ enum kv_err core_on_list(struct core *core, const struct request *request)
 void core_close_reads(struct core *core, uint64_t session)
 {
     struct hold *hold, *after_hold;
-    HASH_ITER(hh, core->holds, hold, after_hold)
-    {
+    HASH_ITER(hh, core->holds, hold, after_hold) {
         if (hold->id.session != session)
             continue;
         HASH_DEL(core->holds, hold);
@@ -277,8 +276,7 @@ void core_close_reads(struct core *core, uint64_t session)
 void core_clear_reads(struct core *core)
 {
     struct hold *hold, *after_hold;
-    HASH_ITER(hh, core->holds, hold, after_hold)
-    {
+    HASH_ITER(hh, core->holds, hold, after_hold) {
         HASH_DEL(core->holds, hold);
         free(hold);
     }

@@ -126,8 +126,7 @@ enum kv_err core_on_stage_drop(struct core *core, const struct request *request)
 void core_close_stages(struct core *core, uint64_t session)
 {
     struct stage *stage, *after_stage;
-    HASH_ITER(hh, core->stages, stage, after_stage)
-    {
+    HASH_ITER(hh, core->stages, stage, after_stage) {
         if (stage->session == session)
             drop_stage(core, stage);
     }
@@ -136,8 +135,7 @@ void core_close_stages(struct core *core, uint64_t session)
 void core_clear_stages(struct core *core)
 {
     struct stage *stage, *after_stage;
-    HASH_ITER(hh, core->stages, stage, after_stage)
-    {
+    HASH_ITER(hh, core->stages, stage, after_stage) {
         remove_stage(core, stage);
     }
 }

@@ -246,8 +246,7 @@ enum kv_err core_on_commit(struct core *core, const struct request *request)
 static void drop_stalled(struct core *core, uint64_t txn_id)
 {
     struct parked *parked, *after;
-    DL_FOREACH_SAFE(core->stalled, parked, after)
-    {
+    DL_FOREACH_SAFE(core->stalled, parked, after) {
         enum kv_err err = kv_get_prepare(kv_buf_peek(&parked->body), &core->prepare);
         kv_assert(err == KV_OK);
         if (core->prepare.txn_id != txn_id)

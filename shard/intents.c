@@ -133,8 +133,7 @@ void intents_forget(struct intents *intents, uint64_t from_txn_id, uint64_t belo
 {
     struct done *done, *after;
     mark_open(intents, open, true);
-    HASH_ITER(hh, intents->done, done, after)
-    {
+    HASH_ITER(hh, intents->done, done, after) {
         if (may_go(done, from_txn_id, below_txn_id))
             remove_done(intents, done);
     }
@@ -203,17 +202,14 @@ enum kv_err intents_decode(struct kv_slice encoded, struct intents *out)
 void intents_clear(struct intents *intents)
 {
     struct intent *intent, *after;
-    HASH_ITER(hh, intents->open, intent, after)
-    {
+    HASH_ITER(hh, intents->open, intent, after) {
         struct parked *list = intents_remove(intents, intent), *parked, *next;
-        DL_FOREACH_SAFE(list, parked, next)
-        {
+        DL_FOREACH_SAFE(list, parked, next) {
             parked_free(&parked);
         }
     }
     struct done *done, *later;
-    HASH_ITER(hh, intents->done, done, later)
-    {
+    HASH_ITER(hh, intents->done, done, later) {
         remove_done(intents, done);
     }
 }

@@ -31,8 +31,7 @@ void ledger_clear(struct ledger *ledger)
     overlay_free(&ledger->active);
     free(ledger->memos);
     struct pending *pending, *after;
-    HASH_ITER(hh, ledger->pending, pending, after)
-    {
+    HASH_ITER(hh, ledger->pending, pending, after) {
         HASH_DEL(ledger->pending, pending);
         free(pending);
     }

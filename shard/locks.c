@@ -230,14 +230,12 @@ void locks_free(struct locks **locks)
     if (*locks == NULL)
         return;
     struct lock *lock, *after_lock;
-    HASH_ITER(hh, (*locks)->table, lock, after_lock)
-    {
+    HASH_ITER(hh, (*locks)->table, lock, after_lock) {
         HASH_DEL((*locks)->table, lock);
         free(lock);
     }
     struct owner *owner, *after_owner;
-    HASH_ITER(hh, (*locks)->owners, owner, after_owner)
-    {
+    HASH_ITER(hh, (*locks)->owners, owner, after_owner) {
         HASH_DEL((*locks)->owners, owner);
         free(owner->held);
         free(owner->wanted);

@@ -94,8 +94,7 @@ int body_file_fd(const struct body_file *file)
 void sim_files_close(const struct router *router)
 {
     struct body_file *file, *after;
-    DL_FOREACH_SAFE(sim_running->files, file, after)
-    {
+    DL_FOREACH_SAFE(sim_running->files, file, after) {
         if (file->router == router)
             close_router(file);
     }
@@ -106,8 +105,7 @@ void sim_files_close(const struct router *router)
 struct body_file *sim_file_receive(const struct router *router, int fd)
 {
     struct body_file *file;
-    DL_FOREACH(sim_running->files, file)
-    {
+    DL_FOREACH(sim_running->files, file) {
         if (file->router == router && file->fd == fd)
             return sim_file_keep(file);
     }

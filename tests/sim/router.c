@@ -64,8 +64,7 @@ void backend_call_end(struct backend_call *call)
 static void fail_due(struct backend *backend, uint64_t now_ms)
 {
     struct backend_call *call, *after;
-    DL_FOREACH_SAFE(backend->list, call, after)
-    {
+    DL_FOREACH_SAFE(backend->list, call, after) {
         if (call->failed != KV_OK)
             call->fail(call, call->failed);
         else if (call->deadline_ms <= now_ms)
