@@ -11,7 +11,8 @@ struct owner;
 
 struct lock {
     struct owner *holder;
-    struct owner *waiters; /* first come first served, linked through owner.prev/next */
+    struct lock *next_held; /* of the same holder */
+    struct owner *waiters;  /* first come first served, linked through owner.prev/next */
     bool writes;
     size_t key_bytes;
     UT_hash_handle hh; /* by key */
@@ -26,10 +27,9 @@ struct owner {
     struct kv_slice *wanted; /* the request's keys; borrowed from wanted_bytes */
     uint8_t *wanted_bytes;
     size_t wanted_count;
-    size_t wanted_next; /* keys before this one are held */
-    struct lock *waits; /* the lock it queues for, or NULL */
-    struct lock **held;
-    size_t held_count, held_capacity;
+    size_t wanted_next;        /* keys before this one are held */
+    struct lock *waits;        /* the lock it queues for, or NULL */
+    struct lock *held;         /* linked through lock.next_held */
     struct owner *prev, *next; /* in waits->waiters */
     UT_hash_handle hh;         /* by txn_id */
 };
@@ -76,11 +76,8 @@ static void hold(struct owner *owner, struct lock *lock)
 {
     lock->holder = owner;
     lock->writes = false;
-    if (owner->held_count == owner->held_capacity) {
-        owner->held_capacity = owner->held_capacity * 2 + 1;
-        owner->held = kv_realloc(owner->held, owner->held_capacity * sizeof *owner->held);
-    }
-    owner->held[owner->held_count++] = lock;
+    lock->next_held = owner->held;
+    owner->held = lock;
 }
 
 static struct lock *make_lock(struct locks *locks, struct owner *holder, struct kv_slice key)
@@ -182,6 +179,13 @@ static void pass_on(struct locks *locks, struct lock *lock)
     advance(locks, heir);
 }
 
+static void free_owner(struct owner *owner)
+{
+    free(owner->wanted);
+    free(owner->wanted_bytes);
+    free(owner);
+}
+
 static bool release_owner(struct locks *locks, struct owner *owner)
 {
     bool complete = owner->waits == NULL;
@@ -190,12 +194,11 @@ static bool release_owner(struct locks *locks, struct owner *owner)
         locks->waiting--;
     }
     HASH_DEL(locks->owners, owner); /* before the heirs run: they must not find it */
-    for (size_t i = 0; i < owner->held_count; i++)
-        pass_on(locks, owner->held[i]);
-    free(owner->held);
-    free(owner->wanted);
-    free(owner->wanted_bytes);
-    free(owner);
+    for (struct lock *lock = owner->held, *next; lock != NULL; lock = next) {
+        next = lock->next_held; /* now, since the heir links it elsewhere */
+        pass_on(locks, lock);
+    }
+    free_owner(owner);
     return complete;
 }
 
@@ -237,10 +240,7 @@ void locks_free(struct locks **locks)
     struct owner *owner, *after_owner;
     HASH_ITER(hh, (*locks)->owners, owner, after_owner) {
         HASH_DEL((*locks)->owners, owner);
-        free(owner->held);
-        free(owner->wanted);
-        free(owner->wanted_bytes);
-        free(owner);
+        free_owner(owner);
     }
     free(*locks);
     *locks = NULL;

@@ -70,8 +70,9 @@ void sessions_answer_end(struct sessions *sessions)
 {
     kv_assert(sessions->answering != NULL);
     outbox_end(sessions->answering);
+    if (sessions->answering == &sessions->nobody)
+        outbox_free(&sessions->nobody); /* whoever asked is gone */
     sessions->answering = NULL;
-    outbox_free(&sessions->nobody); /* whoever asked is gone */
 }
 
 int sessions_take_file(struct sessions *sessions)
