@@ -1,22 +1,9 @@
 /* router/rest.c -- see rest.h. */
 #include "rest.h"
 
-#include <malloc.h>
-
 #include "body_file.h"
 #include "kv/clock.h"
 #include "thread.h"
-
-/* mimalloc's, where it is linked in (CMakeLists.txt). */
-extern void mi_collect(bool force) __attribute__((weak));
-
-void rest_memory(void)
-{
-    if (mi_collect != NULL)
-        mi_collect(true);
-    else
-        malloc_trim(0);
-}
 
 bool rest_wait(pthread_cond_t *changed, pthread_mutex_t *lock, bool *worked)
 {
@@ -35,7 +22,7 @@ static void give_back(struct router_thread *thread)
     codec_trim(thread->codec);
     backend_trim(thread->backend);
     body_files_trim();
-    rest_memory();
+    kv_trim();
 }
 
 static void on_look(h2o_timeout_entry_t *entry)

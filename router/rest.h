@@ -21,7 +21,5 @@ void rest_start(struct router_thread *thread);
 /* pthread_cond_wait for a thread that works now and then. True: `*worked`, and nothing came for REST_MS; `*worked` is false then, and
  * it is time to give things back. */
 bool rest_wait(pthread_cond_t *changed, pthread_mutex_t *lock, bool *worked);
-/* What malloc keeps for this thread. */
-void rest_memory(void);
 
 #endif

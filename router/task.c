@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "kv/buf.h"
 #include "kv/log.h"
 #include "rest.h"
 
@@ -26,7 +27,7 @@ static struct task *take(struct tasks *tasks)
             continue;
         pthread_mutex_unlock(&tasks->lock);
         codec_trim(tasks->codec);
-        rest_memory();
+        kv_trim();
         pthread_mutex_lock(&tasks->lock);
     }
     tasks->worked = true;

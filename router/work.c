@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "digest.h"
+#include "kv/buf.h"
 #include "kv/log.h"
 #include "rest.h"
 
@@ -155,7 +156,7 @@ static void give_back(struct work *work)
     codec_trim(work->codec);
     kv_buf_free(&work->content);
     kv_buf_free(&work->frames);
-    rest_memory();
+    kv_trim();
 }
 
 static void *thread_main(void *arg)

@@ -41,9 +41,15 @@ static enum kv_err world_learn(void *ctx)
     return store_learn(ctx);
 }
 
+static void world_trim(void *ctx)
+{
+    (void)ctx; /* the allocator knows threads only */
+    kv_trim();
+}
+
 struct applier_world applier_store_world(struct store *store)
 {
-    return (struct applier_world){store, world_apply, world_stage, world_unstage, world_sweep, world_learn};
+    return (struct applier_world){store, world_apply, world_stage, world_unstage, world_sweep, world_learn, world_trim};
 }
 
 /* ---- results, from the thread to the loop --------------------------------------------------------------------- */
@@ -175,11 +181,24 @@ static void run_learn(struct applier *applier)
 
 /* ---- the thread ----------------------------------------------------------------------------------------------- */
 
+/* Mutex held, but not meanwhile. */
+static void trim(struct applier *applier)
+{
+    applier->trim = false;
+    pthread_mutex_unlock(&applier->mutex);
+    applier->world.trim(applier->world.ctx);
+    pthread_mutex_lock(&applier->mutex);
+}
+
 /* Waits for work of any kind; mutex held. With a generation that met a full disk: until its next try. */
 static void wait_for_work(struct applier *applier)
 {
     while (!applier->stopping && applier->first == NULL && !applier->sweep_pending && !applier->learn_pending) {
         uint64_t now_ms = kv_clock_ms();
+        if (applier->trim) {
+            trim(applier);
+            continue;
+        }
         if (applier->generation == NULL) {
             applier->resting = true;
             pthread_cond_wait(&applier->changed, &applier->mutex);
@@ -325,6 +344,14 @@ bool applier_is_idle(struct applier *applier)
     bool idle = applier->resting && applier->generation == NULL && applier->first == NULL;
     pthread_mutex_unlock(&applier->mutex);
     return idle;
+}
+
+void applier_trim(struct applier *applier)
+{
+    pthread_mutex_lock(&applier->mutex);
+    applier->trim = true;
+    pthread_cond_signal(&applier->changed);
+    pthread_mutex_unlock(&applier->mutex);
 }
 
 bool applier_staging(struct applier *applier)

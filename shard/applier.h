@@ -30,6 +30,8 @@ struct applier_world {
     enum kv_err (*sweep)(void *ctx, const uint64_t *held, size_t held_count, size_t sweep_rows_max);
     /* One step, after each generation and while there is more. KV_NOT_FOUND: nothing left. */
     enum kv_err (*learn)(void *ctx);
+    /* Gives back the memory that it took and that was freed since, when applier_trim asks for it. */
+    void (*trim)(void *ctx);
 };
 struct applier_world applier_store_world(struct store *store);
 
@@ -67,6 +69,8 @@ bool applier_next(struct applier *applier, struct applier_result *out);
 bool applier_full(const struct applier *applier);
 /* Nothing is queued, under way or to be swept: until it is given something it does not touch the store. */
 bool applier_is_idle(struct applier *applier);
+/* Before it rests again, the thread gives back memory. */
+void applier_trim(struct applier *applier);
 /* Pieces or give-ups queued or under way. */
 bool applier_staging(struct applier *applier);
 

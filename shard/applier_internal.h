@@ -37,6 +37,7 @@ struct applier {
     struct job **last;
     bool staging; /* a group is under way */
     bool resting; /* the thread waits, and there was nothing to do */
+    bool trim;    /* asked for */
     struct result *first_result;
     struct result **last_result;
     struct applier_stats stats;

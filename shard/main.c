@@ -4,7 +4,6 @@
  * Fails: files of another store, shard or count: KV_EXIT_CONFIG; damaged ones: KV_EXIT_CORRUPT; anything else:
  * KV_EXIT_FATAL; one log line each. Pages of data.mdb that are not there: KV_EXIT_UNREAD, of which the supervisor tells. */
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 
 #include "check.h"
 #include "confine.h"
+#include "kv/buf.h"
 #include "kv/child.h"
 #include "kv/log.h"
 #include "kv/settings.h"
@@ -101,7 +101,7 @@ static void run_shard(unsigned shard_index)
     struct kv_settings settings;
     struct loop_watch signals = {0};
     kv_child_start("shard", (int)shard_index, &settings);
-    mallopt(M_ARENA_MAX, 1); /* of any other arena, malloc_trim does not give back the top: serve_rest.c */
+    kv_trim_prepare();
     int signal_fd = take_signals();
     confine_shard(KV_FD_SHARD_DATA); /* before the first byte of anybody else is read, and before the first thread */
     struct serve *serve = open_shard(&settings, shard_index);

@@ -3,7 +3,6 @@
  * With the address sanitizer, blocks that wait for reuse are poisoned: a stale peek into a row is caught as with malloc. */
 #include "overlay_arena.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 
 #include "kv/log.h"
@@ -116,5 +115,5 @@ void overlay_arena_trim(void)
         next = waiting_chunks->next;
         free(waiting_chunks);
     }
-    malloc_trim(0);
+    kv_trim();
 }

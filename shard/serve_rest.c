@@ -3,8 +3,6 @@
  *           malloc keeps what both have freed: 60 MiB that an idle shard does not need.
  * Promises: once per load, SERVE_REST_MS after it; a busy shard is left alone.
  * Tests:    unit/shard/test_serve.c, system/test_memory.c. */
-#include <malloc.h>
-
 #include "kv/log.h"
 #include "serve_internal.h"
 
@@ -20,7 +18,8 @@ static void rest(struct serve *serve)
     sessions_trim(serve->sessions);
     core_trim(serve->on.core);
     journal_trim(serve->on.journal);
-    malloc_trim(0);
+    kv_trim();
+    applier_trim(serve->applier); /* behind what came from its thread and was freed here */
 }
 
 /* Pings go on all the time: nearly nobody is nobody. */

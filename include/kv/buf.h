@@ -11,6 +11,10 @@
 void *kv_alloc(size_t bytes);
 void *kv_alloc_zero(size_t count, size_t bytes);
 void *kv_realloc(void *old, size_t bytes);
+/* Gives back to the system what the allocator keeps of the memory that the calling thread took and that was freed since. All of
+ * it after kv_trim_prepare, which comes before the first thread. */
+void kv_trim(void);
+void kv_trim_prepare(void);
 /* A malloc'ed copy of the slice (at least one byte is allocated). */
 uint8_t *kv_copy(struct kv_slice slice);
 

@@ -3,6 +3,7 @@
  * Promises: a size that would overflow aborts like a machine without memory.
  * Fails:    never returns: one log line, then abort; the supervisor restarts the process.
  * Tests:    unit/base/test_buf.c. */
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "kv/buf.h"
@@ -38,6 +39,27 @@ void *kv_realloc(void *old, size_t bytes)
     if (memory == NULL)
         die_without_memory(bytes);
     return memory;
+}
+
+/* mimalloc's, where it is linked in (CMakeLists.txt). */
+extern void mi_collect(bool force) __attribute__((weak));
+extern void mi_option_set(int option, long value) __attribute__((weak));
+#define MI_OPTION_DECOMMIT_DELAY 15 /* of its versions 2.0; mi_option_purge_delay in 2.1 */
+
+void kv_trim_prepare(void)
+{
+    if (mi_option_set != NULL)
+        mi_option_set(MI_OPTION_DECOMMIT_DELAY, 0); /* else it waits for a later free, and at rest there is none */
+    else
+        mallopt(M_ARENA_MAX, 1); /* of any other arena, malloc_trim does not give back the top */
+}
+
+void kv_trim(void)
+{
+    if (mi_collect != NULL)
+        mi_collect(true);
+    else
+        malloc_trim(0);
 }
 
 uint8_t *kv_copy(struct kv_slice slice)

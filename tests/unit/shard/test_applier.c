@@ -33,6 +33,8 @@ struct twin {
     uint64_t largest_group_bytes;
     size_t held_count; /* of the last sweep */
     char order[64];    /* a letter per call */
+    unsigned trims;
+    pthread_t trimmed_by;
 };
 
 static enum kv_err enter(struct twin *twin, char letter, unsigned *count, enum kv_err err)
@@ -103,6 +105,13 @@ static enum kv_err twin_learn(void *ctx)
     return err;
 }
 
+static void twin_trim(void *ctx)
+{
+    struct twin *twin = ctx;
+    enter(twin, 't', &twin->trims, KV_OK);
+    twin->trimmed_by = pthread_self();
+}
+
 static struct twin *twin_new(void)
 {
     struct twin *twin = kv_alloc_zero(1, sizeof(*twin));
@@ -114,7 +123,7 @@ static struct twin *twin_new(void)
 
 static struct applier *applier_with(struct twin *twin)
 {
-    struct applier_world world = {twin, twin_apply, twin_stage, twin_unstage, twin_sweep, twin_learn};
+    struct applier_world world = {twin, twin_apply, twin_stage, twin_unstage, twin_sweep, twin_learn, twin_trim};
     return applier_new(&world);
 }
 
@@ -219,6 +228,24 @@ Test(applier, is_idle_when_all_is_done_and_swept)
     wait_idle(applier);
     applier_free(&applier);
     overlay_free(&generation.rows);
+    free(twin);
+}
+
+/* Allocators keep a heap for each thread, and only the thread itself empties its own. */
+Test(applier, gives_memory_back_on_its_own_thread)
+{
+    struct twin *twin = twin_new();
+    struct applier *applier = applier_with(twin);
+    for (unsigned i = 1; i <= 2; i++) {
+        applier_trim(applier);
+        wait_inside(twin, i + 1); /* a sweep came first */
+    }
+    applier_unstage(applier, 1);
+    wait_inside(twin, 4);
+    applier_free(&applier);
+    cr_expect_eq(twin->trims, 2u);
+    cr_expect_not(pthread_equal(twin->trimmed_by, pthread_self()));
+    cr_expect_eq(twin->unstages, 1u, "it goes on");
     free(twin);
 }
 
