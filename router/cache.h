@@ -19,7 +19,9 @@
 
 #define CACHE_CONTENT_BYTES_MAX 65536u
 #define CACHE_SWEEPS 20u
-#define CACHE_BYTES_PER_MARK 256u /* the marks of a process take a thirty-second of CACHE_BYTES beside it */
+#define CACHE_SHARE(bytes) ((bytes) / 2) /* of CACHE_BYTES; the rest is frames.h's */
+#define CACHE_BYTES_PER_MARK                                                                                           \
+    256u /* the marks of a process take a thirty-second of the share beside it, at most twice that */
 
 struct cache_entry {
     struct cache_inside { /* nobody else's */

@@ -2,22 +2,24 @@
 #include "marks.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <xxhash.h>
 
 #include "huge.h"
+#include "kv/buf.h"
 #include "kv/log.h"
 
 #define WRITERS_BITS 20u
 #define WRITERS_MASK ((uint64_t)MARKS_WRITERS_MAX)
 
 struct marks {
+    _Atomic uint64_t *words; /* in huge pages of their own, which they fill */
     uint64_t seed;
     uint32_t slot_mask;
     _Atomic uint64_t forgotten; /* what was asked for before this count of ends */
     uint8_t apart[64];          /* what never changes shares no cache line with what always does */
     _Atomic uint64_t ends;      /* of all slots */
     uint8_t apart_too[64];
-    _Atomic uint64_t words[];
 };
 
 struct marks *marks_new(uint64_t slots, uint64_t seed)
@@ -27,8 +29,9 @@ struct marks *marks_new(uint64_t slots, uint64_t seed)
         return NULL;
     while (count < slots && count < (uint64_t)1 << 31)
         count *= 2;
-    struct marks *marks = huge_map(sizeof *marks + count * sizeof *marks->words);
-    if (marks == NULL)
+    struct marks *marks = kv_alloc_zero(1, sizeof *marks);
+    marks->words = huge_map(count * sizeof *marks->words);
+    if (marks->words == NULL)
         kv_fatal("no memory for %llu marks", (unsigned long long)count);
     marks->slot_mask = (uint32_t)(count - 1);
     marks->seed = seed;
@@ -38,7 +41,8 @@ struct marks *marks_new(uint64_t slots, uint64_t seed)
 void marks_free(struct marks **marks)
 {
     if (*marks != NULL)
-        huge_unmap(*marks, sizeof **marks + ((size_t)(*marks)->slot_mask + 1) * sizeof *(*marks)->words);
+        huge_unmap((*marks)->words, ((size_t)(*marks)->slot_mask + 1) * sizeof *(*marks)->words);
+    free(*marks);
     *marks = NULL;
 }
 

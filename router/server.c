@@ -114,7 +114,7 @@ static enum kv_err load_files(const struct server *server, const struct kv_files
 static void set_up(struct server *server, struct kv_counters_page *counters)
 {
     const struct kv_settings *settings = server->settings;
-    uint64_t marks = settings->cache_bytes / CACHE_BYTES_PER_MARK;
+    uint64_t marks = CACHE_SHARE(settings->cache_bytes) / CACHE_BYTES_PER_MARK;
     kv_assert(settings->router_threads > 0); /* the supervisor has chosen (config.c) */
     server->thread_count = (unsigned)settings->router_threads;
     server->started_s = kv_clock_unix_s();

@@ -115,8 +115,8 @@ static void set_up(struct router_thread *thread)
     thread->backend = backend_new(server->settings, &thread->context, server->sockets_fd, thread->index);
     backend_use_marks(thread->backend, server->marks);
     uint64_t cache_bytes = server->settings->cache_bytes / server->thread_count;
-    thread->cache = cache_new(cache_bytes / 2, server->marks);
-    thread->frames = frames_new(cache_bytes / 2);
+    thread->cache = cache_new(CACHE_SHARE(cache_bytes), server->marks);
+    thread->frames = frames_new(cache_bytes - CACHE_SHARE(cache_bytes));
     gets_init(&thread->gets);
     thread->random = random_seed();
     gauges_start(thread);
