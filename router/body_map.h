@@ -16,9 +16,11 @@
 #include "h2o_guard.h"
 #include "kv/err.h"
 
-#define BODY_STEP_BYTES 262144u   /* so much is given back at once */
-#define BODY_AHEAD_BYTES 4194304u /* files grow so far ahead */
-#define BODY_WAIT_BYTES 1048576u  /* who has less before him waits: more than a turn of the loop brings (turn.h) */
+#define BODY_STEP_BYTES 262144u /* so much is given back at once */
+/* Files grow so far ahead. Who waits now and then leaves the processors to others: with 4 MiB an upload of 1 GiB takes an eighth
+ * less, and the 99th percentile of small GETs beside it twice as long (tests/bench/RESULTS.md). */
+#define BODY_AHEAD_BYTES 2097152u
+#define BODY_WAIT_BYTES 1048576u /* who has less before him waits: more than a turn of the loop brings (turn.h) */
 
 struct body_map {
     size_t bytes;            /* to be used: of the mapping, and of the file */

@@ -207,7 +207,7 @@ static bool gets_keep_pace(const struct server *server, unsigned attempt)
         alone[alone_count / 2] * 1e3, before * 1e3, worker.transfer.seconds, count, beside[count / 2] * 1e3, with * 1e3,
         beside[count - 1] * 1e3);
     /* short uploads leave few samples: only work on the loop itself would show, which takes 100 ms and more */
-    double excused = large_bytes() < (uint64_t)512 << 20 ? 0.1 : 0.002;
+    double excused = large_bytes() < (uint64_t)512 << 20 ? 0.1 : 0;
     return with < 3 * before || with < excused;
 }
 
