@@ -300,17 +300,18 @@ static void abort_everywhere(struct txn *txn, enum kv_err err)
     txn->on_outcome(txn->arg, err, NULL);
 }
 
-/* Whoever reads from now on finds the votes, and waits for the decision where that matters: no need for marks. */
+/* Whoever reads from now on finds the votes, and waits for the decision where that matters: no need for marks. The client comes
+ * first: what is queued first leaves the loop first, and each shard that sleeps costs it 15 us to wake. */
 static void commit_everywhere(struct txn *txn)
 {
     bool alone = txn->participants == (txn->participants & -txn->participants);
     txn->state = ENDING;
-    if (!alone)
-        send_all(txn, txn->participants, KV_MSG_COMMIT, write_id, on_through);
     unmark_all(txn);
     txn->on_outcome(txn->arg, KV_OK, txn->effects);
     if (alone)
         end(txn);
+    else
+        send_all(txn, txn->participants, KV_MSG_COMMIT, write_id, on_through);
 }
 
 static void take_existed(struct part *part, struct kv_list flags)
