@@ -1,4 +1,5 @@
-/* shard/core_read.c -- the reading half of core.h: READ, OPEN, FETCH, CLOSE, REFS, LIST. A read of a key whose intent is undecided waits for the decision; no other read waits. */
+/* shard/core_read.c -- the reading half of core.h: READ, OPEN, FETCH, CLOSE, REFS, LIST. A read of a key
+ * whose intent is undecided waits for the decision; no other read waits. */
 #include "core_internal.h"
 
 #include <stdlib.h>

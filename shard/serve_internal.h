@@ -1,4 +1,5 @@
-/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and serve_touch.c (reads that came together) share. Nobody else. */
+/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and
+ * serve_touch.c (reads that came together) share. Nobody else. */
 #ifndef KV_SHARD_SERVE_INTERNAL_H
 #define KV_SHARD_SERVE_INTERNAL_H
 

@@ -1,4 +1,5 @@
-/* include/kv/clock.h -- the two clocks, and waiting by the one that only grows. Code that decides takes times as arguments; only rims read these. */
+/* include/kv/clock.h -- the two clocks, and waiting by the one that only grows. Code that decides takes times as
+ * arguments; only rims read these. */
 #ifndef KV_CLOCK_H
 #define KV_CLOCK_H
 

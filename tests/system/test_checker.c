@@ -1,6 +1,7 @@
 /* Goal: the checker says yes to what is linearizable and no to what is not; otherwise it proves nothing about the store.
  * Method: small histories written by hand, each a known rule or a known fault (stale read, lost update, torn batch, an unanswered write
- * that comes and goes); long ones made by a seed from a true order, which must pass, and the same with one answer forged, which must not. */
+ * that comes and goes); long ones made by a seed from a true order, which must pass, and the same with one answer forged, which must
+ * not. */
 #include <criterion/criterion.h>
 
 #include "../sim/random.h"

@@ -1,7 +1,7 @@
 /* Goal: who fights for the same keys gets on, all of them, and nobody is left holding a lock.
  * Method: 64 clients increment one counter by compare-and-set batches over several shards, without a pause, until each has succeeded
- * INCREMENTS_MIN times: the server answers all about equally often, and the counter ends at the number of successes; two batches over the same keys in opposite order, a thousand times, all asked
- * at once: all are answered, and the keys agree; one batch of 10,000 puts over 4 shards, read back, deleted in another one. */
+ * INCREMENTS_MIN times: the server answers all about equally often, and the counter ends at the number of successes; two batches over
+ * the same keys in opposite order, a thousand times, all asked at once: all are answered, and the keys agree; one batch of 10,000 puts over 4 shards, read back, deleted in another one. */
 #include <criterion/criterion.h>
 
 #include <limits.h>

@@ -1,8 +1,8 @@
 /* Goal: GET /keys of the real store gives every key in byte order over all shards, also of keys that share very long prefixes, and a
  * walk by `next` sees each key that stays exactly once, whatever writers do meanwhile.
  * Method: keys made from a seed, some of 470 to 4,096 bytes with common prefixes, compared with a sorted array for random `after`,
- * `prefix`, `offset`, `limit` and `delimiter`, also of several bytes; then walks while other threads add and delete keys in between. Odd rounds run after a
- * kill -9 of a shard, so that part of the keys comes from the journal. */
+ * `prefix`, `offset`, `limit` and `delimiter`, also of several bytes; then walks while other threads add and delete keys
+ * in between. Odd rounds run after a kill -9 of a shard, so that part of the keys comes from the journal. */
 #include <criterion/criterion.h>
 
 #include <jansson.h>
