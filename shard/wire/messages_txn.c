@@ -56,10 +56,9 @@ void kv_put_prepare_begin(struct kv_buf *buf, uint64_t txn_id, kv_shard_set part
 
 void kv_put_prepare(struct kv_buf *buf, const struct kv_msg_prepare *prepare)
 {
-    kv_pack_array(buf, 3);
-    kv_pack_uint(buf, prepare->txn_id);
-    kv_pack_uint(buf, prepare->participants);
-    kv_put_ops(buf, &prepare->ops);
+    kv_put_prepare_begin(buf, prepare->txn_id, prepare->participants, prepare->ops.count);
+    for (size_t i = 0; i < prepare->ops.count; i++)
+        kv_put_op(buf, &prepare->ops.at[i]);
 }
 
 enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out)
