@@ -16,7 +16,8 @@ enum {
     SINK_TURN_BYTES_MAX = 8 << 20,
     SINK_SUM_MAX = 64 << 20,
 };
-#define SPACE_MAX ((size_t)1 << 40) /* of a sink: a client that sends more is cut off */
+/* Addresses for one body: a sink whose client sends more is cut off, and a length that claims more is not believed. */
+#define SPACE_MAX ((size_t)1 << 40)
 
 static _Atomic uint64_t sink_bytes; /* of all threads */
 
