@@ -119,7 +119,7 @@ static enum kv_err read_key(const struct batch *batch, const struct batch_fields
     case KV_TOO_LARGE:
         return batch_refuse(batch, refusal, "invalid_key", "the key is longer than %u bytes.", KV_KEY_BYTES_MAX);
     default:
-        return batch_refuse(batch, refusal, "invalid_key", "%s", why);
+        return batch_refuse(batch, refusal, "invalid_key", "the key %s.", why);
     }
 }
 

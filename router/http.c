@@ -245,7 +245,7 @@ static void refuse_key(struct exchange *exchange, enum kv_err err, const char *w
     if (err == KV_TOO_LARGE)
         answer_error(exchange, 414, "key_too_long", "The key is longer than %u bytes.", KV_KEY_BYTES_MAX);
     else
-        answer_error(exchange, 400, "invalid_key", "%s", why);
+        answer_error(exchange, 400, "invalid_key", "The key %s.", why);
 }
 
 static bool has_too_many_headers(const struct exchange *exchange)

@@ -3,9 +3,9 @@
 
 #include "digits.h"
 
-static const char why_percent[] = "The key holds a '%' that is not followed by two hex digits.";
-static const char why_utf8[] = "The key is not valid UTF-8.";
-static const char why_zero[] = "The key holds the character U+0000.";
+static const char why_percent[] = "holds a '%' that is not followed by two hex digits";
+static const char why_utf8[] = "is not valid UTF-8";
+static const char why_zero[] = "holds the character U+0000";
 
 /* `scheme://authority` in front of the path is dropped; a bare `scheme://authority` means "/". */
 static enum kv_err skip_authority(struct kv_slice *target)

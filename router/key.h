@@ -2,7 +2,7 @@
  * Does:     cuts target into path and query (origin form, or absolute form as proxies send it), decodes `%XX` once,
  *           checks that a key is 1 to KV_KEY_BYTES_MAX bytes of strict UTF-8 without U+0000.
  * Promises: never looks at a normalised path: `a//b`, `a/../b` and `a%2Fb` are what the client meant.
- * Fails:    with a kv_err that says which status is due, and a sentence for the client.
+ * Fails:    with a kv_err that says which status is due, and words for the client.
  * Tests:    unit/router/test_key.c. */
 #ifndef KV_ROUTER_KEY_H
 #define KV_ROUTER_KEY_H
@@ -25,7 +25,8 @@ enum kv_err key_unescape(struct kv_slice encoded, uint8_t *space, size_t space_b
 
 /* The key of a path (with its first '/'); `space` holds the path's bytes or KV_KEY_BYTES_MAX, whichever is less, and `out`
  * points into it.
- * KV_NOT_FOUND: the path is "/". KV_TOO_LARGE: above KV_KEY_BYTES_MAX. KV_INVALID: `why` is a sentence, static. */
+ * KV_NOT_FOUND: the path is "/". KV_TOO_LARGE: above KV_KEY_BYTES_MAX. KV_INVALID: `why` says what is wrong, to
+ * follow "the key"; static. */
 enum kv_err key_decode(struct kv_slice path, uint8_t *space, size_t space_bytes, struct kv_slice *out,
                        const char **why);
 
