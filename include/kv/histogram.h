@@ -30,6 +30,5 @@ unsigned kv_histogram_bucket(const struct kv_histogram_shape *shape, uint64_t va
 void kv_histogram_add(struct kv_histogram *histogram, const struct kv_histogram_shape *shape, uint64_t value);
 /* Adds what `more` holds; of the same shape. */
 void kv_histogram_merge(struct kv_histogram *histogram, const struct kv_histogram *more);
-uint64_t kv_histogram_count(const struct kv_histogram *histogram);
 
 #endif

@@ -40,11 +40,3 @@ void kv_histogram_merge(struct kv_histogram *histogram, const struct kv_histogra
         histogram->buckets[i] += more->buckets[i];
     histogram->sum += more->sum;
 }
-
-uint64_t kv_histogram_count(const struct kv_histogram *histogram)
-{
-    uint64_t count = 0;
-    for (unsigned i = 0; i <= KV_HISTOGRAM_BOUNDS_MAX; i++)
-        count += histogram->buckets[i];
-    return count;
-}

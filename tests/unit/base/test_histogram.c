@@ -2,7 +2,7 @@
  * Method: every bound of every shape, one below and one above. */
 #include <criterion/criterion.h>
 
-#include "kv/histogram.h"
+#include "../histograms.h"
 
 static const struct kv_histogram_shape *const shapes[] = {&kv_histogram_times, &kv_histogram_counts,
                                                           &kv_histogram_bytes};
@@ -37,6 +37,6 @@ Test(histogram, adds_and_merges)
     cr_expect_eq(first.buckets[2], 2u);
     cr_expect_eq(first.buckets[kv_histogram_counts.bound_count], 1u);
     cr_expect_eq(first.sum, 1000008u);
-    cr_expect_eq(kv_histogram_count(&first), 4u);
-    cr_expect_eq(kv_histogram_count(&second), 2u);
+    cr_expect_eq(histogram_count(&first), 4u);
+    cr_expect_eq(histogram_count(&second), 2u);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../histograms.h"
 #include "applier.h"
 #include "kv/clock.h"
 
@@ -191,7 +192,7 @@ Test(applier, applies_then_sweeps_what_nobody_reads)
     overlay_free(&generation.rows);
     applier = applier_with(twin);
     applier_stats(applier, &stats);
-    cr_expect_eq(kv_histogram_count(&stats.generation_ns), 0u);
+    cr_expect_eq(histogram_count(&stats.generation_ns), 0u);
     applier_free(&applier);
     free(twin);
 }
@@ -423,7 +424,7 @@ Test(applier, a_full_disk_keeps_the_generation_until_there_is_room)
     cr_expect_eq(next(applier).kind, APPLIER_APPLIED);
     cr_expect_not(applier_full(applier));
     applier_stats(applier, &stats);
-    cr_expect_eq(kv_histogram_count(&stats.generation_ns), 1u);
+    cr_expect_eq(histogram_count(&stats.generation_ns), 1u);
     cr_expect_geq(stats.generations_refused, 1u);
     applier_free(&applier);
     overlay_free(&generation.rows);

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "../histograms.h"
 #include "counters.h"
 
 static kv_counter words[KV_COUNTERS_SHARD_WORDS];
@@ -46,7 +47,7 @@ Test(counters, histograms_go_on_too)
             cr_expect_eq(counters.journal.group_records.buckets[kv_histogram_counts.bound_count], life);
             cr_expect_eq(counters.applier.generation_ns.buckets[0], life);
             cr_expect_eq(counters.applier.generation_ns.sum, 7u * life);
-            cr_expect_eq(kv_histogram_count(&counters.journal.write_ns), 0u);
+            cr_expect_eq(histogram_count(&counters.journal.write_ns), 0u);
         }
     }
 }

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../histograms.h"
 #include "journal_internal.h"
 #include "kv/clock.h"
 
@@ -774,11 +775,11 @@ Test(journal, many_records_share_flushes)
         journal_stats(place.journal, &stats);
     }
     cr_expect_eq(stats.group_records.sum, 15000);
-    uint64_t groups = kv_histogram_count(&stats.group_records);
+    uint64_t groups = histogram_count(&stats.group_records);
     cr_expect_lt(groups, 3000);
     cr_expect_gt(stats.group_bytes.sum, 15000 * 8);
-    cr_expect_eq(kv_histogram_count(&stats.group_bytes), groups);
-    cr_expect_eq(kv_histogram_count(&stats.write_ns), groups);
+    cr_expect_eq(histogram_count(&stats.group_bytes), groups);
+    cr_expect_eq(histogram_count(&stats.write_ns), groups);
     cr_expect_gt(stats.flush_ns.sum, 0);
     journal_close(&place.journal);
     place.applied = released;
