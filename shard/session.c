@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -195,22 +196,27 @@ static bool session_process(struct session *session)
     struct kv_buf *input = &session->inbox.bytes;
     size_t done = 0;
     enum kv_err err = KV_OK;
+    char refused[64] = "it sent what is no frame";
     if (is_heard(session))
         session->sessions->options.on_input(session->sessions->options.ctx, kv_buf_peek(input));
     while (is_heard(session)) {
         struct kv_frame frame;
         size_t used = 0;
         err = kv_frame_peek(kv_slice(input->data + done, input->bytes - done), KV_ROLE_ROUTER, &frame, &used);
-        if (err == KV_OK && session_frame(session, &frame) != KV_OK)
-            err = KV_INVALID;
         if (err != KV_OK)
             break;
+        err = session_frame(session, &frame);
+        if (err != KV_OK) {
+            snprintf(refused, sizeof(refused), "its %s breaks the protocol", kv_msg_name((uint32_t)frame.type));
+            err = KV_INVALID; /* whatever it was: KV_NOT_FOUND would mean that the rest is to come */
+            break;
+        }
         done += used;
         write_early(session);
         session->paused = congested(session, 1);
     }
     if (err != KV_OK && err != KV_NOT_FOUND) {
-        session_refuse(session, "it broke the protocol");
+        session_refuse(session, refused);
         return false;
     }
     kv_buf_consume(input, done);

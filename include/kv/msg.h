@@ -57,7 +57,7 @@ enum kv_msg {
 #undef X
 };
 
-/* The name in capitals, for traces; "?" for an unknown number. */
+/* The name in capitals, for logs and traces; "?" for an unknown number. */
 const char *kv_msg_name(uint32_t type);
 /* Whether a frame of this type may come from that role. False for unknown numbers. */
 int kv_msg_from(uint32_t type, enum kv_role role);

@@ -7,32 +7,9 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
+#include "../captures.h"
 #include "kv/child.h"
 #include "kv/log.h"
-
-static char line[65536];
-
-static void capture_begin(int *saved, int *reader)
-{
-    int ends[2];
-    cr_assert_eq(pipe(ends), 0);
-    *saved = dup(STDERR_FILENO);
-    dup2(ends[1], STDERR_FILENO);
-    close(ends[1]);
-    *reader = ends[0];
-}
-
-static size_t capture_end(int saved, int reader)
-{
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    size_t bytes = 0;
-    for (ssize_t got; (got = read(reader, line + bytes, sizeof(line) - 1 - bytes)) > 0;)
-        bytes += (size_t)got;
-    close(reader);
-    line[bytes] = '\0';
-    return bytes;
-}
 
 static const char *logged(enum kv_log_level level, const char *message)
 {

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../captures.h"
 #include "kv/clock.h"
 #include "loop.h"
 #include "sessions.h"
@@ -315,8 +316,12 @@ Test(sessions, garbage_is_hung_up_on)
     struct kv_buf junk = {0};
     memset(kv_buf_reserve(&junk, 64), 0xff, 64);
     junk.bytes = 64;
+    int saved, reader;
     send_all(&peer, &junk);
+    capture_begin(&saved, &reader);
     cr_expect(hung_up(&peer));
+    capture_end(saved, reader);
+    cr_expect(strstr(line, "closed: it sent what is no frame\n") != NULL, "%s", line);
     cr_expect_eq(rig->closed, 1u);
     kv_buf_free(&junk);
     peer_free(&peer);
@@ -574,8 +579,12 @@ Test(sessions, a_session_whose_message_is_refused_is_closed)
     struct rig *rig = rig_new();
     struct peer peer = greeted(rig, 1);
     rig->verdict = KV_INVALID;
+    int saved, reader;
     say_fetch(&peer, 1);
+    capture_begin(&saved, &reader);
     cr_expect(hung_up(&peer));
+    capture_end(saved, reader);
+    cr_expect(strstr(line, "closed: its FETCH breaks the protocol\n") != NULL, "%s", line);
     cr_expect_eq(rig->closed, 1u);
     cr_expect_eq(rig->closed_last, rig->session_last);
     peer_free(&peer);
