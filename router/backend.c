@@ -48,8 +48,10 @@ static void write_ping(void *arg, struct kv_buf *buf)
 
 static void on_ping(void *arg, struct kv_slice body)
 {
+    struct backend_ping *ping = arg;
     (void)body;
-    ((struct backend_ping *)arg)->call = NULL;
+    ping->call = NULL;
+    ping->heard_ms = kv_clock_ms();
 }
 
 static void ping_shards(struct backend *backend, uint64_t now_ms)
@@ -68,6 +70,23 @@ bool backend_shard_answers(const struct backend *backend, unsigned shard_index)
     const struct backend_ping *ping = &backend->pings[shard_index];
     bool is_silent = ping->call != NULL && kv_clock_ms() - ping->since_ms > PING_WAIT_MS;
     return calls_link_is_up(backend->calls, shard_index) && !is_silent;
+}
+
+/* One line when it begins and one when it is over, by one thread for all: requests say what became of each of them. A shard
+ * that is started again is away for a moment only: of that tell the supervisor and shard_link.c. */
+static void tell_of_silence(struct backend *backend, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < backend->shard_count; i++) {
+        struct backend_ping *ping = &backend->pings[i];
+        bool answers = backend_shard_answers(backend, i);
+        if (answers && ping->told)
+            kv_info("shard %u answers again", i);
+        else if (!answers && !ping->told && now_ms - ping->heard_ms > PING_MS + PING_WAIT_MS)
+            kv_warn("shard %u does not answer: what needs it waits, SHARD_WAIT_MS at most", i);
+        else
+            continue;
+        ping->told = !ping->told;
+    }
 }
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */
@@ -160,6 +179,8 @@ static void on_tick(h2o_timeout_entry_t *entry)
     if (backend->forget != NULL)
         forget_tick(backend->forget, now_ms);
     ping_shards(backend, now_ms);
+    if (backend->thread_index == 0)
+        tell_of_silence(backend, now_ms);
     h2o_timeout_link(backend->context->loop, &backend->tick, &backend->tick_entry);
 }
 
@@ -174,9 +195,11 @@ unsigned backend_shard_of(const struct backend *backend, const struct kv_hash *h
 static void on_link(void *arg, unsigned shard_index, bool up)
 {
     struct backend *backend = arg;
-    (void)shard_index;
+    struct backend_ping *ping = &backend->pings[shard_index];
     if (up && backend->marks != NULL)
         marks_forget(backend->marks);
+    if (up)
+        ping->heard_ms = ping->since_ms = kv_clock_ms(); /* its HELLO; a question that was under way is asked anew */
 }
 
 static void on_recovered(void *arg)
@@ -212,6 +235,8 @@ struct backend *backend_new(const struct kv_settings *settings, h2o_context_t *c
         backend->recovery = recovery_new(backend->calls, backend->shard_count, backend->epoch, on_recovered, backend);
         backend->forget = forget_new(backend->calls, backend->shard_count, backend->ids);
     }
+    for (unsigned i = 0; i < backend->shard_count; i++)
+        backend->pings[i].heard_ms = kv_clock_ms();
     h2o_timeout_init(context->loop, &backend->tick, TICK_MS);
     backend->tick_entry.cb = on_tick;
     backend->failures.cb = on_failures;

@@ -23,6 +23,8 @@
 struct backend_ping {
     struct call *call; /* under way, or NULL */
     uint64_t since_ms; /* when it was asked; the last time, when none is under way */
+    uint64_t heard_ms; /* when it last answered, or greeted */
+    bool told;         /* that it does not */
 };
 
 /* Pieces of large contents on their way to one shard, and who waits to send more (backend_stage.c). */

@@ -2,7 +2,7 @@
  * and forget transactions as they end; also under a router that was started meanwhile and cannot know yet what the last one left.
  * Method: one of three shards gets SIGSTOP; writes that touch it are asked and stay open; many that do not are answered, and then the
  * others' metrics must say that nothing done is remembered any more; the router is killed, and the same again; SIGCONT, and
- * what was open is settled; the files are checked. */
+ * what was open is settled; the files are checked, and the log, which tells of each silence once. */
 #include <criterion/criterion.h>
 
 #include <signal.h>
@@ -103,6 +103,30 @@ static void replace_router(struct server *server)
     CHECK(new != old &&new != 0, "the router was not started again");
 }
 
+static unsigned count_text(const struct server *server, const char *text)
+{
+    struct kv_buf log = read_file(server->log_path);
+    unsigned count = 0;
+    kv_buf_append(&log, kv_slice("", 1));
+    for (const char *at = (const char *)log.data; (at = strstr(at, text)) != NULL; at++)
+        count++;
+    kv_buf_free(&log);
+    return count;
+}
+
+/* One line each, however many requests it concerned. */
+static void expect_told(const struct server *server, unsigned silences, unsigned ends)
+{
+    unsigned silent = 0, over = 0;
+    for (uint64_t until = kv_clock_ms() + 20000; (silent < silences || over < ends) && kv_clock_ms() < until;
+         sleep_ms(50)) {
+        silent = count_text(server, "shard 2 does not answer");
+        over = count_text(server, "shard 2 answers again");
+    }
+    CHECK(silent == silences && over == ends, "told %u times of the silence, %u times of its end", silent, over);
+    CHECK(count_text(server, " does not answer:") == silences, "of other shards, too");
+}
+
 Test(hang, others_serve_and_forget)
 {
     struct server *server =
@@ -117,10 +141,12 @@ Test(hang, others_serve_and_forget)
     write_beside(client, 1000);
     expect_forgotten(client);
     client_free(&client);
+    expect_told(server, 1, 0);
     replace_router(server);
     client = client_new(server, HTTP_2);
     write_beside(client, 2000);
     expect_forgotten(client);
+    expect_told(server, 2, 0);
     CHECK(kill(hung, SIGCONT) == 0);
     server_wait_ready(server);
     for (unsigned i = 0; i < STUCK; i++) {
@@ -129,6 +155,7 @@ Test(hang, others_serve_and_forget)
         CHECK(put(client, i % 2, HUNG, i) < 300, "nothing holds the key any more");
     }
     client_free(&client);
+    expect_told(server, 2, 1);
     server_stop(server);
     struct store_counts counts = server_check_files(server, SHARDS);
     CHECK(counts.keys == 2 * WRITES + STUCK && counts.objects == 2 * WRITES + STUCK, "%llu keys, %llu objects",
