@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kv/log.h"
@@ -61,13 +62,30 @@ static enum kv_err check_shard(const char *path, const struct store_identity *id
     return err;
 }
 
+/* Of either LMDB would say in a log line, and without a name, that some call failed. */
+static bool is_there(const char *shard_path, unsigned long long index)
+{
+    char file_path[PATH_BYTES_MAX];
+    struct stat status;
+    snprintf(file_path, sizeof(file_path), "%s/data.mdb", shard_path);
+    if (stat(file_path, &status) != 0)
+        printf("shard %llu: %s: %m\n", index, file_path);
+    else if (status.st_size == 0)
+        printf("shard %llu: %s is empty\n", index, file_path);
+    else
+        return true;
+    return false;
+}
+
 static bool print_shard(const char *path, const struct store_identity *identity)
 {
-    char why[512] = "", shard_path[PATH_BYTES_MAX];
+    char why[512] = "", shard_path[PATH_BYTES_MAX - 16];
     struct core_stats stats = {0};
     uint64_t records = 0;
     unsigned long long index = identity->shard_index;
     snprintf(shard_path, sizeof(shard_path), "%s/shard-%llu", path, index);
+    if (!is_there(shard_path, index))
+        return false;
     snprintf(unread, sizeof(unread), "shard %llu: data.mdb was cut short, or the disk cannot be read\n", index);
     if (check_shard(shard_path, identity, why, sizeof(why), &stats, &records) != KV_OK) {
         printf("shard %llu: %s\n", index, why);

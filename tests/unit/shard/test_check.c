@@ -97,8 +97,8 @@ Test(check, what_is_missing_is_a_fault)
 {
     expect_fault_after("rm journal/*", "the journal is empty, though 3 of its records were applied");
     expect_fault_after("rm -r journal", "the journal is empty, though 3 of its records were applied");
-    expect_fault_after("rm data.mdb", "shard 0: data.mdb: cannot be opened");
-    expect_fault_after("truncate -s 0 data.mdb", "shard 0: data.mdb: cannot be opened");
+    expect_fault_after("rm data.mdb", "/shard-0/data.mdb: No such file or directory\n");
+    expect_fault_after("truncate -s 0 data.mdb", "/shard-0/data.mdb is empty\n");
 }
 
 Test(check, a_running_store_is_refused)
