@@ -74,7 +74,7 @@ struct guarded {
     enum guard_phase { GUARD_QUIET, GUARD_IDLE, GUARD_HEADERS, GUARD_BODY } phase, phase_now;
     uint64_t bytes, bytes_now; /* received in that phase, of all requests */
     h2o_req_t *h1_now;         /* the HTTP/1 request that is arriving, during a round */
-    h2o_socket_cb h1_read;     /* libh2o's, while a 408 is on its way */
+    h2o_socket_cb h1_read;     /* libh2o's, while a 408 or 503 is on its way */
     struct {
         unsigned asked;             /* for so many reasons */
         h2o_socket_cb read;         /* libh2o's, while it is in effect */
@@ -104,7 +104,7 @@ bool h2o_guard_is_input(h2o_buffer_t **inbuf);
 void h2o_guard_cut(struct guarded *guarded, enum metrics_counter reason);
 
 /* From the end of this turn of the loop on nothing is read from the connection, until h2o_guard_read_on was called as often.
- * What was read before, the library still handles. The sweep does not know of it: who has to wait for too long is cut. */
+ * What was read before, the library still handles. Who has to wait for too long is cut by the sweep. */
 void h2o_guard_pause(struct guarded *guarded);
 void h2o_guard_read_on(struct guarded *guarded);
 

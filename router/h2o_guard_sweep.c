@@ -98,15 +98,34 @@ static int look_at_h2(h2o_req_t *req, void *arg)
     return 0;
 }
 
-/* ---- 408: in HTTP/1 nothing else can be on its way to a client that is still sending, and the library has no answer of its own. In
- * HTTP/2 the connection is cut without words: a stream that is not complete cannot be answered. */
+/* ---- words: in HTTP/1 nothing else can be on its way to a client that is still sending, and the library has no answer of its own. In
+ * HTTP/2 the connection is cut without any: a stream that is not complete cannot be answered. */
 
-#define LATE_HEAD "HTTP/1.1 408 Request Timeout\r\nServer: kv-storage\r\nConnection: close\r\nContent-Type: "
-#define LATE_SENTENCE "The request did not arrive in time."
+struct lateness {
+    const char *status, *code, *sentence;
+};
 
-_Static_assert(sizeof("Error: " LATE_SENTENCE "\n") - 1 == 43, "the Content-Length of the text");
-_Static_assert(sizeof("{\"error\":{\"code\":\"timeout\",\"message\":\"" LATE_SENTENCE "\"}}") - 1 == 76,
-               "and of the JSON");
+static const struct lateness client_is_late = {"408 Request Timeout", "timeout", "The request did not arrive in time."};
+/* The client would send, but is not read from (body_map.h). */
+static const struct lateness disk_is_late = {"503 Service Unavailable\r\nRetry-After: 1", "unavailable",
+                                             "The disk that uploads wait on stands still; nothing was done."};
+
+static h2o_iovec_t words(h2o_req_t *req, const struct lateness *late)
+{
+    ssize_t at = h2o_find_header(&req->headers, H2O_TOKEN_ACCEPT, -1);
+    h2o_iovec_t accept = at < 0 ? h2o_iovec_init(NULL, 0) : req->headers.entries[at].value;
+    bool json = accept_prefers_json(kv_slice(accept.base, accept.len));
+    char body[256], text[512];
+    int body_bytes = json ? snprintf(body, sizeof(body), "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", late->code,
+                                     late->sentence)
+                          : snprintf(body, sizeof(body), "Error: %s\n", late->sentence);
+    int bytes =
+        snprintf(text, sizeof(text),
+                 "HTTP/1.1 %s\r\nServer: kv-storage\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d"
+                 "\r\n\r\n%s",
+                 late->status, json ? "application/json" : "text/plain; charset=utf-8", body_bytes, body);
+    return h2o_strdup(&req->pool, text, (size_t)bytes);
+}
 
 static void on_told(h2o_socket_t *socket, const char *err)
 {
@@ -118,24 +137,18 @@ static void on_told(h2o_socket_t *socket, const char *err)
 
 static void cut_late(struct guarded *guarded, enum metrics_counter reason)
 {
-    static h2o_iovec_t text = {H2O_STRLIT(LATE_HEAD "text/plain; charset=utf-8\r\nContent-Length: 43\r\n\r\n"
-                                                    "Error: " LATE_SENTENCE "\n")};
-    static h2o_iovec_t json = {H2O_STRLIT(LATE_HEAD "application/json\r\nContent-Length: 76\r\n\r\n"
-                                                    "{\"error\":{\"code\":\"timeout\",\"message\":\"" LATE_SENTENCE
-                                                    "\"}}")};
-    const h2o_req_t *req = guarded->h1_now;
-    ssize_t at = req == NULL ? -1 : h2o_find_header(&req->headers, H2O_TOKEN_ACCEPT, -1);
-    h2o_iovec_t accept = at < 0 ? h2o_iovec_init(NULL, 0) : req->headers.entries[at].value;
+    const struct lateness *late = guarded->pause.read != NULL ? &disk_is_late : &client_is_late;
+    h2o_req_t *req = guarded->h1_now;
     if (req == NULL || guarded->cut || !h2o_guard_is_on() || h2o_socket_is_writing(guarded->socket)) {
         h2o_guard_cut(guarded, reason);
         return;
     }
     guarded->cut = true;
     metrics_add(guarded->thread->metrics, reason, 1);
+    h2o_iovec_t answer = words(req, late);
     guarded->h1_read = guard_pause_over(guarded); /* a request that completes now must not be answered in between */
     h2o_socket_read_stop(guarded->socket);
-    h2o_socket_write(guarded->socket, accept_prefers_json(kv_slice(accept.base, accept.len)) ? &json : &text, 1,
-                     on_told);
+    h2o_socket_write(guarded->socket, &answer, 1, on_told);
 }
 
 /* The headers' time counts from their first byte; all else from the last time that enough had come. */

@@ -223,7 +223,7 @@ Test(bodies, wait_for_their_files_alone)
     http_wait_until(body_file_bytes() == 0);
 }
 
-/* The same, but it never does: who waits is cut off, or leaves. */
+/* The same, but it never does: who waits is told that it is not his fault, or leaves. */
 Test(bodies, do_not_wait_for_ever_for_their_files)
 {
     http_stop();
@@ -234,7 +234,10 @@ Test(bodies, do_not_wait_for_ever_for_their_files)
     shutdown(gone, SHUT_RDWR);
     close(gone);
     struct kv_buf answer = http_receive(late, 5000);
-    cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 408 ", 13) == 0, "%s", answer.data);
+    cr_expect_str_eq((const char *)answer.data,
+                     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nServer: kv-storage\r\nConnection: close\r\n"
+                     "Content-Type: text/plain; charset=utf-8\r\nContent-Length: 69\r\n\r\n"
+                     "Error: The disk that uploads wait on stands still; nothing was done.\n");
     kv_buf_free(&answer);
     close(late);
     body_files_stall(false);
