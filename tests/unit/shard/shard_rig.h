@@ -179,12 +179,12 @@ static inline struct kv_hash rig_hash(uint64_t number)
     return hash;
 }
 
-/* A key row and its content, both of this shard, in one transaction; `size` bytes of content, inline, or staged as `object_id`. */
-static inline void rig_send_put(struct rig *rig, enum kv_msg type, uint64_t txn_id, kv_shard_set participants,
-                                uint64_t number, size_t size, uint64_t object_id)
+/* A key row and its content, both of this shard, in one transaction; `size` bytes of content, inline, or staged as `object_id`.
+ * Begins at what is returned; rig_send ends it. */
+static inline size_t rig_begin_put(struct rig *rig, struct kv_buf *buf, enum kv_msg type, uint64_t txn_id,
+                                   kv_shard_set participants, uint64_t number, size_t size, uint64_t object_id)
 {
     char key[32];
-    struct kv_buf buf = {0};
     uint8_t *content = kv_alloc(size);
     memset(content, (int)(number & 0xff), size);
     snprintf(key, sizeof(key), "key-%08llu", (unsigned long long)number);
@@ -201,12 +201,20 @@ static inline void rig_send_put(struct rig *rig, enum kv_msg type, uint64_t txn_
                         .stored_bytes = size,
                         .has_bytes = object_id == 0,
                         .bytes = kv_slice(content, size)};
-    size_t begin = rig_begin(rig, &buf, type);
-    kv_put_prepare_begin(&buf, txn_id, participants, 2);
-    kv_put_op(&buf, &set);
-    kv_put_op(&buf, &add);
-    rig_send(rig, &buf, begin);
+    size_t begin = rig_begin(rig, buf, type);
+    kv_put_prepare_begin(buf, txn_id, participants, 2);
+    kv_put_op(buf, &set);
+    kv_put_op(buf, &add);
     free(content);
+    return begin;
+}
+
+static inline void rig_send_put(struct rig *rig, enum kv_msg type, uint64_t txn_id, kv_shard_set participants,
+                                uint64_t number, size_t size, uint64_t object_id)
+{
+    struct kv_buf buf = {0};
+    size_t begin = rig_begin_put(rig, &buf, type, txn_id, participants, number, size, object_id);
+    rig_send(rig, &buf, begin);
 }
 
 static inline enum kv_err rig_vote(struct rig *rig)
