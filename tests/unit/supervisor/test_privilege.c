@@ -2,7 +2,11 @@
  * Method: names of every form; the rest in forked processes, as root only (others can neither drop nor raise anything). */
 #include <criterion/criterion.h>
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <grp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +15,15 @@
 #include "temp.h"
 
 static struct why why;
+static bool groups_refused;
+
+/* In the place of libc's, for the whole program: root is refused it in some containers only. */
+int initgroups(const char *user, gid_t group)
+{
+    int (*real)(const char *, gid_t) = (int (*)(const char *, gid_t))dlsym(RTLD_NEXT, "initgroups");
+    errno = EPERM;
+    return groups_refused ? -1 : real(user, group);
+}
 
 TestSuite(privilege, .init = temp_setup, .fini = temp_teardown);
 
@@ -108,6 +121,22 @@ Test(privilege, root_gives_up_for_good)
         cr_skip_test("only root can give it up");
     cr_expect_eq(in_child(drop_for_good), 0);
     cr_expect_eq(in_child(make_directory), 0);
+}
+
+static int begin_without_groups(void)
+{
+    groups_refused = true;
+    if (privilege_begin("nobody", &why) != KV_INVALID)
+        return 1;
+    return strcmp(why.text, "RUN_AS: groups cannot be set: Operation not permitted") == 0 ? 0 : 2;
+}
+
+/* Root's own groups would stay. */
+Test(privilege, nobody_keeps_the_groups_of_root)
+{
+    if (geteuid() != 0)
+        cr_skip_test("only root has groups to give up");
+    cr_expect_eq(in_child(begin_without_groups), 0);
 }
 
 static int begin_as_nobody(void)
