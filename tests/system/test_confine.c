@@ -167,6 +167,16 @@ static unsigned owner_of(const char *path)
     return status.st_uid;
 }
 
+/* What cannot be dumped belongs to root in /proc. */
+static void expect_hidden(const struct server *server)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)server->pid);
+    CHECK(owner_of(path) == 0, "the supervisor can be looked at");
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)server_child(server, "kv-router", -1));
+    CHECK(owner_of(path) == 0, "the router can be looked at");
+}
+
 static void expect_user(const struct server *server)
 {
     struct child children[CHILDREN_MAX];
@@ -177,12 +187,7 @@ static void expect_user(const struct server *server)
               "pid %d is another user's", (int)children[i].pid);
         CHECK(status_of(children[i].pid, "CapPrm:", 16) == 0, "pid %d has capabilities", (int)children[i].pid);
     }
-    /* what cannot be dumped belongs to root in /proc */
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/environ", (int)server->pid);
-    CHECK(owner_of(path) == 0, "the supervisor can be looked at");
-    snprintf(path, sizeof path, "/proc/%d/environ", (int)server_child(server, "kv-router", -1));
-    CHECK(owner_of(path) == 0, "the router can be looked at");
+    expect_hidden(server);
 }
 
 /* A port below 1024 that nobody listens on. */
@@ -231,6 +236,18 @@ Test(confine, root_is_given_up)
     server_stop(server);
     server_spawn(server); /* on a directory that is the user's by now */
     server_wait_ready(server);
+    server_stop(server);
+}
+
+/* RUN_AS is not the only way there: a supervisor that another user starts hides as well. */
+Test(confine, who_was_never_root_hides_too)
+{
+    struct server *server = server_new((struct server_opts){.shards = 1});
+    if (geteuid() == 0)
+        CHECK(chown(server->folder, USER, USER) == 0 && setgid(USER) == 0 && setuid(USER) == 0);
+    server_spawn(server);
+    server_wait_ready(server);
+    expect_hidden(server);
     server_stop(server);
 }
 
