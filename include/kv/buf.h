@@ -40,8 +40,6 @@ static inline void kv_buf_append(struct kv_buf *buf, struct kv_slice slice)
 
 /* Drops `bytes` from the front (moves the rest down). */
 void kv_buf_consume(struct kv_buf *buf, size_t bytes);
-/* Moves the contents out; `buf` is empty afterwards. */
-struct kv_buf kv_buf_take(struct kv_buf *buf);
 /* Frees and zeroes; accepts an empty buffer. */
 void kv_buf_free(struct kv_buf *buf);
 

@@ -96,13 +96,6 @@ void kv_buf_consume(struct kv_buf *buf, size_t bytes)
     buf->bytes -= bytes;
 }
 
-struct kv_buf kv_buf_take(struct kv_buf *buf)
-{
-    struct kv_buf taken = *buf;
-    *buf = (struct kv_buf){0};
-    return taken;
-}
-
 void kv_buf_free(struct kv_buf *buf)
 {
     free(buf->data);

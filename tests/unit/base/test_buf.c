@@ -58,20 +58,6 @@ Test(buf, consume_of_more_than_there_is_aborts, .signal = SIGABRT)
     kv_buf_consume(&buf, 2);
 }
 
-Test(buf, take_leaves_an_empty_buffer)
-{
-    struct kv_buf buf = {0};
-    kv_buf_append(&buf, kv_slice_text("mine"));
-    struct kv_buf taken = kv_buf_take(&buf);
-    cr_expect_null(buf.data);
-    cr_expect_eq(buf.bytes, 0u);
-    cr_expect(kv_slice_equal(kv_buf_peek(&taken), kv_slice_text("mine")));
-    kv_buf_append(&buf, kv_slice_text("again"));
-    cr_expect(kv_slice_equal(kv_buf_peek(&buf), kv_slice_text("again")));
-    kv_buf_free(&taken);
-    kv_buf_free(&buf);
-}
-
 Test(buf, a_size_that_overflows_aborts, .signal = SIGABRT)
 {
     struct kv_buf buf = {0};
