@@ -4,9 +4,9 @@
  *           process as soon as they were written; a body that will not be stored anyway (no token, too large, no room) is
  *           read to its end and forgotten, so that the client gets an answer and nothing fills up.
  * Why:      libh2o 2.2.5 keeps every body whole before it calls a handler, up to 16 MiB of it in memory and the rest in a file
- *           that stays mapped, for anybody and without a sum: guides/libh2o-2.2.5.md, section 6.
+ *           that stays mapped, for anybody and without a sum.
  * How:      h2o_buffer_reserve and h2o_buffer__do_free of the same name in this program win over the library's, which calls
- *           them through its linkage table (guide, section 8); body_init checks that they do.
+ *           them through its linkage table; body_init checks that they do.
  * Owns:     the sum of what is in memory; mappings are body_map.h's, files body_file.h's.
  * Limits:   files together UPLOAD_BYTES_MAX: beyond it bodies end with KV_OVERLOADED, new ones from three quarters of it on, so
  *           that those under way can end. Memory together BODY_MEMORY_SUM_MAX: beyond it connections are cut.

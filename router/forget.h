@@ -5,7 +5,7 @@
  *           hours keeps nothing else from being forgotten.
  * Owns:     nothing that shards must know after a crash. One FORGET is under way to each shard, whatever happens to it.
  * Promises: an id that is told is not in use by any thread, now or later. Ids of older routers are told once all of those are
- *           decided (forget_recovered), ids of this one from its first moment.
+ *           decided (txn_ids_recovered), ids of this one from its first moment.
  * Limits:   TXNS_ACTIVE_MAX ids of each of KV_ROUTER_THREADS_MAX threads fit a frame.
  * Threads:  txn_ids is shared; struct forget is thread 0's.
  * Tests:    unit/router/test_forget.c, sim/. */

@@ -1,4 +1,4 @@
-/* router/h2o_guard.h -- stands between strangers and the known holes of libh2o 2.2.5 (guides/libh2o-2.2.5.md, section 8).
+/* router/h2o_guard.h -- stands between strangers and the known holes of libh2o 2.2.5.
  * Does:     h2o_guard.c        takes the place of some functions of the library, so that no sequence of frames aborts the process,
  *                              makes a loop spin, floods standard error or turns a small header block into much memory;
  *           h2o_guard_head.c   looks at each HTTP/1 head before the library does: what is ambiguous, or would be refused in the

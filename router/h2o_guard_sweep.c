@@ -1,5 +1,5 @@
-/* router/h2o_guard_sweep.c -- see h2o_guard.h. This file: time. libh2o has no deadline for most of what a client can drag out
- * (guide, section 0), and its single one for HTTP/1 covers a whole upload of any size: it is set to a day, and what follows takes
+/* router/h2o_guard_sweep.c -- see h2o_guard.h. This file: time. libh2o has no deadline for most of what a client can drag out,
+ * and its single one for HTTP/1 covers a whole upload of any size: it is set to a day, and what follows takes
  * its place. A round walks all requests of the loop (libh2o's foreach_request), then judges their connections:
  *   headers begun, not complete       HEADER_WAIT_MS; and no more of them than HEADER_BYTES_MAX (HTTP/1: twice, then 431 comes first)
  *   HTTP/1 keep-alive, nothing begun  CLIENT_WAIT_MS (HTTP/2 has libh2o's idle_timeout)

@@ -172,7 +172,7 @@ void listeners_close(struct listeners *listeners)
     if (listeners->plain.socket == NULL && listeners->tls.socket == NULL)
         return;
     pause_all(listeners);
-    /* the loop must forget them before they are closed (guide, section 7); what was accepted meanwhile is served */
+    /* the loop must forget them before they are closed; what was accepted meanwhile is served */
     h2o_evloop_run(listeners->thread->context.loop, 0);
     close_one(&listeners->plain);
     close_one(&listeners->tls);

@@ -1,4 +1,4 @@
-/* router/server.c -- see server.h. What h2o needs to be told is explained in guides/libh2o-2.2.5.md, section 10. */
+/* router/server.c -- see server.h. */
 #include "server.h"
 
 #include <limits.h>
@@ -61,7 +61,7 @@ static void configure(struct server *server)
     http_register(h2o_config_register_path(host, "/", 0));
 }
 
-/* Connections that one thread may hold. Without a spare descriptor accept() would spin (guide, section 2). */
+/* Connections that one thread may hold. Without a spare descriptor the library would spin around accept(). */
 static size_t connections_per_thread(struct server *server)
 {
     uint64_t max = server->settings->connections_max;

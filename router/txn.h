@@ -1,6 +1,6 @@
 /* router/txn.h -- two-phase commit, the coordinator's half: pure code over calls.h, run as it is by the simulation.
  * Does:     lock at each shard that owns a key, in ascending order; then prepare everywhere at once (or apply at the only
- *           participant); all votes yes = committed, one refusal = aborted. See design.md, section 4.
+ *           participant); all votes yes = committed, one refusal = aborted.
  * Owns:     the transactions of one router thread until every participant has said that it is through.
  * Promises: on_locked, on_outcome and on_released run at most once each, never from within the function that started them.
  *           A decision is told to every participant, however often links break. While a vote is missing the outcome is open:

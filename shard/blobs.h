@@ -1,6 +1,6 @@
 /* shard/blobs.h -- stored forms in rows of one LMDB page: table `blobs`, `object id 8 BE || row number 4 BE`.
  * Does:     splits, puts together and deletes. All rows of an object but the last have KV_BLOB_ROW_BYTES (larger ones would
- *           need runs of free pages, see guides/lmdb-0.9.24.md, section 7); a stored form of 0 bytes has no rows.
+ *           need runs of free pages, which LMDB looks for one after the other); a stored form of 0 bytes has no rows.
  * Owns:     the table blobs, inside the caller's transaction.
  * Fails:    KV_CORRUPT when a row is missing or has another length than it should; what the transaction said.
  * Tests:    unit/shard/test_store.c. */

@@ -7,8 +7,8 @@
  *   fd 5  shard: its listening Unix socket;            router: the directory that holds the sockets `shard-<i>`
  *   fd 6  shard: its data directory DB_PATH/shard-<i>;  router: listening TCP socket, plaintext, or /dev/null when off
  *   fd 7  router: listening TCP socket, TLS, or /dev/null when off;  shard: not open
- *   fd 9  router: a socket of pairs over which files come (kv/files.h), once before the start and then before each SIGHUP
  *   fd 8  the page of counters that outlives them (kv/counters_page.h)
+ *   fd 9  router: a socket of pairs over which files come (kv/files.h), once before the start and then before each SIGHUP
  * SIGTERM: finish what is under way, then exit 0 (router: drains clients; shard: flushes and closes).
  * Implementation: supervisor/base/child.c. Tests: system/test_supervisor.c. */
 #ifndef KV_CHILD_H

@@ -20,7 +20,7 @@
 #define KV_FILE_PIECE_BYTES_MAX                                                                                        \
     4243200u /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */
 #endif
-#define KV_BLOB_ROW_BYTES 4080u /* one LMDB page exactly: see guides/lmdb-0.9.24.md, section 7 */
+#define KV_BLOB_ROW_BYTES 4080u /* one LMDB page exactly (shard/blobs.h) */
 
 #define KV_FRAME_BODY_BYTES_MAX                                                                                        \
     134217728u /* 128 MiB: a batch of 64 MiB with its overhead; a larger frame closes the link */

@@ -1,5 +1,5 @@
 /* include/kv/msg.h -- every sentence our processes can say to each other.
- * A frame is a fixed header (struct kv_frame_header, shard/wire/frame.h) and a body: one MessagePack array.
+ * A frame is a fixed header (shard/wire/frame.h) and a body: one MessagePack array.
  * Bodies are encoded and decoded only in shard/wire/ (messages.h). Every request but the ones marked "-" is
  * answered by exactly one frame of the named type with the same request id. All requests are idempotent: after a
  * broken link the router sends the unanswered ones again.

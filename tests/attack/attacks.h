@@ -1,4 +1,4 @@
-/* tests/attack/attacks.h -- what hostile clients do: one row per attack of guides/libh2o-2.2.5.md, section 8, and some of our own.
+/* tests/attack/attacks.h -- what hostile clients do: one row per known hole of libh2o 2.2.5, and some attacks of our own.
  * An attack runs in threads of its own (nice 19: a stranger has a machine of his own), from other addresses than honest clients,
  * until `until_ms`; what the router cuts connects again. */
 #ifndef KV_ATTACK_ATTACKS_H

@@ -2,7 +2,7 @@
  * bounds any server on this library. One thread, HTTP/2 with prior knowledge and HTTP/1.1.
  *   kv-bare PORT BODY_BYTES        GET: the body; PUT, POST: takes the body, answers 201 and a few bytes
  * A request for /size/N answers with N bytes instead (at most BODY_BYTES); for /like-ours/N with N bytes and the headers that
- * http-api.md demands of a GET, new ones for each answer: what bounds us on this library, since HPACK is most of a small answer. */
+ * ours has on a GET, new ones for each answer: what bounds us on this library, since HPACK is most of a small answer. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <h2o.h>

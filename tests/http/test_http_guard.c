@@ -1,4 +1,4 @@
-/* Goal: none of libh2o 2.2.5's known holes is open (guides/libh2o-2.2.5.md, section 8), and each was.
+/* Goal: none of libh2o 2.2.5's known holes is open, and each was.
  * Method: a router in a process of its own, without and with the guard; frames by hand; look at how it ended, at its CPU time, its
  * memory, its standard error and what it asked of the backend. */
 #include "attack.h"

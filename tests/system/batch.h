@@ -1,7 +1,7 @@
 /* tests/system/batch.h -- POST /batch as a client writes and reads it: JSON text out, results in (jansson).
  * Does:     a batch is built operation by operation, sent, and its results are read by their place.
  * Owns:     the text until batch_free; results until batch_results_free.
- * Fails:    results that are not what http-api.md says are NULL, not a crash: the caller decides. */
+ * Fails:    results of another form or number are NULL, not a crash: the caller decides. */
 #ifndef KV_SYSTEM_BATCH_H
 #define KV_SYSTEM_BATCH_H
 

@@ -83,7 +83,7 @@ static void check_results(struct storm_client *client, const struct plan *plan, 
         return;
     }
     if (!batch_results_read(response, plan->count, &results)) {
-        storm_fail(client, "batch of %zu: not the results of http-api.md: %.*s", plan->count,
+        storm_fail(client, "batch of %zu: not the results of that many operations: %.*s", plan->count,
                    (int)(response->body.bytes > 300 ? 300 : response->body.bytes), (const char *)response->body.data);
         return;
     }

@@ -1,5 +1,5 @@
 /* A whole shard in the test's own thread: real journal, LMDB, applier and sockets below a temporary directory, and a
- * client that speaks frames. The loop turns only while the client waits. Shared by test_serve.c and test_check.c. */
+ * client that speaks frames. The loop turns only while the client waits. Shared by test_serve.c, test_serve_order.c and test_check.c. */
 #ifndef KV_TEST_SHARD_RIG_H
 #define KV_TEST_SHARD_RIG_H
 
