@@ -59,6 +59,11 @@ bool filter_lacks(const struct filter *filter, uint64_t hash)
     return (atomic_load_explicit(&filter->words[word_of(filter, hash)], memory_order_relaxed) & bits) != bits;
 }
 
+void filter_fetch(const struct filter *filter, uint64_t hash)
+{
+    __builtin_prefetch((const void *)&filter->words[word_of(filter, hash)]);
+}
+
 bool filter_is_full(const struct filter *filter)
 {
     return filter->rows > filter->capacity_rows;

@@ -21,6 +21,8 @@ void filter_free(struct filter **filter);
 void filter_add(struct filter *filter, uint64_t hash);
 /* True: no row with this hash was added. */
 bool filter_lacks(const struct filter *filter, uint64_t hash);
+/* It will be asked for: brings what the answer needs near. */
+void filter_fetch(const struct filter *filter, uint64_t hash);
 /* [who adds] More rows than it was made for: time for another one. */
 bool filter_is_full(const struct filter *filter);
 

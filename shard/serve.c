@@ -390,6 +390,7 @@ void serve_close(struct serve **serve_at)
         free(serve->frozen);
     }
     loop_free(&serve->loop);
+    kv_ops_free(&serve->seen.ops);
     free(serve);
     *serve_at = NULL;
 }

@@ -1,5 +1,5 @@
-/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and
- * serve_touch.c (reads that came together) share. Nobody else. */
+/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and serve_touch.c (messages that came
+ * together) share. Nobody else. */
 #ifndef KV_SHARD_SERVE_INTERNAL_H
 #define KV_SHARD_SERVE_INTERNAL_H
 
@@ -9,6 +9,7 @@
 #include "serve.h"
 #include "sessions.h"
 #include "space.h"
+#include "wire/messages.h"
 
 struct serve {
     struct recovered on; /* first: core_world.ctx is both */
@@ -24,13 +25,14 @@ struct serve {
     struct counters_carry carry;
     uint64_t flush_ns_max, generation_ns_max; /* since they were told last */
 
-    uint64_t position;    /* of the last record appended */
-    uint64_t applied;     /* of the last record in LMDB */
-    uint64_t appended_ms; /* when */
-    uint64_t active_ms;   /* when the first record that no generation has yet was appended; 0: there is none */
-    uint64_t frozen_ms;   /* the same of the frozen generation */
-    bool submit;          /* somebody waits for what was appended in this turn */
-    unsigned messages;    /* of this turn */
+    uint64_t position;          /* of the last record appended */
+    uint64_t applied;           /* of the last record in LMDB */
+    uint64_t appended_ms;       /* when */
+    uint64_t active_ms;         /* when the first record that no generation has yet was appended; 0: there is none */
+    uint64_t frozen_ms;         /* the same of the frozen generation */
+    bool submit;                /* somebody waits for what was appended in this turn */
+    unsigned messages;          /* of this turn */
+    struct kv_msg_prepare seen; /* serve_touch.c: decoded, under way */
 
     struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
     bool applying;
@@ -58,7 +60,7 @@ static inline bool serve_is_full(const struct serve *serve)
 /* Also goes into the page that outlives the process. */
 void serve_counters(struct serve *serve, struct counters *out);
 void serve_answer_stats(struct serve *serve, uint64_t session, uint64_t request_id);
-/* Before these frames are handled: the rows that are read in them come near. Returns how many there are. */
+/* Before these frames are handled: the rows that they will look up come near. Returns how many there are. */
 size_t serve_touch(struct serve *serve, struct kv_slice frames);
 /* At the end of a turn, outside of every read of the store. */
 void serve_rest_if_due(struct serve *serve);

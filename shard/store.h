@@ -65,12 +65,13 @@ enum kv_err store_renew(struct store *store, char *why, size_t why_bytes);
 enum kv_err store_read_begin(struct store *store);
 void store_read_end(struct store *store);
 
-/* Rows that will be looked up, at most TOUCH_ROWS_MAX (touch.h), come near together: those of keys with those of their contents that are
- * on this shard; those of contents. Returns how many are there. Does nothing, and returns 0, for one alone, and for a table below
- * STORE_TOUCH_BYTES_MIN, which is near anyway. */
+/* Rows that will be looked up, at most TOUCH_ROWS_MAX (touch.h), come near together: contents; keys; keys with those of their contents
+ * that are on this shard. Return how many are there; those that the filter denies leave `keys`. Do nothing, and return 0, for one
+ * alone, and for a table below STORE_TOUCH_BYTES_MIN, which is near anyway. */
 #define STORE_TOUCH_BYTES_MIN ((uint64_t)4 << 20)
-size_t store_touch_keys(struct store *store, const struct kv_slice *keys, size_t count);
-size_t store_touch_objects(struct store *store, const struct kv_hash *hashes, size_t count);
+size_t store_touch_objects(struct store *store, struct kv_slice *hashes, size_t count);
+size_t store_touch_keys(struct store *store, struct kv_slice *keys, size_t count);
+size_t store_touch_reads(struct store *store, struct kv_slice *keys, size_t count);
 
 enum kv_err store_get_key(struct store *store, struct kv_slice key, struct kv_slice *row);
 enum kv_err store_get_object(struct store *store, const struct kv_hash *hash, struct kv_slice *row);

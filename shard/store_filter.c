@@ -36,6 +36,22 @@ bool store_filter_lacks(struct store_filter *filter, enum store_filter_table tab
     return lacks;
 }
 
+/* A filter of millions of rows is as far as the tables: all words are asked for before the first is looked at. */
+size_t store_filter_sift(const struct store_filter *filter, enum store_filter_table table, struct kv_slice *keys,
+                         size_t count)
+{
+    size_t left = 0;
+    if (filter->taken == NULL)
+        return count;
+    for (size_t i = 0; i < count; i++)
+        filter_fetch(filter->taken, hash_of(table, keys[i]));
+    for (size_t i = 0; i < count; i++) {
+        if (!is_row(table, keys[i]) || !filter_lacks(filter->taken, hash_of(table, keys[i])))
+            keys[left++] = keys[i];
+    }
+    return left;
+}
+
 enum kv_err store_filter_asked(struct store_filter *filter, enum kv_err err)
 {
     if (err == KV_NOT_FOUND)

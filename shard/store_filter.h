@@ -44,6 +44,9 @@ enum store_filter_table { STORE_FILTER_KEYS, STORE_FILTER_OBJECTS, STORE_FILTER_
 void store_filter_take(struct store_filter *filter);
 /* Loop: true: the row is surely not in LMDB, or in the overlay. Counted. */
 bool store_filter_lacks(struct store_filter *filter, enum store_filter_table table, struct kv_slice key);
+/* Loop: leaves in `keys` those that may be in LMDB, and returns how many. Not counted: each will be asked for. */
+size_t store_filter_sift(const struct store_filter *filter, enum store_filter_table table, struct kv_slice *keys,
+                         size_t count);
 /* Loop: LMDB was asked, and said this. Returns it. */
 enum kv_err store_filter_asked(struct store_filter *filter, enum kv_err err);
 

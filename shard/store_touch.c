@@ -8,41 +8,53 @@
 #include "store_internal.h"
 #include "touch.h"
 
-/* How many of them are there. */
-static size_t touch_table(struct store *store, enum store_table table, const struct kv_slice *keys, size_t count,
+/* How many of them are there. `rows` receives those, for who wants them. */
+static size_t touch_table(struct store *store, enum store_table table, struct kv_slice *keys, size_t count,
                           struct kv_slice *rows)
 {
+    enum store_filter_table filter = table == STORE_KEYS ? STORE_FILTER_KEYS : STORE_FILTER_OBJECTS;
+    struct kv_slice found[TOUCH_ROWS_MAX];
     struct touch_tree tree;
-    uint64_t pages, found = 0;
-    kv_assert(store->reading);
+    uint64_t pages;
+    size_t found_count = 0;
+    kv_assert(store->reading && count <= TOUCH_ROWS_MAX);
     if (count < 2 || txn_tree(store->reader, table, &tree, &pages) != KV_OK ||
         pages * TOUCH_PAGE_BYTES < STORE_TOUCH_BYTES_MIN)
         return 0;
-    touch_rows(&tree, keys, count, rows);
-    for (size_t i = 0; i < count; i++)
-        found += rows[i].bytes > 0;
-    return found;
+    count = store_filter_sift(&store->filter, filter, keys, count);
+    touch_rows(&tree, keys, count, found);
+    for (size_t i = 0; i < count; i++) {
+        if (found[i].bytes > 0)
+            rows[found_count++] = found[i];
+    }
+    return found_count;
 }
 
-size_t store_touch_objects(struct store *store, const struct kv_hash *hashes, size_t count)
+size_t store_touch_objects(struct store *store, struct kv_slice *hashes, size_t count)
 {
-    struct kv_slice keys[TOUCH_ROWS_MAX], rows[TOUCH_ROWS_MAX];
-    kv_assert(count <= TOUCH_ROWS_MAX);
-    for (size_t i = 0; i < count; i++)
-        keys[i] = kv_hash_slice(&hashes[i]);
-    return touch_table(store, STORE_OBJECTS, keys, count, rows);
+    struct kv_slice rows[TOUCH_ROWS_MAX];
+    return touch_table(store, STORE_OBJECTS, hashes, count, rows);
 }
 
-size_t store_touch_keys(struct store *store, const struct kv_slice *keys, size_t count)
+size_t store_touch_keys(struct store *store, struct kv_slice *keys, size_t count)
 {
-    struct kv_slice rows[TOUCH_ROWS_MAX] = {{0}};
+    struct kv_slice rows[TOUCH_ROWS_MAX];
+    return touch_table(store, STORE_KEYS, keys, count, rows);
+}
+
+size_t store_touch_reads(struct store *store, struct kv_slice *keys, size_t count)
+{
+    struct kv_slice rows[TOUCH_ROWS_MAX], contents[TOUCH_ROWS_MAX];
     struct kv_hash hashes[TOUCH_ROWS_MAX];
     size_t found = touch_table(store, STORE_KEYS, keys, count, rows), here = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < found; i++) {
         struct kv_row row;
-        if (row_decode_key(rows[i], &row) == KV_OK &&
-            kv_shard_of(kv_hash_slice(&row.hash), (unsigned)store->identity.shard_count) == store->identity.shard_index)
-            hashes[here++] = row.hash;
+        if (row_decode_key(rows[i], &row) != KV_OK ||
+            kv_shard_of(kv_hash_slice(&row.hash), (unsigned)store->identity.shard_count) != store->identity.shard_index)
+            continue;
+        hashes[here] = row.hash;
+        contents[here] = kv_hash_slice(&hashes[here]);
+        here++;
     }
-    return found + store_touch_objects(store, hashes, here);
+    return found + store_touch_objects(store, contents, here);
 }

@@ -239,6 +239,33 @@ Test(store_filter, long_keys_are_looked_up)
     place_free(&place);
 }
 
+/* Who looks many rows up is spared those that are denied, and them alone. */
+Test(store_filter, sifts_what_will_be_looked_up)
+{
+    enum { ROWS = 32 };
+    static uint8_t longest[KV_KEY_BYTES_MAX] = {'x'};
+    struct place place;
+    struct kv_slice keys[ROWS];
+    char spaces[ROWS][KEY_BYTES];
+    place_init(&place);
+    apply_range(&place, 0, 1000);
+    for (uint64_t i = 0; i < ROWS; i++)
+        keys[i] = key_of(i % 2 == 0 ? i : (1u << 30) + i, spaces[i]);
+    keys[1] = kv_slice(longest, sizeof longest);
+    cr_expect_eq(store_filter_sift(&place.store->filter, STORE_FILTER_KEYS, keys, ROWS), ROWS, "nothing is known");
+    asked_in_vain(&place, STORE_FILTER_ABSENT);
+    learn_all(&place);
+    expect_range(&place, 0, 1, true); /* the loop takes it */
+    uint64_t denied = place.store->filter.denied;
+    cr_assert_eq(store_filter_sift(&place.store->filter, STORE_FILTER_KEYS, keys, ROWS), ROWS / 2 + 1);
+    cr_expect_eq(keys[0].data, (const uint8_t *)spaces[0]);
+    cr_expect_eq(keys[1].data, longest, "its beginning may be there");
+    for (size_t i = 2; i <= ROWS / 2; i++)
+        cr_expect_eq(keys[i].data, (const uint8_t *)spaces[2 * (i - 1)], "row %zu", i);
+    cr_expect_eq(place.store->filter.denied, denied, "they are counted when they are looked up");
+    place_free(&place);
+}
+
 /* ---- two threads -------------------------------------------------------------------------------------------------- */
 
 #define ROUNDS 60u

@@ -142,21 +142,23 @@ Test(touch, contents_follow_their_keys)
 {
     struct place place, small;
     char spaces[TOUCH_ROWS_MAX][KEY_BYTES];
-    struct kv_slice keys[TOUCH_ROWS_MAX];
+    struct kv_slice keys[TOUCH_ROWS_MAX], objects[TOUCH_ROWS_MAX];
     struct kv_hash hashes[TOUCH_ROWS_MAX];
     size_t contents = 0;
     place_init(&place, KEYS);
     place_init(&small, 100);
     for (uint64_t n = 0; n < TOUCH_ROWS_MAX; n++) {
         hashes[n] = hash_of(n);
+        objects[n] = kv_hash_slice(&hashes[n]);
         keys[n] = key_of(n < 30 ? n : n + KEYS, spaces[n]);
         contents += n < 30 && kv_shard_of(kv_hash_slice(&hashes[n]), 2) == 1;
     }
     cr_assert(contents > 1 && contents < 30);
-    cr_expect_eq(store_touch_keys(place.store, keys, TOUCH_ROWS_MAX), 30 + contents);
-    cr_expect_eq(store_touch_objects(place.store, hashes, TOUCH_ROWS_MAX), TOUCH_ROWS_MAX);
-    cr_expect_eq(store_touch_objects(place.store, hashes, 1), 0, "it has nobody to wait with");
-    cr_expect_eq(store_touch_keys(small.store, keys, TOUCH_ROWS_MAX), 0);
+    cr_expect_eq(store_touch_reads(place.store, keys, TOUCH_ROWS_MAX), 30 + contents);
+    cr_expect_eq(store_touch_keys(place.store, keys, TOUCH_ROWS_MAX), 30);
+    cr_expect_eq(store_touch_objects(place.store, objects, TOUCH_ROWS_MAX), TOUCH_ROWS_MAX);
+    cr_expect_eq(store_touch_objects(place.store, objects, 1), 0, "it has nobody to wait with");
+    cr_expect_eq(store_touch_reads(small.store, keys, TOUCH_ROWS_MAX), 0);
     place_free(&place);
     place_free(&small);
 }
@@ -191,6 +193,57 @@ Test(touch, reads_that_came_together)
     cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), READS + contents + OPENS);
     cr_expect_eq(serve_touch(serve, kv_slice(frames.data, frames.bytes - 1)), READS + contents + OPENS - of_last);
     kv_buf_free(&frames);
+    free(serve);
+    place_free(&place);
+}
+
+/* The `count` keys from `n` on. */
+static void put_lock(struct kv_buf *frames, uint64_t n, size_t count)
+{
+    char space[KEY_BYTES];
+    size_t begin = kv_frame_begin(frames, KV_MSG_LOCK, n);
+    kv_put_lock_begin(frames, n + 1, count);
+    for (size_t i = 0; i < count; i++)
+        kv_put_key(frames, key_of(n + i, space));
+    kv_frame_end(frames, begin);
+}
+
+/* For each of the `count` keys from `n` on: it is set, its content dropped, and a new one added. */
+static void put_prepare(struct kv_buf *frames, enum kv_msg type, uint64_t n, size_t count)
+{
+    char space[KEY_BYTES];
+    size_t begin = kv_frame_begin(frames, type, n);
+    kv_put_prepare_begin(frames, n + 1, 1, 3 * count);
+    for (size_t i = 0; i < count; i++) {
+        struct kv_op set = {.kind = KV_OP_SET, .key = key_of(n + i, space), .expect_txn = n + i + 1};
+        struct kv_op drop = {.kind = KV_OP_DROP, .hash = hash_of(n + i), .count = 1};
+        struct kv_op add = {.kind = KV_OP_ADD, .hash = hash_of(KEYS + n + i), .count = 1, .size = 1};
+        kv_put_op(frames, &set);
+        kv_put_op(frames, &drop);
+        kv_put_op(frames, &add);
+    }
+    kv_frame_end(frames, begin);
+}
+
+/* Keys that are locked, without their contents; old contents, of many transactions and of one large one. Keys of a PREPARE were
+ * locked before. */
+Test(touch, writes_that_came_together)
+{
+    enum { LOCKS = 40, KEYS_OF_ONE = 70, PREPARES = 45, OPS_OF_ONE = 100 };
+    struct place place;
+    struct serve *serve = kv_alloc_zero(1, sizeof *serve);
+    struct kv_buf frames = {0};
+    place_init(&place, KEYS);
+    serve->on.store = place.store;
+    for (uint64_t n = 0; n < LOCKS; n++)
+        put_lock(&frames, n, 1);
+    put_lock(&frames, KEYS - KEYS_OF_ONE + 2, KEYS_OF_ONE); /* two are new */
+    for (uint64_t n = 0; n < PREPARES; n++)
+        put_prepare(&frames, n % 2 == 0 ? KV_MSG_PREPARE : KV_MSG_APPLY, n, 1);
+    put_prepare(&frames, KV_MSG_PREPARE, PREPARES, OPS_OF_ONE);
+    cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), LOCKS + KEYS_OF_ONE - 2 + PREPARES + OPS_OF_ONE);
+    kv_buf_free(&frames);
+    kv_ops_free(&serve->seen.ops);
     free(serve);
     place_free(&place);
 }
