@@ -92,9 +92,8 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
     struct kv_msg_read read;
     if (kv_get_read(request->body, &read) != KV_OK)
         return KV_INVALID;
-    bool writes = false;
-    uint64_t holder = locks_holder(core->locks, read.key, &writes);
-    struct intent *intent = holder == 0 || !writes ? NULL : intents_find(&core->intents, holder);
+    struct lock_state lock = locks_state(core->locks, read.key);
+    struct intent *intent = lock.writes ? intents_find(&core->intents, lock.holder) : NULL;
     if (intent != NULL && intent->sequence <= request->sequence_max) {
         park(core, intent, request);
         return KV_OK;

@@ -20,6 +20,7 @@ void core_on_granted(void *ctx, uint64_t txn_id, uint64_t session, uint64_t requ
         uint64_t position;
         bool found = ledger_get_key(&core->ledger, keys[i], &row, &position) == KV_OK;
         kv_put_row_or_nil(&rows, found ? &row : NULL);
+        locks_set_version(core->locks, keys[i], found ? row.txn_id : 0);
         position_max = position > position_max ? position : position_max;
     }
     struct kv_buf *buf = core->world.answer_begin(core->world.ctx, session, KV_MSG_LOCKED, request_id, position_max);
@@ -70,13 +71,16 @@ static void refuse(struct core *core, const struct request *request, enum kv_err
 /* The version that the transaction read must still be there, and the key not be promised to another. */
 static enum kv_err check_key(struct core *core, uint64_t txn_id, const struct kv_op *op)
 {
-    uint64_t holder = locks_holder(core->locks, op->key, NULL);
-    if (holder != 0 && holder != txn_id)
+    struct lock_state lock = locks_state(core->locks, op->key);
+    if (lock.holder != 0 && lock.holder != txn_id)
         return KV_CONFLICT;
-    struct kv_row row;
-    uint64_t position;
-    bool found = ledger_get_key(&core->ledger, op->key, &row, &position) == KV_OK;
-    return (found ? row.txn_id : 0) == op->expect_txn ? KV_OK : KV_CONFLICT;
+    if (!lock.has_version) {
+        struct kv_row row;
+        uint64_t position;
+        bool found = ledger_get_key(&core->ledger, op->key, &row, &position) == KV_OK;
+        lock.version = found ? row.txn_id : 0;
+    }
+    return lock.version == op->expect_txn ? KV_OK : KV_CONFLICT;
 }
 
 static enum kv_err check_add(struct core *core, const struct kv_op *op)

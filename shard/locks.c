@@ -14,6 +14,8 @@ struct lock {
     struct lock *next_held; /* of the same holder */
     struct owner *waiters;  /* first come first served, linked through owner.prev/next */
     bool writes;
+    bool has_version;
+    uint64_t version;
     size_t key_bytes;
     UT_hash_handle hh; /* by key */
     uint8_t key[];
@@ -76,6 +78,7 @@ static void hold(struct owner *owner, struct lock *lock)
 {
     lock->holder = owner;
     lock->writes = false;
+    lock->has_version = false;
     lock->next_held = owner->held;
     owner->held = lock;
 }
@@ -139,14 +142,20 @@ void locks_request(struct locks *locks, uint64_t txn_id, uint64_t session, uint6
         advance(locks, owner);
 }
 
-uint64_t locks_holder(const struct locks *locks, struct kv_slice key, bool *writes)
+struct lock_state locks_state(const struct locks *locks, struct kv_slice key)
+{
+    const struct lock *lock = find_lock(locks, key);
+    if (lock == NULL)
+        return (struct lock_state){0};
+    return (struct lock_state){lock->holder->txn_id, lock->writes, lock->has_version, lock->version};
+}
+
+void locks_set_version(struct locks *locks, struct kv_slice key, uint64_t version)
 {
     struct lock *lock = find_lock(locks, key);
-    if (lock == NULL)
-        return 0;
-    if (writes != NULL)
-        *writes = lock->writes;
-    return lock->holder->txn_id;
+    kv_assert(lock != NULL);
+    lock->has_version = true;
+    lock->version = version;
 }
 
 void locks_take_for_intent(struct locks *locks, uint64_t txn_id, struct kv_slice key, bool writes)

@@ -12,6 +12,15 @@
 
 struct locks;
 
+/* Of a key; zeros: nobody holds it. */
+struct lock_state {
+    uint64_t holder; /* the transaction */
+    bool writes;     /* its intent will change the row */
+    bool
+        has_version; /* it was told which version the row has: nobody else changes it now, so it need not be looked up again */
+    uint64_t version;
+};
+
 /* A request has all its keys now; `keys` are peeks that live as long as the lock. Called from locks_request or from whatever
  * released the last missing one. Must not release or request. */
 typedef void (*locks_on_granted)(void *ctx, uint64_t txn_id, uint64_t session, uint64_t request_id,
@@ -24,8 +33,9 @@ void locks_free(struct locks **locks);
  * new session, keeps what it has, and is answered again. */
 void locks_request(struct locks *locks, uint64_t txn_id, uint64_t session, uint64_t request_id,
                    const struct kv_slice *keys, size_t count);
-/* The transaction that holds the key, 0 when nobody does. `writes`: its intent will change the row (out, may be NULL). */
-uint64_t locks_holder(const struct locks *locks, struct kv_slice key, bool *writes);
+struct lock_state locks_state(const struct locks *locks, struct kv_slice key);
+/* Of a key that is held: what its holder was told. */
+void locks_set_version(struct locks *locks, struct kv_slice key, uint64_t version);
 /* Takes a free key, or one that the transaction holds already, for its intent: from now on no session's end releases it. */
 void locks_take_for_intent(struct locks *locks, uint64_t txn_id, struct kv_slice key, bool writes);
 /* Releases all locks and waits of the transaction. True when it held all it had asked for. */

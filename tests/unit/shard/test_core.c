@@ -147,6 +147,33 @@ Test(core, locks_are_granted_with_rows_and_released)
     core_rig_free(rig);
 }
 
+static void lock_key(struct core_rig *rig, uint64_t session, uint64_t txn_id, const char *key)
+{
+    struct kv_buf body = {0};
+    kv_put_lock_begin(&body, txn_id, 1);
+    kv_put_key(&body, kv_slice_text(key));
+    cr_assert_eq(rig_say(rig, session, KV_MSG_LOCK, &body), KV_OK);
+}
+
+/* The version that a lock was granted with stands for the row, and for no longer than the lock. */
+Test(core, a_lock_knows_the_row_that_it_was_granted_with)
+{
+    struct core_rig *rig = core_rig_new();
+    RIG_PROPOSE(rig, APPLY, 5, rig_set("k", 0, 'A'), rig_add('A'));
+    lock_key(rig, 1, 6, "k");
+    lock_key(rig, 1, 7, "k"); /* waits */
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 6, rig_set("k", 0, 'B'), rig_add('B'), rig_drop('A')), KV_CONFLICT);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 6, rig_set("k", 5, 'B'), rig_add('B'), rig_drop('A')), KV_OK);
+    rig_say_id(rig, KV_MSG_COMMIT, 6);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 7, rig_set("k", 5, 'C'), rig_add('C'), rig_drop('B')), KV_CONFLICT);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 7, rig_clear("k", 6), rig_drop('B')), KV_OK);
+    lock_key(rig, 2, 8, "k"); /* told that it is not there */
+    core_session_closed(rig->core, 2);
+    cr_expect_eq(RIG_PROPOSE(rig, APPLY, 9, rig_set("k", 0, 'D'), rig_add('D')), KV_OK);
+    cr_expect_eq(RIG_PROPOSE(rig, PREPARE, 8, rig_set("k", 0, 'E'), rig_add('E')), KV_CONFLICT, "its lock was lost");
+    core_rig_free(rig);
+}
+
 Test(core, keys_of_a_lock_come_in_order)
 {
     struct core_rig *rig = core_rig_new();
