@@ -140,14 +140,12 @@ void core_clear_stages(struct core *core)
     }
 }
 
-/* Ids of staged contents that a replayed record adopted: their object rows are not applied yet. */
-static bool is_adopted(const struct core *core, uint64_t object_id)
+/* A replayed record adopted this staged content: its object row is one of these, which are not applied yet. */
+static bool is_adopted(const struct overlay_row **rows, size_t count, uint64_t object_id)
 {
-    const struct overlay *rows = core->ledger.active;
-    const struct overlay_row *row = overlay_seek(rows, OVERLAY_OBJECTS, kv_slice(NULL, 0));
-    for (; row != NULL; row = overlay_next(rows, OVERLAY_OBJECTS, row)) {
+    for (size_t i = 0; i < count; i++) {
         struct kv_object object;
-        if (!row->tombstone && row_decode_object(row->value, &object) == KV_OK && object.object_id == object_id)
+        if (!rows[i]->tombstone && row_decode_object(rows[i]->value, &object) == KV_OK && object.object_id == object_id)
             return true;
     }
     return false;
@@ -155,10 +153,15 @@ static bool is_adopted(const struct core *core, uint64_t object_id)
 
 void core_start(struct core *core, const uint64_t *staged, size_t staged_count)
 {
+    if (staged_count == 0)
+        return;
+    size_t count;
+    const struct overlay_row **rows = overlay_sorted(core->ledger.active, OVERLAY_OBJECTS, &count);
     for (size_t i = 0; i < staged_count; i++) {
         if (staged[i] >= core->ledger.object_id_next)
             core->ledger.object_id_next = staged[i] + 1;
-        if (!is_adopted(core, staged[i]))
+        if (!is_adopted(rows, count, staged[i]))
             core->world.unstage(core->world.ctx, staged[i]);
     }
+    free(rows);
 }

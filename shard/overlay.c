@@ -1,8 +1,8 @@
 /* shard/overlay.c -- an ordered map per table: red-black trees over an arena, and one hash index over all of them.
  * Does:     finds rows by the index (overlay_index.c), since a way down a tree of 100,000 rows is a dozen cache misses and a
- *           write looks a dozen times; orders keys by a tree, for which libbsd's RB macros do the balancing, and the rows of other
- *           tables only when somebody asks for their order: the applier does, once, and gets an array. The first 8 bytes of a
- *           key stand in its node as a number, so that most comparisons touch no key bytes.
+ *           write looks a dozen times; orders the rows of a table by a tree, for which libbsd's RB macros do the balancing, once
+ *           somebody walks it, and from then on: listings do. The applier gets a sorted array instead. The first 8 bytes of a key
+ *           stand in its node as a number, so that most comparisons touch no key bytes.
  * Owns:     one arena (overlay_arena.c) and one index per generation. Node and key are one block, value the next: a new row lies
  *           together in memory, and overlay_free releases some dozen chunks instead of 100,000 rows.
  * Promises: a read changes nothing, so loop and applier may read a frozen generation at once. Replaced and forgotten
@@ -15,19 +15,15 @@
 #include <bsd/sys/tree.h>
 #include <endian.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
+#include "kv/limits.h"
 #include "kv/log.h"
 #include "overlay_arena.h"
 #include "overlay_index.h"
 
 struct node {
-    union {
-        RB_ENTRY(node) entry;
-        LIST_ENTRY(node) unordered;
-    };
+    RB_ENTRY(node) entry;
     enum overlay_table table;
-    bool is_ordered; /* in the tree */
     uint64_t prefix; /* first 8 key bytes as a big-endian number, short keys padded with zeros */
     struct overlay_row row;
     size_t value_capacity; /* bytes of the block behind row.value; 0 = none */
@@ -35,15 +31,16 @@ struct node {
 };
 
 RB_HEAD(tree, node);
-LIST_HEAD(unordered, node);
 
 struct overlay {
     struct tree trees[OVERLAY_TABLES];
-    struct unordered unordered[OVERLAY_TABLES]; /* not in their trees yet; never keys */
+    bool is_walked[OVERLAY_TABLES]; /* else nothing is in the tree yet */
     size_t counts[OVERLAY_TABLES];
     struct overlay_arena arena;
     struct overlay_index index;
     size_t rows;
+    size_t shared_bytes; /* that all keys of OVERLAY_KEYS begin with: contents and ids share nothing */
+    uint8_t shared[KV_KEY_BYTES_MAX];
 };
 
 /* What a lookup needs of a key, so that the prefix is worked out once and not in every comparison. */
@@ -85,7 +82,13 @@ static const struct node *node_of(const struct overlay_row *row)
 struct wanted {
     enum overlay_table table;
     struct kv_slice key;
+    uint64_t hash;
 };
+
+static struct wanted wanted_of(enum overlay_table table, struct kv_slice key)
+{
+    return (struct wanted){table, key, overlay_index_hash(table, key)};
+}
 
 /* Where the index says that a row with this hash may be. */
 static bool is_row(const void *wanted, const void *entry)
@@ -95,17 +98,23 @@ static bool is_row(const void *wanted, const void *entry)
     return node->table == row->table && kv_slice_equal(node->row.key, row->key);
 }
 
-static struct node *find(const struct overlay *overlay, enum overlay_table table, struct kv_slice key)
+static struct node *find(const struct overlay *overlay, const struct wanted *wanted)
 {
-    struct wanted wanted = {table, key};
-    return overlay_index_get(&overlay->index, overlay_index_hash(table, key), is_row, &wanted);
+    return overlay_index_get(&overlay->index, wanted->hash, is_row, wanted);
 }
 
 struct overlay *overlay_new(void)
 {
     struct overlay *overlay = kv_alloc_zero(1, sizeof *overlay);
     for (size_t table = 0; table < OVERLAY_TABLES; table++)
-        RB_INIT(&overlay->trees[table]); /* an empty list is zeros */
+        RB_INIT(&overlay->trees[table]);
+    return overlay;
+}
+
+struct overlay *overlay_new_after(const struct overlay *before)
+{
+    struct overlay *overlay = overlay_new();
+    memcpy(overlay->is_walked, before->is_walked, sizeof overlay->is_walked);
     return overlay;
 }
 
@@ -121,133 +130,15 @@ void overlay_free(struct overlay **overlay)
 
 const struct overlay_row *overlay_get(const struct overlay *overlay, enum overlay_table table, struct kv_slice key)
 {
-    const struct node *node = find(overlay, table, key);
+    struct wanted wanted = wanted_of(table, key);
+    const struct node *node = find(overlay, &wanted);
     return node ? &node->row : NULL;
 }
 
 static void order(struct overlay *overlay, struct node *node)
 {
-    node->is_ordered = true;
     struct node *same = tree_RB_INSERT(&overlay->trees[node->table], node);
     kv_assert(same == NULL);
-}
-
-/* Who asks for the order is alone with it: the links that change here are not what overlay_get and overlay_sorted look at. */
-static void order_all(const struct overlay *overlay, enum overlay_table table)
-{
-    struct overlay *mine = (struct overlay *)(uintptr_t)overlay;
-    while (!LIST_EMPTY(&mine->unordered[table])) {
-        struct node *node = LIST_FIRST(&mine->unordered[table]);
-        LIST_REMOVE(node, unordered);
-        order(mine, node);
-    }
-}
-
-static struct node *insert(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
-{
-    struct node *node = overlay_arena_take(&overlay->arena, sizeof *node + key.bytes);
-    memset(node, 0, sizeof *node);
-    if (key.bytes > 0)
-        memcpy(node->key, key.data, key.bytes);
-    node->row.key = kv_slice(node->key, key.bytes);
-    node->table = table;
-    node->prefix = probe_of(key).prefix;
-    overlay_index_add(&overlay->index, overlay_index_hash(table, node->row.key), node);
-    if (table == OVERLAY_KEYS)
-        order(overlay, node);
-    else
-        LIST_INSERT_HEAD(&overlay->unordered[table], node, unordered);
-    overlay->counts[table]++;
-    overlay->rows++;
-    return node;
-}
-
-static void drop_value(struct overlay *overlay, struct node *node)
-{
-    if (node->value_capacity > 0)
-        overlay_arena_give(&overlay->arena, (void *)(uintptr_t)node->row.value.data, node->value_capacity);
-    node->value_capacity = 0;
-    node->row.value = kv_slice(NULL, 0);
-}
-
-/* The new value may borrow from the old one: it is copied before the old block is given back. */
-static void set_value(struct overlay *overlay, struct node *node, struct kv_slice value)
-{
-    if (value.bytes > 0 && value.bytes <= node->value_capacity) {
-        memmove((void *)(uintptr_t)node->row.value.data, value.data, value.bytes);
-        node->row.value.bytes = value.bytes;
-        return;
-    }
-    uint8_t *block = NULL;
-    if (value.bytes > 0) {
-        block = overlay_arena_take(&overlay->arena, value.bytes);
-        memcpy(block, value.data, value.bytes);
-    }
-    drop_value(overlay, node);
-    node->row.value = kv_slice(block, value.bytes);
-    node->value_capacity = value.bytes;
-}
-
-void overlay_put(struct overlay *overlay, enum overlay_table table, struct kv_slice key, struct kv_slice value,
-                 uint64_t position)
-{
-    struct node *node = find(overlay, table, key);
-    if (!node)
-        node = insert(overlay, table, key);
-    set_value(overlay, node, value);
-    node->row.tombstone = false;
-    node->row.position = position;
-}
-
-void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct kv_slice key, uint64_t position)
-{
-    struct node *node = find(overlay, table, key);
-    if (!node)
-        node = insert(overlay, table, key);
-    drop_value(overlay, node);
-    node->row.tombstone = true;
-    node->row.position = position;
-}
-
-void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
-{
-    struct node *node = find(overlay, table, key);
-    if (!node)
-        return;
-    if (node->is_ordered)
-        tree_RB_REMOVE(&overlay->trees[table], node);
-    else
-        LIST_REMOVE(node, unordered);
-    overlay->counts[table]--;
-    overlay_index_remove(&overlay->index, overlay_index_hash(table, node->row.key), node);
-    drop_value(overlay, node);
-    overlay_arena_give(&overlay->arena, node, sizeof *node + node->row.key.bytes);
-    overlay->rows--;
-}
-
-const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overlay_table table, struct kv_slice from)
-{
-    struct probe probe = probe_of(from);
-    const struct node *best = NULL;
-    order_all(overlay, table);
-    const struct node *at = RB_ROOT(&overlay->trees[table]);
-    while (at) {
-        int order = compare(&probe, at);
-        if (order == 0)
-            return &at->row;
-        if (order < 0)
-            best = at;
-        at = order < 0 ? RB_LEFT(at, entry) : RB_RIGHT(at, entry);
-    }
-    return best ? &best->row : NULL;
-}
-
-const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
-                                       const struct overlay_row *row)
-{
-    order_all(overlay, table); /* nothing, if nothing came since the seek */
-    const struct node *node = tree_RB_NEXT((struct node *)(uintptr_t)node_of(row));
-    return node ? &node->row : NULL;
 }
 
 struct sorted {
@@ -305,19 +196,6 @@ static void sort_ties(struct sorted *rows, size_t count)
     }
 }
 
-/* Bytes that every key of the table begins with: what the first and the last one share. Contents and ids share nothing. */
-static size_t shared_bytes(const struct overlay *overlay, enum overlay_table table)
-{
-    struct tree *tree = &((struct overlay *)(uintptr_t)overlay)->trees[table]; /* RB_MIN only looks */
-    if (table != OVERLAY_KEYS || overlay->counts[table] == 0)
-        return 0;
-    struct kv_slice first = RB_MIN(tree, tree)->row.key, last = RB_MAX(tree, tree)->row.key;
-    size_t shared = 0;
-    while (shared < first.bytes && shared < last.bytes && first.data[shared] == last.data[shared])
-        shared++;
-    return shared;
-}
-
 static struct sorted sorted_of(const struct node *node, size_t shared)
 {
     struct kv_slice key = node->row.key;
@@ -328,7 +206,7 @@ static struct sorted sorted_of(const struct node *node, size_t shared)
 /* Through the index, which holds every row, ordered or not. */
 static void collect_rows(const struct overlay *overlay, enum overlay_table table, struct sorted *out)
 {
-    size_t found = 0, shared = shared_bytes(overlay, table);
+    size_t found = 0, shared = table == OVERLAY_KEYS ? overlay->shared_bytes : 0;
     for (size_t i = 0; i < overlay->index.slot_count; i++) {
         const struct overlay_slot *slot = &overlay->index.slots[i];
         if (overlay->index.tags[i] != 0 && overlay_index_table(slot->hash) == table)
@@ -350,6 +228,147 @@ const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum ov
     free(space);
     *count = found;
     return rows;
+}
+
+/* Who walks a table is alone with its order: the links that change here are not what overlay_get and overlay_sorted look at.
+ * Rows that come sorted enter the tree at its end, which is near. */
+static void order_all(const struct overlay *overlay, enum overlay_table table)
+{
+    struct overlay *mine = (struct overlay *)(uintptr_t)overlay;
+    size_t count;
+    if (overlay->is_walked[table])
+        return;
+    const struct overlay_row **rows = overlay_sorted(overlay, table, &count);
+    for (size_t i = 0; i < count; i++)
+        order(mine, (struct node *)(uintptr_t)node_of(rows[i]));
+    mine->is_walked[table] = true;
+    free(rows);
+}
+
+/* What all of them begin with. */
+static void share(struct overlay *overlay, struct kv_slice key)
+{
+    size_t shared = 0;
+    if (overlay->counts[OVERLAY_KEYS] == 0) {
+        overlay->shared_bytes = key.bytes < sizeof overlay->shared ? key.bytes : sizeof overlay->shared;
+        memcpy(overlay->shared, key.data, overlay->shared_bytes);
+    }
+    while (shared < overlay->shared_bytes && shared < key.bytes && overlay->shared[shared] == key.data[shared])
+        shared++;
+    overlay->shared_bytes = shared;
+}
+
+static struct node *insert(struct overlay *overlay, const struct wanted *wanted)
+{
+    enum overlay_table table = wanted->table;
+    struct kv_slice key = wanted->key;
+    struct node *node = overlay_arena_take(&overlay->arena, sizeof *node + key.bytes);
+    memset(node, 0, sizeof *node);
+    if (key.bytes > 0)
+        memcpy(node->key, key.data, key.bytes);
+    node->row.key = kv_slice(node->key, key.bytes);
+    node->table = table;
+    node->prefix = probe_of(key).prefix;
+    overlay_index_add(&overlay->index, wanted->hash, node);
+    if (table == OVERLAY_KEYS)
+        share(overlay, key);
+    if (overlay->is_walked[table])
+        order(overlay, node);
+    overlay->counts[table]++;
+    overlay->rows++;
+    if (overlay->counts[OVERLAY_KEYS] > OVERLAY_UNORDERED_MAX)
+        order_all(overlay, OVERLAY_KEYS);
+    return node;
+}
+
+static struct node *find_or_insert(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
+{
+    struct wanted wanted = wanted_of(table, key);
+    struct node *node = find(overlay, &wanted);
+    return node ? node : insert(overlay, &wanted);
+}
+
+static void drop_value(struct overlay *overlay, struct node *node)
+{
+    if (node->value_capacity > 0)
+        overlay_arena_give(&overlay->arena, (void *)(uintptr_t)node->row.value.data, node->value_capacity);
+    node->value_capacity = 0;
+    node->row.value = kv_slice(NULL, 0);
+}
+
+/* The new value may borrow from the old one: it is copied before the old block is given back. */
+static void set_value(struct overlay *overlay, struct node *node, struct kv_slice value)
+{
+    if (value.bytes > 0 && value.bytes <= node->value_capacity) {
+        memmove((void *)(uintptr_t)node->row.value.data, value.data, value.bytes);
+        node->row.value.bytes = value.bytes;
+        return;
+    }
+    uint8_t *block = NULL;
+    if (value.bytes > 0) {
+        block = overlay_arena_take(&overlay->arena, value.bytes);
+        memcpy(block, value.data, value.bytes);
+    }
+    drop_value(overlay, node);
+    node->row.value = kv_slice(block, value.bytes);
+    node->value_capacity = value.bytes;
+}
+
+void overlay_put(struct overlay *overlay, enum overlay_table table, struct kv_slice key, struct kv_slice value,
+                 uint64_t position)
+{
+    struct node *node = find_or_insert(overlay, table, key);
+    set_value(overlay, node, value);
+    node->row.tombstone = false;
+    node->row.position = position;
+}
+
+void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct kv_slice key, uint64_t position)
+{
+    struct node *node = find_or_insert(overlay, table, key);
+    drop_value(overlay, node);
+    node->row.tombstone = true;
+    node->row.position = position;
+}
+
+void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
+{
+    struct wanted wanted = wanted_of(table, key);
+    struct node *node = find(overlay, &wanted);
+    if (!node)
+        return;
+    if (overlay->is_walked[table])
+        tree_RB_REMOVE(&overlay->trees[table], node);
+    overlay->counts[table]--;
+    overlay_index_remove(&overlay->index, wanted.hash, node);
+    drop_value(overlay, node);
+    overlay_arena_give(&overlay->arena, node, sizeof *node + node->row.key.bytes);
+    overlay->rows--;
+}
+
+const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overlay_table table, struct kv_slice from)
+{
+    struct probe probe = probe_of(from);
+    const struct node *best = NULL;
+    order_all(overlay, table);
+    const struct node *at = RB_ROOT(&overlay->trees[table]);
+    while (at) {
+        int order = compare(&probe, at);
+        if (order == 0)
+            return &at->row;
+        if (order < 0)
+            best = at;
+        at = order < 0 ? RB_LEFT(at, entry) : RB_RIGHT(at, entry);
+    }
+    return best ? &best->row : NULL;
+}
+
+const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
+                                       const struct overlay_row *row)
+{
+    kv_assert(overlay->is_walked[table]);
+    const struct node *node = tree_RB_NEXT((struct node *)(uintptr_t)node_of(row));
+    return node ? &node->row : NULL;
 }
 
 void overlay_trim(void)

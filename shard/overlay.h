@@ -1,7 +1,7 @@
 /* shard/overlay.h -- the rows of one generation that are not yet in LMDB: an ordered map in memory.
  * Does:     keeps for (table, key) the newest value or a tombstone, with the journal position that made it.
  * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only: the loop may get any row and walk the
- *           keys while the applier uses overlay_sorted. Walking another table than the keys orders it first: one thread's.
+ *           keys while the applier uses overlay_sorted. The first walk of a table orders it: walks belong to one thread.
  * Fails:    never (allocation failure aborts). The bound is the caller's: it looks at overlay_bytes.
  * Tests:    unit/shard/test_overlay.c (against a sorted array). */
 #ifndef KV_SHARD_OVERLAY_H
@@ -16,6 +16,12 @@ enum overlay_table {
     OVERLAY_TABLES
 };
 
+/* Keys that wait to be put in order by the first walk, which keeps the loop from everything else for half a microsecond each. What is
+ * more is ordered as it comes. */
+#ifndef OVERLAY_UNORDERED_MAX /* the simulation has fewer */
+#define OVERLAY_UNORDERED_MAX ((size_t)256 * 1024)
+#endif
+
 struct overlay_row {
     struct kv_slice key;
     struct kv_slice value; /* meaningless in a tombstone */
@@ -26,6 +32,8 @@ struct overlay_row {
 struct overlay;
 
 struct overlay *overlay_new(void);
+/* Keeps in order from the first row on what was walked in the one before: who lists once lists again. */
+struct overlay *overlay_new_after(const struct overlay *before);
 void overlay_free(struct overlay **overlay);
 
 /* The row of exactly this key or NULL; peek: valid until the next change of that row. */

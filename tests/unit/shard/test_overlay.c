@@ -149,6 +149,44 @@ Test(overlay, agrees_with_a_sorted_array)
     }
 }
 
+/* Rows that are there before the first walk, that come after it, and those of the generation after one that was walked. */
+Test(overlay, walks_are_ordered_whenever_they_begin)
+{
+    struct overlay *overlays[2] = {overlay_new(), NULL};
+    for (uint64_t round = 0; round < 2; round++) {
+        uint64_t state = (round + 1) * 0x9e3779b97f4a7c15u;
+        struct model model = {calloc(MODEL_ROWS_MAX, sizeof(struct model_row)), 0};
+        for (uint64_t position = 1; position <= 1000; position++) {
+            step(overlays[round], &model, &state, position);
+            if (position == 500)
+                compare_walk(overlays[round], &model, kv_slice(NULL, 0), position);
+        }
+        compare_walk(overlays[round], &model, kv_slice(NULL, 0), 0);
+        cr_assert_gt(model.count, 20, "the test means something");
+        free(model.rows);
+        if (round == 0)
+            overlays[1] = overlay_new_after(overlays[0]);
+    }
+    overlay_free(&overlays[0]);
+    overlay_free(&overlays[1]);
+}
+
+/* The order is the same on both sides of the limit, in the generation that meets it and in the next one. */
+Test(overlay, many_keys_are_ordered_before_a_walk)
+{
+    struct overlay *overlay = overlay_new();
+    size_t walked = 0;
+    for (uint32_t n = 0; n < OVERLAY_UNORDERED_MAX + 1000; n++) {
+        uint32_t key = n * 2654435761u; /* each once */
+        overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(NULL, 0), n);
+    }
+    const struct overlay_row *last = NULL, *row = overlay_seek(overlay, OVERLAY_KEYS, kv_slice(NULL, 0));
+    for (; row != NULL; last = row, row = overlay_next(overlay, OVERLAY_KEYS, row), walked++)
+        cr_assert(last == NULL || kv_slice_compare(last->key, row->key) < 0);
+    cr_expect_eq(walked, OVERLAY_UNORDERED_MAX + 1000);
+    overlay_free(&overlay);
+}
+
 /* What the applier writes: every row of the table, tombstones too, in the order of the whole keys and not of their first 8 bytes. */
 static void compare_sorted(const struct overlay *overlay, struct model *model, uint64_t at_step)
 {
