@@ -1,5 +1,6 @@
-/* shard/journal_internal.h -- what the two halves of the journal share: journal.c on the loop thread, journal_thread.c on
- * its own. Nobody else includes this but the tests, which hand in failing system calls and small segments. */
+/* shard/journal_internal.h -- what the parts of the journal share: journal.c on the loop thread, journal_thread.c on its own,
+ * journal_groups.c, which writes for either. Nobody else includes this but the tests, which hand in failing system calls and small
+ * segments. */
 #ifndef KV_SHARD_JOURNAL_INTERNAL_H
 #define KV_SHARD_JOURNAL_INTERNAL_H
 
@@ -9,6 +10,7 @@
 #include "journal.h"
 #include "journal_dir.h"
 
+#define JOURNAL_SPARE_RETRY_MS 1000u
 #define JOURNAL_DIRECT_BYTES_MAX (1024u * 1024) /* larger groups go through the page cache */
 
 /* Records on their way: bytes as they stand in a group's payload, and how many. */
@@ -80,5 +82,14 @@ enum kv_err journal_write_taken(struct journal *journal);
 void journal_fail(struct journal *journal, enum kv_err err, const char *what);
 /* Tells the loop's side what the files look like now. */
 void journal_publish(struct journal *journal);
+/* Up to which position LMDB has all. */
+uint64_t journal_released(struct journal *journal);
+/* With the mutex held: until something happens, or the deadline; UINT64_MAX: none. */
+void journal_wait_until(struct journal *journal, uint64_t deadline_ms);
+/* What was written to the segment in use is on the disk afterwards. */
+enum kv_err journal_flush_segment(struct journal *journal);
+/* Past the page cache a flush finds nothing to collect and a write copies nothing: half the CPU of a group, and less time.
+ * A filesystem that cannot do it refuses the flag, and groups go through the cache. */
+void journal_set_direct(struct journal_writer *writer, bool direct);
 
 #endif
