@@ -1,5 +1,5 @@
-/* shard/core_internal.h -- what core.c (life), core_fold.c (records), core_write.c (transactions) and core_read.c (reads, listing,
- * staging) share. Nobody else. */
+/* shard/core_internal.h -- what core.c (life), core_fold.c (records), core_write.c (transactions), core_read.c (reads, listing) and
+ * core_stage.c (staged content) share. Nobody else. */
 #ifndef KV_SHARD_CORE_INTERNAL_H
 #define KV_SHARD_CORE_INTERNAL_H
 

@@ -8,7 +8,7 @@
  *           released only after reads see it.
  * Fails:    a failed flush, a damaged or failing store: the process ends (recovered_die) and is started again. Disk or map full:
  *           writes are refused with KV_NO_SPACE, reads and deletes go on.
- * Tests:    unit/shard/test_serve.c, system/. */
+ * Tests:    unit/shard/test_serve.c, unit/shard/test_serve_order.c, system/. */
 #ifndef KV_SHARD_SERVE_H
 #define KV_SHARD_SERVE_H
 
