@@ -62,6 +62,16 @@ static bool has_memory(uint64_t bytes)
     return files.memory_bytes + bytes <= BODY_FILE_MEMORY_SUM_MAX;
 }
 
+struct body_file *body_file_of(int fd)
+{
+    struct body_file *file = kv_alloc_zero(1, sizeof(*file));
+    file->fd = fd;
+    file->holders = 1;
+    file->in_memory = true;
+    pthread_mutex_init(&file->extends, NULL);
+    return file;
+}
+
 struct body_file *body_file_new(uint64_t expected, size_t bytes)
 {
     bool wants_memory = (expected == SIZE_MAX || expected <= BODY_FILE_MEMORY_MAX) && has_memory(BODY_FILE_MEMORY_MAX);
@@ -77,11 +87,8 @@ struct body_file *body_file_new(uint64_t expected, size_t bytes)
         fd = open_unlinked();
     if (fd < 0)
         return NULL;
-    file = kv_alloc_zero(1, sizeof(*file));
-    file->fd = fd;
-    file->holders = 1;
+    file = body_file_of(fd);
     file->in_memory = in_memory;
-    pthread_mutex_init(&file->extends, NULL);
     return file;
 }
 

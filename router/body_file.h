@@ -29,6 +29,8 @@ const char *body_files_folder(bool *named);
 /* For `expected` bytes, SIZE_MAX when nobody knows. A spare one has at least `bytes` already, others have none. NULL: the folder or the
  * process is full. */
 struct body_file *body_file_new(uint64_t expected, size_t bytes);
+/* One in memory with this descriptor, from now on its own, that no body comes into: for whoever has something else to send to a shard. */
+struct body_file *body_file_of(int fd);
 bool body_file_is_in_memory(const struct body_file *file);
 /* One in memory that may grow to `bytes` there. */
 bool body_file_fits_memory(const struct body_file *file, uint64_t bytes);

@@ -16,7 +16,11 @@
 #define KV_INLINE_BYTES_MAX 65536u     /* stored form up to this travels inside the write; above it is staged */
 #define KV_CONTENT_FRAME_BYTES 262144u /* content bytes per independent zstd frame */
 #define KV_PIECE_BYTES_MAX 1048576u    /* stored bytes in one ROW, OBJECT, PIECE or STAGE_DATA message */
-#ifndef KV_FILE_PIECE_BYTES_MAX        /* the simulation lowers it */
+#ifndef KV_ARENA_SLOTS                 /* the simulation lowers both */
+#define KV_ARENA_SLOTS 16u             /* of one link, 4 MiB: pieces beyond them travel inside messages */
+#define KV_ARENA_SLOT_BYTES KV_CONTENT_FRAME_BYTES /* and larger ones */
+#endif
+#ifndef KV_FILE_PIECE_BYTES_MAX /* the simulation lowers it */
 #define KV_FILE_PIECE_BYTES_MAX                                                                                        \
     4243200u /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */
 #endif
