@@ -262,6 +262,7 @@ bool backend_may_keep(const struct backend *backend)
 void backend_trim(struct backend *backend)
 {
     codec_trim(backend->codec);
+    backend_trim_fetches(backend);
     shard_links_trim(backend->links);
 }
 

@@ -9,6 +9,7 @@
 #ifndef KV_ROUTER_BACKEND_H
 #define KV_ROUTER_BACKEND_H
 
+#include "arena.h"
 #include "body_file.h"
 #include "kv/buf.h"
 #include "kv/err.h"
@@ -45,7 +46,8 @@ typedef void (*backend_on_value)(void *arg, enum kv_err err, const struct backen
 struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,
                                   backend_on_value on_value, void *arg);
 
-typedef void (*backend_on_piece)(void *arg, enum kv_err err, struct kv_slice bytes);
+/* The bytes may lie in `slot`, and last if arena_lend takes it. */
+typedef void (*backend_on_piece)(void *arg, enum kv_err err, struct kv_slice bytes, struct arena_slot *slot);
 /* More stored bytes of a held object. At most KV_PIECE_BYTES_MAX. A shard that restarted has let go of the object: it is opened
  * again by its hash, which changes `hold`; KV_STALE when it is gone. `hold` stays the caller's, and lives until the callback or
  * the cancel. */

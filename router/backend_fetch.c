@@ -1,6 +1,8 @@
 /* router/backend_fetch.c -- pieces of large contents, from the shard that holds the object for us. FETCHES_MAX are under way from a
  * shard, whoever asks for them: so a small request finds no more than these in front of it, in the shard's turn, on the link and
- * in ours, while a hundred clients ask for large values at once. A shard that restarted has let go of the object: it is opened again. */
+ * in ours, while a hundred clients ask for large values at once. A shard that restarted has let go of the object: it is opened again.
+ * A piece comes in a slot of the link's arena if there is one: whoever asked sends it from there. A shard fills slots in the order of
+ * the FETCHes that it gets, so one that was cancelled does not keep its slot: the next piece's bytes come after its own. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -17,9 +19,10 @@ struct fetch_call {
     struct kv_hash hash;
     struct kv_msg_fetch fetch;
     struct call *call;
-    bool reopening; /* the call is an OPEN */
-    bool waiting;   /* in the room's list: there is no call yet */
-    bool counted;   /* the call is one of the room's pieces */
+    struct arena_slot slot; /* named to the shard, or none */
+    bool reopening;         /* the call is an OPEN */
+    bool waiting;           /* in the room's list: there is no call yet */
+    bool counted;           /* the call is one of the room's pieces */
     struct fetch_call *room_prev, *room_next;
     backend_on_piece on_piece;
     void *arg;
@@ -56,7 +59,8 @@ static void fetch_answer(struct fetch_call *fetch, enum kv_err err, struct kv_sl
 {
     leave_room(fetch);
     if (fetch->head.wanted)
-        fetch->on_piece(fetch->arg, err, bytes);
+        fetch->on_piece(fetch->arg, err, bytes, &fetch->slot);
+    arena_give_back(&fetch->slot);
     if (fetch->reopening)
         backend_abandon_open(fetch->head.backend, fetch->call, &fetch->hash);
     else
@@ -105,6 +109,12 @@ static void on_piece(void *arg, struct kv_slice body)
     struct kv_msg_piece piece;
     enum kv_err err = kv_get_piece(body, &piece);
     kv_assert(err == KV_OK);
+    if (!piece.in_slot)
+        arena_give_back(&fetch->slot);
+    else if (fetch->slot.arena != NULL)
+        piece.bytes = arena_peek(&fetch->slot, piece.slot_bytes);
+    else
+        piece.err = KV_CORRUPT; /* nobody named one */
     if (piece.err != KV_STALE ||
         !fetch->head.wanted) { /* cancelled: the caller has closed already, nobody would again */
         fetch_answer(fetch, piece.err, piece.bytes);
@@ -117,15 +127,70 @@ static void on_piece(void *arg, struct kv_slice body)
                              on_reopened, fetch);
 }
 
+/* ---- arenas --------------------------------------------------------------------------------------------------- */
+
+static uint64_t link_generation(const struct fetch_call *fetch)
+{
+    const struct backend *backend = fetch->head.backend;
+    return calls_link_generation(backend->calls, backend_shard_of(backend, &fetch->hash));
+}
+
+struct new_arena {
+    struct calls *calls;
+    unsigned shard_index;
+    struct body_file *file;
+};
+
+static void write_arena(void *arg, struct kv_buf *buf)
+{
+    const struct new_arena *made = arg;
+    kv_put_empty(buf);
+    calls_attach(made->calls, made->shard_index, made->file);
+}
+
+/* A link has one from its first FETCH on. What an earlier link's shard may still write into is never used again. */
+static void renew_arena(struct fetch_call *fetch)
+{
+    struct fetch_room *room = room_of(fetch);
+    struct new_arena made = {fetch->head.backend->calls, backend_shard_of(fetch->head.backend, &fetch->hash), NULL};
+    if (room->arena_generation == link_generation(fetch) || !calls_link_is_up(made.calls, made.shard_index))
+        return;
+    arena_free(&room->arena);
+    room->arena = arena_new(&made.file);
+    room->arena_generation = link_generation(fetch);
+    if (room->arena != NULL)
+        calls_tell(made.calls, made.shard_index, KV_MSG_ARENA, write_arena, &made);
+    body_file_free(&made.file);
+}
+
+void backend_trim_fetches(struct backend *backend)
+{
+    for (unsigned i = 0; i < backend->shard_count; i++)
+        arena_trim(backend->fetch_rooms[i].arena);
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------- */
+
+static bool take_slot(struct fetch_call *fetch)
+{
+    const struct fetch_room *room = room_of(fetch);
+    arena_give_back(&fetch->slot); /* of the last link, over which it was sent in vain */
+    return room->arena != NULL && room->arena_generation == link_generation(fetch) &&
+           fetch->fetch.bytes_max <= KV_ARENA_SLOT_BYTES && arena_take(room->arena, &fetch->slot);
+}
+
 static void write_fetch(void *arg, struct kv_buf *buf)
 {
-    const struct fetch_call *fetch = arg;
+    struct fetch_call *fetch = arg;
+    fetch->fetch.has_slot = take_slot(fetch);
+    fetch->fetch.slot = fetch->slot.number;
     kv_put_fetch(buf, &fetch->fetch);
 }
 
 static void send_fetch(struct fetch_call *fetch)
 {
     struct backend *backend = fetch->head.backend;
+    renew_arena(fetch);
     room_of(fetch)->pieces++;
     fetch->counted = true;
     fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_FETCH, true, write_fetch,
@@ -149,7 +214,7 @@ struct backend_call *backend_fetch(struct backend *backend, struct backend_hold 
     struct fetch_call *fetch = backend_call_new(backend, sizeof *fetch, fetch_fail);
     fetch->hold = hold;
     fetch->hash = hold->hash;
-    fetch->fetch = (struct kv_msg_fetch){hold->object_id, offset, bytes_max};
+    fetch->fetch = (struct kv_msg_fetch){.object_id = hold->object_id, .offset = offset, .bytes_max = bytes_max};
     fetch->on_piece = on_fetched;
     fetch->arg = arg;
     ask_piece(fetch);

@@ -36,6 +36,8 @@ struct stage_room {
 /* Pieces on their way from one shard, and who waits to ask for more (backend_fetch.c). */
 struct fetch_room {
     unsigned pieces;
+    struct arena *arena;        /* that they come in; NULL: inside of messages */
+    uint64_t arena_generation;  /* of the link that it was made for, or should have been; 0: none was wanted yet */
     struct fetch_call *waiting; /* utlist, first come first served */
 };
 
@@ -122,6 +124,9 @@ void stager_cancel(struct stager *stager);
  * it was staged over has this generation: when it is gone, so is the content, and its id may be another's now. */
 void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
                         uint64_t link_generation);
+
+/* Gives back memory in which no piece is. */
+void backend_trim_fetches(struct backend *backend);
 
 /* ---- contents on their way from the shards (backend_load.c) --------------------------------------------------- */
 

@@ -88,8 +88,9 @@ static void decode(struct loading *loading)
         load_more(loader);
 }
 
-static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
+static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes, struct arena_slot *slot)
 {
+    (void)slot;
     struct loading *loading = arg;
     loading->fetch = NULL;
     if (err != KV_OK) {

@@ -45,7 +45,7 @@ void calls_free(struct calls **calls);
  * way. `arg` must live until the answer or the cancel. */
 struct call *calls_send(struct calls *calls, unsigned shard_index, enum kv_msg type, bool force,
                         call_write_body write_body, call_on_answer on_answer, void *arg);
-/* A message without an answer (CLOSE, STAGE_DROP): written if the link is up, dropped if not. */
+/* A message without an answer (CLOSE, STAGE_DROP, ARENA): written if the link is up, dropped if not. */
 void calls_tell(struct calls *calls, unsigned shard_index, enum kv_msg type, call_write_body write_body, void *arg);
 /* The answer is not wanted any more; `call` is gone afterwards. NULL is accepted. */
 void calls_cancel(struct calls *calls, struct call *call);

@@ -24,12 +24,17 @@ void reader_start(struct reader *reader, struct kv_slice bytes)
     reader->fed_at = 0;
 }
 
-void reader_keep(struct reader *reader)
+static void copy_fed(struct reader *reader)
 {
-    if (reader->kept.bytes != 0)
-        return;
     kv_buf_append(&reader->kept, reader->fed);
     reader->fed = kv_buf_peek(&reader->kept);
+    arena_give_back(&reader->slot);
+}
+
+void reader_keep(struct reader *reader)
+{
+    if (reader->kept.bytes == 0 && reader->slot.arena == NULL)
+        copy_fed(reader);
 }
 
 /* Lets go of the first `bytes` that are at hand. */
@@ -38,9 +43,11 @@ static void pass(struct reader *reader, uint64_t bytes)
     size_t passed = bytes < reader->fed.bytes ? bytes : reader->fed.bytes;
     if (passed != 0)
         reader->fed = kv_slice(reader->fed.data + passed, reader->fed.bytes - passed);
-    if (reader->fed.bytes == 0)
-        reader->kept.bytes = 0;
     reader->fed_at += passed;
+    if (reader->fed.bytes > 0)
+        return;
+    reader->kept.bytes = 0;
+    arena_give_back(&reader->slot);
 }
 
 /* The index is complete: where the frames of the range begin and end, and whether all of them add up. */
@@ -89,7 +96,10 @@ static struct kv_slice take(struct reader *reader, size_t bytes)
     struct kv_slice taken = kv_slice(reader->fed.data, bytes);
     struct kv_buf given = reader->given;
     given.bytes = 0;
-    if (reader->kept.bytes != 0 && bytes == reader->fed.bytes) {
+    if (reader->slot.arena != NULL && bytes == reader->fed.bytes) {
+        reader->given_slot = reader->slot;
+        reader->slot = (struct arena_slot){0};
+    } else if (reader->kept.bytes != 0 && bytes == reader->fed.bytes) {
         reader->given = reader->kept;
         reader->kept = given;
     } else {
@@ -157,6 +167,7 @@ enum reader_step reader_next(struct reader *reader, struct codec *codec, struct 
 {
     struct codec_entry entry;
     struct kv_slice stored;
+    arena_give_back(&reader->given_slot);
     if (reader_through(reader))
         return READER_END;
     if (!reader->indexed) {
@@ -193,7 +204,7 @@ void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes
     *bytes = end - at < READER_FETCH_BYTES_MAX ? end - at : READER_FETCH_BYTES_MAX;
 }
 
-void reader_feed(struct reader *reader, struct kv_slice bytes)
+void reader_feed(struct reader *reader, struct kv_slice bytes, struct arena_slot *slot)
 {
     uint64_t offset, asked;
     reader_needs(reader, &offset, &asked);
@@ -201,9 +212,11 @@ void reader_feed(struct reader *reader, struct kv_slice bytes)
     if (reader->fed.bytes == 0) {
         reader->fed = bytes;
         reader->fed_at = offset;
+        arena_lend(slot, &reader->slot);
         return;
     }
-    reader_keep(reader);
+    if (reader->kept.bytes == 0)
+        copy_fed(reader);
     kv_buf_consume(&reader->kept, reader->kept.bytes - reader->fed.bytes);
     kv_buf_append(&reader->kept, bytes);
     reader->fed = kv_buf_peek(&reader->kept);
@@ -219,5 +232,7 @@ void reader_free(struct reader *reader)
     kv_buf_free(&reader->index);
     kv_buf_free(&reader->kept);
     kv_buf_free(&reader->given);
+    arena_give_back(&reader->slot);
+    arena_give_back(&reader->given_slot);
     reader->fed = kv_slice(NULL, 0);
 }

@@ -2,6 +2,7 @@
  * Does:     collects the index, finds the frames that a range needs, checks and decodes them one by one; or hands the
  *           compressed frames on as they are, without the index. Asks for whole frames, so that a raw one that comes in one
  *           piece is copied once, or not at all.
+ *           A frame that comes in a slot of an arena (arena.h) as a whole is given out from there.
  * Promises: a byte leaves only when its frame's checksum held. Keeps at most the last chunk, one fed piece, part of a frame
  *           and the index (12 bytes per 256 KiB of content); a chunk is one decoded frame, or about as many compressed bytes.
  * Fails:    READER_CORRUPT: the stored form contradicts itself; nothing of that frame was given out.
@@ -9,6 +10,7 @@
 #ifndef KV_ROUTER_READER_H
 #define KV_ROUTER_READER_H
 
+#include "arena.h"
 #include "codec.h"
 #include "range.h"
 
@@ -32,10 +34,13 @@ struct reader {
     uint64_t frame_end;  /* behind the last */
     uint64_t frame_at;   /* where it begins within the stored form */
     struct kv_buf index; /* complete when `indexed` */
-    struct kv_slice fed; /* stored bytes at hand, from `fed_at`: within `kept`, or borrowed when that is empty */
+    struct kv_slice
+        fed; /* stored bytes at hand, from `fed_at`: within `kept`, `slot`, or borrowed when there is neither */
     uint64_t fed_at;
     struct kv_buf kept;
-    struct kv_buf given;   /* what the last chunk lies in */
+    struct arena_slot slot;
+    struct kv_buf given; /* what the last chunk lies in, or */
+    struct arena_slot given_slot;
     struct kv_slice whole; /* of the frame before `frame`, which the chunk is a part of; not when `compressed` */
 };
 
@@ -51,8 +56,9 @@ enum reader_step reader_next(struct reader *reader, struct codec *codec, struct 
 bool reader_lacks(struct reader *reader);
 /* What to fetch after READER_NEED, or when it lacks something: at least 1 byte, at most READER_FETCH_BYTES_MAX. */
 void reader_needs(const struct reader *reader, uint64_t *offset, uint64_t *bytes);
-/* The bytes at that offset, borrowed until reader_keep: at least 1, at most what was asked. */
-void reader_feed(struct reader *reader, struct kv_slice bytes);
+/* The bytes at that offset: at least 1, at most what was asked. Borrowed until reader_keep, or the reader's when it takes the slot
+ * that they lie in. */
+void reader_feed(struct reader *reader, struct kv_slice bytes, struct arena_slot *slot);
 /* Nothing is left to give out. */
 bool reader_through(const struct reader *reader);
 void reader_free(struct reader *reader);

@@ -24,7 +24,7 @@ void value_stream_end(struct value_stream *stream)
     stream->lent.first = stream->lent.end;
 }
 
-static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
+static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes, struct arena_slot *slot)
 {
     struct value_stream *stream = arg;
     uint64_t offset, asked;
@@ -33,7 +33,7 @@ static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
     if (err == KV_OK && (bytes.bytes == 0 || bytes.bytes > asked))
         err = KV_CORRUPT;
     if (err == KV_OK)
-        reader_feed(&stream->reader, bytes);
+        reader_feed(&stream->reader, bytes, slot);
     if (stream->taking) {
         reader_keep(&stream->reader);
         stream->ahead_err = err;

@@ -136,22 +136,40 @@ enum kv_err core_on_open(struct core *core, const struct request *request)
     return KV_OK;
 }
 
+/* The bytes go right where they leave from: into the answer, */
+static void put_piece(struct core *core, const struct kv_msg_fetch *fetch, struct kv_buf *answer)
+{
+    size_t begin = answer->bytes;
+    kv_put_piece_begin(answer, fetch->bytes_max);
+    enum kv_err err = core->world.get_blob(core->world.ctx, fetch->object_id, fetch->offset, fetch->bytes_max, answer);
+    if (err == KV_OK)
+        return;
+    answer->bytes = begin;
+    kv_put_piece(answer, &(struct kv_msg_piece){.err = err});
+}
+
+/* or into memory that the router sends them from. */
+static void put_piece_into(struct core *core, const struct kv_msg_fetch *fetch, uint8_t *slot, struct kv_buf *answer)
+{
+    struct kv_buf bytes = {.data = slot, .capacity = KV_ARENA_SLOT_BYTES};
+    enum kv_err err = core->world.get_blob(core->world.ctx, fetch->object_id, fetch->offset, fetch->bytes_max, &bytes);
+    kv_assert(bytes.data == slot); /* it had room: it never grew */
+    kv_put_piece(answer, &(struct kv_msg_piece){.err = err, .in_slot = err == KV_OK, .slot_bytes = bytes.bytes});
+}
+
 enum kv_err core_on_fetch(struct core *core, const struct request *request)
 {
     struct kv_msg_fetch fetch;
     if (kv_get_fetch(request->body, &fetch) != KV_OK)
         return KV_INVALID;
-    struct kv_buf *buf = core_answer(core, request, KV_MSG_PIECE, 0);
-    size_t begin = buf->bytes;
-    enum kv_err err = KV_STALE;
-    if (find_hold(core, request->session, fetch.object_id) != NULL) {
-        kv_put_piece_begin(buf, fetch.bytes_max); /* the bytes go right where they leave from */
-        err = core->world.get_blob(core->world.ctx, fetch.object_id, fetch.offset, fetch.bytes_max, buf);
-    }
-    if (err != KV_OK) {
-        buf->bytes = begin;
-        kv_put_piece(buf, &(struct kv_msg_piece){.err = err});
-    }
+    uint8_t *slot = fetch.has_slot ? core->world.slot(core->world.ctx, request->session, fetch.slot) : NULL;
+    struct kv_buf *answer = core_answer(core, request, KV_MSG_PIECE, 0);
+    if (find_hold(core, request->session, fetch.object_id) == NULL)
+        kv_put_piece(answer, &(struct kv_msg_piece){.err = KV_STALE});
+    else if (slot != NULL)
+        put_piece_into(core, &fetch, slot, answer);
+    else
+        put_piece(core, &fetch, answer);
     core_answered(core);
     return KV_OK;
 }

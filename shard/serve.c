@@ -62,6 +62,11 @@ static void world_unstage(void *ctx, uint64_t object_id)
     applier_unstage(((struct serve *)ctx)->applier, object_id);
 }
 
+static uint8_t *world_slot(void *ctx, uint64_t session, uint64_t number)
+{
+    return sessions_slot(((struct serve *)ctx)->sessions, session, number);
+}
+
 static void world_failed(void *ctx, enum kv_err err, const char *what)
 {
     (void)ctx;
@@ -77,7 +82,8 @@ static struct core_world world_of(struct serve *serve)
                                .room = world_room,
                                .stage = world_stage,
                                .unstage = world_unstage,
-                               .failed = world_failed};
+                               .failed = world_failed,
+                               .slot = world_slot};
     recovered_world(&world);
     return world;
 }

@@ -26,6 +26,7 @@ void session_close(struct session *session)
     sessions->count--;
     inbox_free(&session->inbox);
     outbox_free(&session->outbox);
+    slots_unmap(&session->slots);
     free(session);
     if (greeted)
         sessions->options.on_closed(sessions->options.ctx, id);
@@ -173,6 +174,22 @@ static enum kv_err session_frame_with_file(struct session *session, const struct
     return err;
 }
 
+/* A second one takes the place of the first. Without memory for it the bytes travel in messages. */
+static enum kv_err session_take_arena(struct session *session, const struct kv_frame *frame)
+{
+    int file = inbox_take_file(&session->inbox);
+    if (file < 0)
+        return KV_INVALID;
+    slots_unmap(&session->slots);
+    enum kv_err err = kv_get_empty(frame->body);
+    if (err == KV_OK)
+        err = slots_map(file, &session->slots);
+    close(file);
+    if (err == KV_NO_SPACE)
+        kv_warn("session %llu: the memory for pieces cannot be mapped: %m", (unsigned long long)session->id);
+    return err == KV_INVALID ? err : KV_OK;
+}
+
 static enum kv_err session_frame(struct session *session, const struct kv_frame *frame)
 {
     const struct sessions_options *options = &session->sessions->options;
@@ -180,6 +197,8 @@ static enum kv_err session_frame(struct session *session, const struct kv_frame 
         return session_greet(session, frame);
     if (frame->type == KV_MSG_HELLO)
         return KV_INVALID;
+    if (frame->type == KV_MSG_ARENA)
+        return session_take_arena(session, frame);
     if (frame->type == KV_MSG_STAGE_FILE)
         return session_frame_with_file(session, frame);
     return options->on_message(options->ctx, session->id, frame->type, frame->request_id, frame->body);

@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "outbox.h"
 #include "sessions.h"
+#include "slots.h"
 
 struct session {
     struct sessions *sessions;
@@ -24,6 +25,7 @@ struct session {
     bool paused;  /* congested: not read from until half of what waits is gone */
     struct inbox inbox;
     struct outbox outbox;
+    uint8_t *slots; /* its router's arena; NULL: it gave none */
     uint64_t staging_bytes;
 };
 

@@ -83,6 +83,12 @@ int sessions_take_file(struct sessions *sessions)
     return file;
 }
 
+uint8_t *sessions_slot(struct sessions *sessions, uint64_t session_id, uint64_t number)
+{
+    struct session *session = session_find(sessions, session_id);
+    return session == NULL || session->slots == NULL ? NULL : slots_at(session->slots, number);
+}
+
 void sessions_staging(struct sessions *sessions, uint64_t session_id, uint64_t bytes, bool done)
 {
     struct session *session = session_find(sessions, session_id);

@@ -95,19 +95,27 @@ enum kv_err kv_get_object(struct kv_slice body, struct kv_msg_object *out)
 
 void kv_put_fetch(struct kv_buf *buf, const struct kv_msg_fetch *fetch)
 {
-    kv_pack_array(buf, 3);
+    kv_pack_array(buf, 4);
     kv_pack_uint(buf, fetch->object_id);
     kv_pack_uint(buf, fetch->offset);
     kv_pack_uint(buf, fetch->bytes_max);
+    if (fetch->has_slot)
+        kv_pack_uint(buf, fetch->slot);
+    else
+        kv_pack_nil(buf);
 }
 
 enum kv_err kv_get_fetch(struct kv_slice body, struct kv_msg_fetch *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 3);
+    kv_unpack_array_of(&in, 4);
     out->object_id = kv_unpack_uint(&in, UINT64_MAX);
     out->offset = kv_unpack_uint(&in, KV_STORED_BYTES_MAX);
     out->bytes_max = kv_unpack_uint(&in, KV_PIECE_BYTES_MAX);
+    out->has_slot = !kv_unpack_nil(&in);
+    out->slot = out->has_slot ? kv_unpack_uint(&in, KV_ARENA_SLOTS - 1) : 0;
+    if (out->has_slot && out->bytes_max > KV_ARENA_SLOT_BYTES)
+        in.bad = true;
     return kv_unpack_end(&in);
 }
 
@@ -115,7 +123,10 @@ void kv_put_piece(struct kv_buf *buf, const struct kv_msg_piece *piece)
 {
     kv_pack_array(buf, 2);
     kv_pack_uint(buf, piece->err);
-    kv_pack_bin(buf, piece->bytes);
+    if (piece->in_slot)
+        kv_pack_uint(buf, piece->slot_bytes);
+    else
+        kv_pack_bin(buf, piece->bytes);
 }
 
 void kv_put_piece_begin(struct kv_buf *buf, size_t bytes)
@@ -130,7 +141,9 @@ enum kv_err kv_get_piece(struct kv_slice body, struct kv_msg_piece *out)
     struct kv_unpack in = kv_unpack_start(body);
     kv_unpack_array_of(&in, 2);
     out->err = kv_read_err(&in);
-    out->bytes = kv_unpack_bin(&in, BYTES_ANY);
+    out->in_slot = kv_unpack_peek(&in) == KV_UNPACK_UINT;
+    out->slot_bytes = out->in_slot ? kv_unpack_uint(&in, KV_ARENA_SLOT_BYTES) : 0;
+    out->bytes = out->in_slot ? kv_slice(NULL, 0) : kv_unpack_bin(&in, BYTES_ANY);
     return kv_unpack_end(&in);
 }
 

@@ -71,12 +71,16 @@ struct kv_msg_fetch {
     uint64_t object_id;
     uint64_t offset; /* into the stored form */
     uint64_t bytes_max;
+    bool has_slot; /* the bytes shall go there, KV_ARENA_SLOT_BYTES at most, not into the answer */
+    uint64_t slot; /* below KV_ARENA_SLOTS */
 };
 void kv_put_fetch(struct kv_buf *buf, const struct kv_msg_fetch *fetch);
 enum kv_err kv_get_fetch(struct kv_slice body, struct kv_msg_fetch *out);
 
 struct kv_msg_piece {
     enum kv_err err;
+    bool in_slot; /* then there are no bytes here, but slot_bytes in the slot that was named */
+    uint64_t slot_bytes;
     struct kv_slice bytes;
 };
 void kv_put_piece(struct kv_buf *buf, const struct kv_msg_piece *piece);
@@ -98,7 +102,7 @@ void kv_put_forget_begin(struct kv_buf *buf, uint64_t from_txn_id, uint64_t belo
                          size_t open_count); /* then kv_pack_uint */
 enum kv_err kv_get_forget(struct kv_slice body, uint64_t *from_txn_id, uint64_t *below_txn_id, struct kv_list *open);
 
-/* RECOVER, STATS: the empty array. */
+/* RECOVER, STATS, ARENA: the empty array. */
 void kv_put_empty(struct kv_buf *buf);
 enum kv_err kv_get_empty(struct kv_slice body);
 

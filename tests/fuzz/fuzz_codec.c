@@ -37,7 +37,7 @@ static enum reader_step read_all(const struct kv_object *object, struct kv_slice
         reader_needs(&reader, &offset, &bytes);
         FUZZ_CHECK(bytes >= 1 && bytes <= READER_FETCH_BYTES_MAX && offset < stored.bytes &&
                    bytes <= stored.bytes - offset);
-        reader_feed(&reader, kv_slice(stored.data + offset, bytes));
+        reader_feed(&reader, kv_slice(stored.data + offset, bytes), &(struct arena_slot){0});
     }
     reader_free(&reader);
     return step;

@@ -124,7 +124,7 @@ static void on_list(void *arg, enum kv_err err, const struct backend_list_entry 
 
 /* ---- reading, piece by piece ---------------------------------------------------------------------------------- */
 
-static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes);
+static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes, struct arena_slot *slot);
 
 static void expect_bytes(struct op *op, struct kv_slice bytes)
 {
@@ -158,9 +158,10 @@ static void read_on(struct op *op)
 }
 
 /* A content that is gone ends the reading: what was read until then is right all the same. */
-static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes)
+static void on_piece(void *arg, enum kv_err err, struct kv_slice bytes, struct arena_slot *slot)
 {
     struct op *op = arg;
+    (void)slot;
     if (err != KV_OK && err != KV_STALE && err != KV_UNAVAILABLE)
         sim_fail("op %zu: a piece cannot be read: %s", (size_t)(op - sim_running->history.ops), kv_err_text(err));
     if (err == KV_OK && bytes.bytes == 0)

@@ -133,6 +133,19 @@ void sim_file_read(const struct body_file *file, uint64_t offset, uint64_t bytes
     kv_buf_append(out, kv_slice(file->bytes.data + offset, (size_t)bytes));
 }
 
+uint8_t *sim_file_data(struct body_file *file)
+{
+    return file->bytes.data;
+}
+
+struct body_file *sim_file_find(const uint8_t *data)
+{
+    struct body_file *file;
+    DL_SEARCH_SCALAR(sim_running->files, file, bytes.data, data);
+    kv_assert(file != NULL);
+    return file;
+}
+
 void sim_file_forget(struct body_file *file)
 {
     memset(file->bytes.data, 0, file->bytes.bytes);

@@ -22,6 +22,10 @@ void sim_file_read(const struct body_file *file, uint64_t offset, uint64_t bytes
 /* The process has ended. */
 void sim_files_close(const struct router *router);
 void sim_files_expect_none(const struct sim *sim);
+/* Its bytes, where they lie: memory that a shard writes into (arena.c). */
+uint8_t *sim_file_data(struct body_file *file);
+/* The one whose bytes these are. */
+struct body_file *sim_file_find(const uint8_t *data);
 /* FAULT_FILE_FORGOTTEN: the place is given back. */
 void sim_file_forget(struct body_file *file);
 

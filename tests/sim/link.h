@@ -43,6 +43,7 @@ struct link {
     bool leaving; /* closed once its last answer is on its way */
     uint64_t epoch;
     uint64_t session;
+    struct body_file *arena; /* of its router; NULL: it gave none */
     struct outbox outbox;
 };
 

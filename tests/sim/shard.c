@@ -125,6 +125,7 @@ void shard_close_session(struct shard *shard, struct link *link)
     uint64_t session = link->session;
     link->shard_open = false;
     link->greeted = false;
+    sim_file_let_go(&link->arena);
     outbox_free(&link->outbox);
     link_drop(&link->down);
     link_cut(&link->up, true);
@@ -184,10 +185,15 @@ static void take_frame(struct shard *shard, struct link *link, struct kv_slice b
         sim_fail("shard %u got a broken frame", shard->index);
     SIM_TRACE(shard->process.sim, "shard %u <- %s %llu (session %llu)", shard->index, kv_msg_name(frame.type),
               (unsigned long long)frame.request_id, (unsigned long long)link->session);
-    if ((frame.type == KV_MSG_STAGE_FILE) != (file != NULL))
+    if ((frame.type == KV_MSG_STAGE_FILE || frame.type == KV_MSG_ARENA) != (file != NULL))
         sim_fail("a %s came %s a descriptor", kv_msg_name(frame.type), file != NULL ? "with" : "without");
     if (!link->greeted) {
         greet(shard, link, &frame);
+        return;
+    }
+    if (frame.type == KV_MSG_ARENA) {
+        sim_file_let_go(&link->arena);
+        link->arena = sim_file_keep(file);
         return;
     }
     shard->file = file;
@@ -214,13 +220,19 @@ void shard_receive(struct link *link, struct kv_slice bytes, struct body_file *f
 
 /* ---- the world of the core ------------------------------------------------------------------------------------ */
 
-static struct outbox *outbox_of(struct shard *shard, uint64_t session)
+static struct link *link_of(struct shard *shard, uint64_t session)
 {
     for (struct link *link = shard->process.sim->links; link != NULL; link = link->next) {
         if (link->shard_index == shard->index && link->shard_open && link->session == session)
-            return &link->outbox;
+            return link;
     }
-    return &shard->nobody;
+    return NULL;
+}
+
+static struct outbox *outbox_of(struct shard *shard, uint64_t session)
+{
+    struct link *link = link_of(shard, session);
+    return link == NULL ? &shard->nobody : &link->outbox;
 }
 
 struct kv_buf *shard_answer_begin(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, uint64_t position)
@@ -244,6 +256,12 @@ void shard_answer_end(void *ctx)
     outbox_end(shard->answering);
     shard->answering = NULL;
     outbox_free(&shard->nobody);
+}
+
+uint8_t *shard_slot(void *ctx, uint64_t session, uint64_t number)
+{
+    const struct link *link = link_of(ctx, session);
+    return link == NULL || link->arena == NULL ? NULL : sim_file_data(link->arena) + number * KV_ARENA_SLOT_BYTES;
 }
 
 static void on_lazy(void *arg)

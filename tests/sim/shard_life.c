@@ -51,6 +51,7 @@ static struct core_world world_of(struct shard *shard)
                                .stage = shard_stage,
                                .unstage = shard_unstage,
                                .failed = failed,
+                               .slot = shard_slot,
                                .get_key = get_key,
                                .get_object = get_object,
                                .get_blob = get_blob,
@@ -171,6 +172,7 @@ static void forget_process(struct shard *shard)
             continue;
         link->shard_open = false;
         link->greeted = false;
+        sim_file_let_go(&link->arena);
         link->outbox = (struct outbox){0};
         link_drop(&link->down);
         link_cut(&link->up, false);

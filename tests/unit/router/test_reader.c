@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
+#include "body_file.h"
 #include "reader.h"
 
 static struct codec *codec;
@@ -33,6 +34,39 @@ static void drop(void)
     codec_free(&codec);
 }
 
+static struct arena *arena; /* pieces come in its slots; NULL: on the heap */
+
+/* What the router lends to readers; a slot that is back holds something else. */
+static void open_arena(void)
+{
+    struct body_file *file;
+    arena = arena_new(&file);
+    cr_assert_not_null(arena);
+    body_file_free(&file);
+}
+
+/* As backend_fetch.c brings it: in a slot, or borrowed from `borrowed`, which is replaced. */
+static void feed(struct reader *reader, uint64_t offset, size_t bytes, uint8_t **borrowed)
+{
+    struct arena_slot slot = {NULL, 0};
+    struct kv_slice given = kv_slice(stored.data + offset, bytes);
+    free(*borrowed); /* ASan watches that nothing of it is used any more */
+    *borrowed = NULL;
+    if (arena != NULL && arena_take(arena, &slot)) {
+        memcpy((void *)(uintptr_t)arena_peek(&slot, bytes).data, given.data, bytes);
+        given = arena_peek(&slot, bytes);
+    } else {
+        *borrowed = kv_copy(given);
+        given.data = *borrowed;
+    }
+    reader_feed(reader, given, &slot);
+    if (slot.arena == NULL)
+        return;
+    reader_keep(reader); /* it did not take the slot */
+    memset((void *)(uintptr_t)given.data, 0xdd, bytes);
+    arena_give_back(&slot);
+}
+
 /* Reads with `first` bytes at the start and `piece` bytes each time after; KV_CORRUPT when the reader says so. */
 static enum kv_err read_all(struct range range, bool compressed, size_t first, size_t piece, struct kv_buf *out)
 {
@@ -51,12 +85,10 @@ static enum kv_err read_all(struct range range, bool compressed, size_t first, s
             continue;
         }
         reader_keep(&reader);
-        free(borrowed); /* ASan watches that nothing of it is used any more */
         reader_needs(&reader, &offset, &bytes);
         cr_assert_leq(offset + bytes, stored.bytes);
         cr_assert_leq(bytes, READER_FETCH_BYTES_MAX);
-        borrowed = kv_copy(kv_slice(stored.data + offset, bytes < piece ? bytes : piece));
-        reader_feed(&reader, kv_slice(borrowed, bytes < piece ? bytes : piece));
+        feed(&reader, offset, bytes < piece ? bytes : piece, &borrowed);
         if (ahead) { /* a chunk outlives what is fed meanwhile */
             reader_keep(&reader);
             kv_buf_append(out, chunk);
@@ -78,7 +110,7 @@ static void expect_range(uint64_t at, uint64_t bytes, size_t first, size_t piece
     kv_buf_free(&out);
 }
 
-Test(reader, gives_every_range_of_it)
+static void expect_every_range(void)
 {
     static const size_t firsts[] = {0, 1, 12, 60, 70, 100000, 1048576};
     static const size_t pieces[] = {4093, 262144, 1048576};
@@ -95,6 +127,69 @@ Test(reader, gives_every_range_of_it)
             expect_range(2 * frame - 5, 2 * frame + 10, firsts[f], pieces[p]);
         }
     }
+    drop();
+}
+
+Test(reader, gives_every_range_of_it)
+{
+    expect_every_range();
+}
+
+static void expect_all_idle(void)
+{
+    struct arena_slot slots[KV_ARENA_SLOTS];
+    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++)
+        cr_assert(arena_take(arena, &slots[i]), "a slot is lost");
+    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++)
+        arena_give_back(&slots[i]);
+}
+
+Test(reader, gives_every_range_of_it_from_slots)
+{
+    open_arena();
+    expect_every_range();
+    expect_all_idle();
+    arena_free(&arena);
+}
+
+/* Others have so many that none is lent. */
+Test(reader, gives_every_range_of_it_when_slots_are_few)
+{
+    struct arena_slot others[KV_ARENA_SLOTS];
+    open_arena();
+    for (unsigned i = 0; i < KV_ARENA_SLOTS - ARENA_SPARE_SLOTS; i++)
+        cr_assert(arena_take(arena, &others[i]));
+    expect_every_range();
+    for (unsigned i = 0; i < KV_ARENA_SLOTS - ARENA_SPARE_SLOTS; i++)
+        arena_give_back(&others[i]);
+    expect_all_idle();
+    arena_free(&arena);
+}
+
+/* A frame that came as a whole leaves from where it lies. */
+Test(reader, does_not_copy_a_raw_frame_that_lies_in_a_slot)
+{
+    struct reader reader;
+    struct kv_slice chunk;
+    struct arena_slot slot;
+    uint64_t offset, bytes;
+    make(2 * KV_CONTENT_FRAME_BYTES, 1);
+    open_arena();
+    reader_begin(&reader, &object, (struct range){KV_CONTENT_FRAME_BYTES, KV_CONTENT_FRAME_BYTES}, false);
+    reader_start(&reader, kv_slice(stored.data, codec_index_bytes(object.size)));
+    cr_assert_eq(reader_next(&reader, codec, &chunk), READER_NEED);
+    reader_keep(&reader);
+    reader_needs(&reader, &offset, &bytes);
+    cr_assert_eq(bytes, KV_CONTENT_FRAME_BYTES);
+    cr_assert(arena_take(arena, &slot));
+    struct kv_slice place = arena_peek(&slot, bytes);
+    memcpy((void *)(uintptr_t)place.data, stored.data + offset, bytes);
+    reader_feed(&reader, place, &slot);
+    cr_assert_eq(reader_next(&reader, codec, &chunk), READER_CHUNK);
+    cr_expect_eq(chunk.data, place.data);
+    reader_free(&reader);
+    expect_all_idle();
+    arena_free(&arena);
     drop();
 }
 

@@ -171,7 +171,7 @@ static enum kv_err get_object_missing(struct kv_slice body, bool compare)
 
 static void put_fetch(struct kv_buf *buf)
 {
-    kv_put_fetch(buf, &(struct kv_msg_fetch){UINT64_MAX, KV_STORED_BYTES_MAX, 1});
+    kv_put_fetch(buf, &(struct kv_msg_fetch){.object_id = UINT64_MAX, .offset = KV_STORED_BYTES_MAX, .bytes_max = 1});
 }
 
 static enum kv_err get_fetch(struct kv_slice body, bool compare)
@@ -179,13 +179,29 @@ static enum kv_err get_fetch(struct kv_slice body, bool compare)
     struct kv_msg_fetch fetch;
     enum kv_err err = kv_get_fetch(body, &fetch);
     if (err == KV_OK)
-        SAME(fetch.object_id == UINT64_MAX && fetch.offset == KV_STORED_BYTES_MAX && fetch.bytes_max == 1);
+        SAME(fetch.object_id == UINT64_MAX && fetch.offset == KV_STORED_BYTES_MAX && fetch.bytes_max == 1 &&
+             !fetch.has_slot);
+    return err;
+}
+
+static void put_fetch_in_slot(struct kv_buf *buf)
+{
+    kv_put_fetch(buf, &(struct kv_msg_fetch){1, 2, KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS - 1});
+}
+
+static enum kv_err get_fetch_in_slot(struct kv_slice body, bool compare)
+{
+    struct kv_msg_fetch fetch;
+    enum kv_err err = kv_get_fetch(body, &fetch);
+    if (err == KV_OK)
+        SAME(fetch.object_id == 1 && fetch.offset == 2 && fetch.bytes_max == KV_ARENA_SLOT_BYTES && fetch.has_slot &&
+             fetch.slot == KV_ARENA_SLOTS - 1);
     return err;
 }
 
 static void put_piece(struct kv_buf *buf)
 {
-    kv_put_piece(buf, &(struct kv_msg_piece){KV_CORRUPT, text("piece")});
+    kv_put_piece(buf, &(struct kv_msg_piece){.err = KV_CORRUPT, .bytes = text("piece")});
 }
 
 static enum kv_err get_piece(struct kv_slice body, bool compare)
@@ -193,7 +209,21 @@ static enum kv_err get_piece(struct kv_slice body, bool compare)
     struct kv_msg_piece piece;
     enum kv_err err = kv_get_piece(body, &piece);
     if (err == KV_OK)
-        SAME(piece.err == KV_CORRUPT && kv_slice_equal(piece.bytes, text("piece")));
+        SAME(piece.err == KV_CORRUPT && !piece.in_slot && kv_slice_equal(piece.bytes, text("piece")));
+    return err;
+}
+
+static void put_piece_in_slot(struct kv_buf *buf)
+{
+    kv_put_piece(buf, &(struct kv_msg_piece){.in_slot = true, .slot_bytes = KV_ARENA_SLOT_BYTES});
+}
+
+static enum kv_err get_piece_in_slot(struct kv_slice body, bool compare)
+{
+    struct kv_msg_piece piece;
+    enum kv_err err = kv_get_piece(body, &piece);
+    if (err == KV_OK)
+        SAME(piece.err == KV_OK && piece.in_slot && piece.slot_bytes == KV_ARENA_SLOT_BYTES && piece.bytes.bytes == 0);
     return err;
 }
 
@@ -617,7 +647,10 @@ static const struct message_case cases[] = {
     {KV_MSG_OBJECT, put_object, get_object},
     {KV_MSG_OBJECT, put_object_missing, get_object_missing},
     {KV_MSG_FETCH, put_fetch, get_fetch},
+    {KV_MSG_FETCH, put_fetch_in_slot, get_fetch_in_slot},
     {KV_MSG_PIECE, put_piece, get_piece},
+    {KV_MSG_PIECE, put_piece_in_slot, get_piece_in_slot},
+    {KV_MSG_ARENA, kv_put_empty, get_empty},
     {KV_MSG_CLOSE, put_id, get_id},
     {KV_MSG_REFS, put_refs, get_refs},
     {KV_MSG_COUNTS, put_counts, get_counts},

@@ -221,6 +221,37 @@ Test(message_limits, a_piece_of_a_file)
     cr_expect_eq(stage_file_with(KV_FILE_PIECE_BYTES_MAX + 1), KV_INVALID);
 }
 
+static enum kv_err fetch_with(uint64_t bytes_max, bool has_slot, uint64_t slot)
+{
+    struct kv_buf buf = {0};
+    struct kv_msg_fetch fetch = {.object_id = 1, .bytes_max = bytes_max, .has_slot = has_slot, .slot = slot}, got;
+    kv_put_fetch(&buf, &fetch);
+    enum kv_err err = kv_get_fetch(kv_buf_peek(&buf), &got);
+    kv_buf_free(&buf);
+    return err;
+}
+
+static enum kv_err piece_in_slot_with(uint64_t slot_bytes)
+{
+    struct kv_buf buf = {0};
+    struct kv_msg_piece got;
+    kv_put_piece(&buf, &(struct kv_msg_piece){.in_slot = true, .slot_bytes = slot_bytes});
+    enum kv_err err = kv_get_piece(kv_buf_peek(&buf), &got);
+    kv_buf_free(&buf);
+    return err;
+}
+
+Test(message_limits, a_slot_of_the_arena)
+{
+    cr_expect_eq(fetch_with(KV_PIECE_BYTES_MAX, false, 0), KV_OK);
+    cr_expect_eq(fetch_with(KV_PIECE_BYTES_MAX + 1, false, 0), KV_INVALID);
+    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS - 1), KV_OK);
+    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS), KV_INVALID);
+    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES + 1, true, 0), KV_INVALID);
+    cr_expect_eq(piece_in_slot_with(KV_ARENA_SLOT_BYTES), KV_OK);
+    cr_expect_eq(piece_in_slot_with(KV_ARENA_SLOT_BYTES + 1), KV_INVALID);
+}
+
 Test(message_limits, piece_and_error_limits)
 {
     static uint8_t space[KV_PIECE_BYTES_MAX + 1];

@@ -1,0 +1,172 @@
+/* Goal: no piece is read from a slot that a shard may write another one into: neither while somebody has it, nor after a cancel or
+ * a link that broke; and without a slot pieces come all the same.
+ * Method: backend_fetch.c on a backend that is nothing but its calls; the test plays the shard, and writes into the arena that it was
+ * sent. */
+#include "backend_rig.h"
+
+#include <sys/mman.h>
+
+static struct backend_call *fetch(struct seen *seen, uint64_t bytes_max)
+{
+    return backend_fetch(&seen->backend, &seen->hold, 64, bytes_max, on_piece, seen);
+}
+
+/* What came with the ARENA that is in front of the output, as a shard maps it. */
+static uint8_t *take_arena(struct seen *seen)
+{
+    int fd;
+    uint64_t request_id;
+    calls_next_output(seen->rig.calls, 0, &fd);
+    cr_assert_geq(fd, 0);
+    size_t bytes = (size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES;
+    uint8_t *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(map, MAP_FAILED);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_ARENA);
+    cr_assert_eq(kv_get_empty(kv_buf_peek(&seen->rig.taken)), KV_OK);
+    return map;
+}
+
+static void put_into(uint8_t *arena, const struct kv_msg_fetch *asked, const char *text)
+{
+    cr_assert(asked->has_slot);
+    memcpy(arena + asked->slot * KV_ARENA_SLOT_BYTES, text, strlen(text));
+}
+
+static void answer_in_slot(struct seen *seen, uint64_t request_id, size_t bytes)
+{
+    answer_fetch(seen, request_id, (struct kv_msg_piece){.in_slot = true, .slot_bytes = bytes});
+}
+
+static bool has(const struct seen *seen, const char *text)
+{
+    return kv_slice_equal(kv_buf_peek(&seen->bytes), kv_slice_text(text));
+}
+
+static void cancel(struct backend_call *call)
+{
+    backend_cancel(call);
+    call->fail(call, KV_UNAVAILABLE); /* the tick finds it */
+}
+
+/* A piece that comes in a slot, from asking to the callback. */
+static struct kv_msg_fetch fetch_in_slot(struct seen *seen, uint8_t *arena, const char *text)
+{
+    uint64_t request_id;
+    fetch(seen, 100);
+    struct kv_msg_fetch asked = take_fetch(seen, &request_id);
+    put_into(arena, &asked, text);
+    answer_in_slot(seen, request_id, strlen(text));
+    cr_expect(has(seen, text));
+    return asked;
+}
+
+Test(backend_pieces, come_in_a_slot_that_the_next_one_may_use)
+{
+    struct seen *seen = begin();
+    read_held(seen);
+    fetch(seen, 100);
+    uint8_t *arena = take_arena(seen);
+    answer_piece(seen, KV_OK); /* the shard has not mapped it: the bytes come as they may */
+    cr_expect(has(seen, "piece"));
+    struct kv_msg_fetch first = fetch_in_slot(seen, arena, "first");
+    struct kv_msg_fetch second = fetch_in_slot(seen, arena, "second");
+    cr_expect_eq(first.slot, second.slot, "nobody kept it");
+    end(seen);
+}
+
+Test(backend_pieces, larger_than_a_slot_come_in_their_messages)
+{
+    struct seen *seen = begin();
+    uint64_t request_id;
+    read_held(seen);
+    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
+    cr_expect_not(take_fetch(seen, &request_id).has_slot);
+    answer_fetch(seen, request_id, (struct kv_msg_piece){.bytes = kv_slice_text("large")});
+    cr_expect(has(seen, "large"));
+    end(seen);
+}
+
+/* A shard that says that bytes are in a slot which nobody named. */
+Test(backend_pieces, in_no_slot_are_damage)
+{
+    struct seen *seen = begin();
+    uint64_t request_id;
+    read_held(seen);
+    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
+    take_fetch(seen, &request_id);
+    answer_in_slot(seen, request_id, 5);
+    cr_expect_eq(seen->err, KV_CORRUPT);
+    end(seen);
+}
+
+/* Slow clients have all slots that are lent: the others' pieces come in those that are not, and are copied. */
+Test(backend_pieces, keep_their_bytes_for_as_long_as_somebody_has_the_slot)
+{
+    struct seen *seen = begin();
+    char text[16];
+    read_held(seen);
+    fetch(seen, 100);
+    uint8_t *arena = take_arena(seen);
+    answer_piece(seen, KV_OK);
+    seen->lends = true;
+    for (unsigned i = 0; i < 2 * KV_ARENA_SLOTS; i++) {
+        snprintf(text, sizeof text, "%u", i);
+        fetch_in_slot(seen, arena, text);
+    }
+    cr_assert_eq(seen->lent_count, KV_ARENA_SLOTS - ARENA_SPARE_SLOTS);
+    for (unsigned i = 0; i < seen->lent_count; i++) {
+        snprintf(text, sizeof text, "%u", i);
+        cr_expect(kv_slice_equal(arena_peek(&seen->lent[i], strlen(text)), kv_slice_text(text)));
+    }
+    end(seen);
+}
+
+/* The shard writes the cancelled piece into the slot after it was named anew, and then, being asked in this order, the next one. */
+Test(backend_pieces, that_were_cancelled_do_not_keep_their_slots)
+{
+    struct seen *seen = begin();
+    uint64_t slow_id, next_id;
+    read_held(seen);
+    struct backend_call *call = fetch(seen, 100);
+    uint8_t *arena = take_arena(seen);
+    struct kv_msg_fetch slow = take_fetch(seen, &slow_id);
+    cancel(call);
+    fetch(seen, 100);
+    struct kv_msg_fetch next = take_fetch(seen, &next_id);
+    cr_expect_eq(next.slot, slow.slot);
+    put_into(arena, &slow, "late");
+    answer_in_slot(seen, slow_id, 4);
+    cr_expect_eq(seen->pieces, 0u, "nobody wants it");
+    put_into(arena, &next, "next");
+    answer_in_slot(seen, next_id, 4);
+    cr_expect(has(seen, "next"));
+    end(seen);
+}
+
+/* What the old shard may still write, it writes into memory of its own. What was lent stays as it was. */
+Test(backend_pieces, of_the_next_link_come_in_another_arena)
+{
+    struct seen *seen = begin();
+    uint64_t request_id;
+    read_held(seen);
+    struct backend_call *abandoned = fetch(seen, 100);
+    uint8_t *old = take_arena(seen);
+    struct kv_msg_fetch asked = take_fetch(seen, &request_id);
+    seen->lends = true;
+    struct kv_msg_fetch lent = fetch_in_slot(seen, old, "kept");
+    relink(seen, 0);
+    cr_expect_not(take_fetch(seen, &request_id).has_slot, "sent again, before there is an arena");
+    backend_cancel(abandoned);
+    answer_fetch(seen, request_id, (struct kv_msg_piece){.err = KV_STALE});
+    fetch(seen, 100);
+    uint8_t *arena = take_arena(seen);
+    struct kv_msg_fetch next = take_fetch(seen, &request_id);
+    cr_expect_eq(next.slot, asked.slot);
+    put_into(arena, &next, "next");
+    put_into(old, &asked, "late");
+    answer_in_slot(seen, request_id, 4);
+    cr_expect(has(seen, "next"));
+    memset(arena, 'x', (size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES);
+    cr_expect(kv_slice_equal(arena_peek(&seen->lent[0], 4), kv_slice_text("kept")), "slot %lu", lent.slot);
+    end(seen);
+}
