@@ -2,6 +2,7 @@
  * Method: seeded random puts, tombstones, forgets, seeks and walks on both, compared after every step; keys share prefixes
  * around the cached 8 bytes, with zero bytes that the padding could confuse. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -184,6 +185,36 @@ Test(overlay, many_keys_are_ordered_before_a_walk)
     for (; row != NULL; last = row, row = overlay_next(overlay, OVERLAY_KEYS, row), walked++)
         cr_assert(last == NULL || kv_slice_compare(last->key, row->key) < 0);
     cr_expect_eq(walked, OVERLAY_UNORDERED_MAX + 1000);
+    overlay_free(&overlay);
+}
+
+static void *sort_keys(void *arg)
+{
+    size_t count;
+    const struct overlay_row **rows = overlay_sorted(arg, OVERLAY_KEYS, &count);
+    for (size_t i = 1; i < count; i++)
+        cr_assert(kv_slice_compare(rows[i - 1]->key, rows[i]->key) < 0, "row %zu", i);
+    free(rows);
+    return NULL;
+}
+
+/* A frozen generation: the loop walks it for the first time while the applier sorts it. For the thread sanitizer. */
+Test(overlay, a_first_walk_meets_the_applier)
+{
+    enum { KEYS = 20000 };
+    struct overlay *overlay = overlay_new();
+    pthread_t applier;
+    size_t walked = 0;
+    for (uint32_t n = 0; n < KEYS; n++) {
+        uint32_t key = n * 2654435761u;
+        overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(NULL, 0), n);
+    }
+    cr_assert_eq(pthread_create(&applier, NULL, sort_keys, overlay), 0);
+    const struct overlay_row *row = overlay_seek(overlay, OVERLAY_KEYS, kv_slice(NULL, 0));
+    for (; row != NULL; row = overlay_next(overlay, OVERLAY_KEYS, row))
+        walked++;
+    pthread_join(applier, NULL);
+    cr_expect_eq(walked, KEYS);
     overlay_free(&overlay);
 }
 
