@@ -130,9 +130,9 @@ static void count_generation(struct applier *applier, size_t rows, uint64_t ns)
 static void run_generation(struct applier *applier, struct core_generation *generation)
 {
     uint64_t start_ns = kv_clock_ns();
+    remember_held(applier, generation); /* for sweeps behind half of it, too */
     enum kv_err err = applier->world.apply(applier->world.ctx, generation, APPLIER_SWEEP_ROWS);
     if (err == KV_OK) {
-        remember_held(applier, generation);
         applier->sweep_pending = true;
         applier->learn_pending = true;
         applier->retry_ms = 0;

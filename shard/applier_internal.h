@@ -47,7 +47,8 @@ struct applier {
     bool learn_pending;
     unsigned groups;   /* stored since the last sweep */
     uint64_t retry_ms; /* do not touch the generation before; 0 = at once */
-    uint64_t *held; /* of the last generation applied: a reader of a dead object began before its death was applied */
+    uint64_t *
+        held; /* of the last generation, applied or begun: a reader of a dead object began before its death was applied */
     size_t held_count;
 };
 

@@ -171,6 +171,16 @@ struct core_generation *core_freeze(struct core *core)
     return generation;
 }
 
+struct core_generation *core_restore(struct core *core, struct store_redo *redo)
+{
+    kv_assert(core->ledger.frozen == NULL && core->position == redo->meta.position);
+    struct core_generation *generation = kv_alloc_zero(1, sizeof *generation);
+    *generation = (struct core_generation){.rows = redo->rows, .meta = redo->meta, .intents = redo->intents};
+    core->ledger.frozen = redo->rows;
+    *redo = (struct store_redo){0};
+    return generation;
+}
+
 static void run_stalled(struct core *core)
 {
     struct parked *list = core->stalled, *parked, *after;

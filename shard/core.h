@@ -80,10 +80,12 @@ struct core_stats {
 
 struct core;
 
-/* `meta` as store_get_meta gave it. Then core_replay for each record, then core_start, then messages. */
+/* `meta` as store_get_meta gave it, or that of a half applied generation. Then core_restore, if there is one, core_replay for each record, then core_start, then messages. */
 struct core *core_new(const struct core_options *options, const struct core_world *world,
                       const struct store_meta *meta);
 void core_free(struct core **core);
+/* Lays the rows of a half applied generation, which are final and durable, under what comes: it is frozen until core_applied. */
+struct core_generation *core_restore(struct core *core, struct store_redo *redo);
 enum kv_err core_replay(struct core *core, uint64_t position, uint32_t type, struct kv_slice body);
 /* `staged`: ids of store_get_staged; the ones that nothing adopted are given to world.unstage. */
 void core_start(struct core *core, const uint64_t *staged, size_t staged_count);

@@ -155,13 +155,17 @@ void core_start(struct core *core, const uint64_t *staged, size_t staged_count)
 {
     if (staged_count == 0)
         return;
-    size_t count;
-    const struct overlay_row **rows = overlay_sorted(core->ledger.active, OVERLAY_OBJECTS, &count);
+    const struct ledger *ledger = &core->ledger;
+    size_t count, half_count = 0;
+    const struct overlay_row **rows = overlay_sorted(ledger->active, OVERLAY_OBJECTS, &count), **half = NULL;
+    if (ledger->frozen != NULL)
+        half = overlay_sorted(ledger->frozen, OVERLAY_OBJECTS, &half_count);
     for (size_t i = 0; i < staged_count; i++) {
         if (staged[i] >= core->ledger.object_id_next)
             core->ledger.object_id_next = staged[i] + 1;
-        if (!is_adopted(rows, count, staged[i]))
+        if (!is_adopted(rows, count, staged[i]) && !is_adopted(half, half_count, staged[i]))
             core->world.unstage(core->world.ctx, staged[i]);
     }
+    free(half);
     free(rows);
 }

@@ -385,3 +385,8 @@ size_t overlay_rows(const struct overlay *overlay)
 {
     return overlay->rows;
 }
+
+size_t overlay_rows_of(const struct overlay *overlay, enum overlay_table table)
+{
+    return overlay->counts[table];
+}

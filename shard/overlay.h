@@ -57,5 +57,6 @@ void overlay_trim(void);
 /* Memory that rows, keys and values take, with an estimate of the allocator's share; and how many rows. */
 size_t overlay_bytes(const struct overlay *overlay);
 size_t overlay_rows(const struct overlay *overlay);
+size_t overlay_rows_of(const struct overlay *overlay, enum overlay_table table);
 
 #endif

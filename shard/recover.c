@@ -74,14 +74,20 @@ void recovered_read_end(struct recovered *recovered)
 /* ---- replay --------------------------------------------------------------------------------------------------- */
 
 /* The snapshot ends first: a reader would keep the pages that this very transaction replaces. */
-static enum kv_err apply_now(struct recovered *recovered)
+static enum kv_err apply_now(struct recovered *recovered, struct core_generation *generation)
 {
-    struct core_generation *generation = core_freeze(recovered->core);
     recovered_read_end(recovered);
     enum kv_err err = store_apply(recovered->store, generation->rows, &generation->meta, NULL, 0, 0);
     recovered_read(recovered);
-    core_applied(recovered->core, &generation); /* on an error too: the core is thrown away then */
     recovered->generations++;
+    return err;
+}
+
+static enum kv_err freeze_and_apply(struct recovered *recovered)
+{
+    struct core_generation *generation = core_freeze(recovered->core);
+    enum kv_err err = apply_now(recovered, generation);
+    core_applied(recovered->core, &generation); /* on an error too: the core is thrown away then */
     return err;
 }
 
@@ -91,7 +97,7 @@ static enum kv_err on_record(void *ctx, uint64_t position, uint32_t type, struct
     enum kv_err err = core_replay(recovered->core, position, type, body);
     recovered->records++;
     if (err == KV_OK && core_wants_freeze(recovered->core, false))
-        err = apply_now(recovered);
+        err = freeze_and_apply(recovered);
     return err;
 }
 
@@ -113,6 +119,17 @@ static enum kv_err replay(const struct recover_options *options, uint64_t positi
     return err;
 }
 
+/* Without room it waits: reads go on, and so does what frees. */
+static enum kv_err finish(struct recovered *recovered, char *why, size_t why_bytes)
+{
+    enum kv_err err = apply_now(recovered, recovered->frozen);
+    if (err == KV_OK)
+        core_applied(recovered->core, &recovered->frozen);
+    else
+        snprintf(why, why_bytes, "cannot apply the rest of a generation: %s", kv_err_text(err));
+    return err == KV_NO_SPACE ? KV_OK : err;
+}
+
 static enum kv_err read_meta(struct store *store, struct store_meta *meta, struct kv_buf *intents, char *why,
                              size_t why_bytes)
 {
@@ -122,25 +139,49 @@ static enum kv_err read_meta(struct store *store, struct store_meta *meta, struc
     return err;
 }
 
+/* From what is applied, and what is half applied: up to `*position`. */
+static enum kv_err make_core(const struct recover_options *options, const struct core_world *world, char *why,
+                             size_t why_bytes, struct recovered *out, uint64_t *position)
+{
+    struct kv_buf intents = {0};
+    struct store_meta meta = {0};
+    struct store_redo redo = {0};
+    enum kv_err err = read_meta(out->store, &meta, &intents, why, why_bytes);
+    if (err == KV_OK)
+        err = store_get_redo(out->store, why, why_bytes, &redo);
+    if (err == KV_OK) { /* ids of uploads are not in it */
+        if (redo.meta.object_id_next < meta.object_id_next)
+            redo.meta.object_id_next = meta.object_id_next;
+        *position = redo.meta.position;
+        out->core = core_new(&options->core, world, &redo.meta);
+        out->frozen = core_restore(out->core, &redo);
+    } else if (err == KV_NOT_FOUND) {
+        *position = meta.position;
+        out->core = core_new(&options->core, world, &meta);
+    }
+    kv_buf_free(&intents);
+    return err == KV_NOT_FOUND ? KV_OK : err;
+}
+
 enum kv_err recover(const struct recover_options *options, const struct core_world *world, char *why, size_t why_bytes,
                     struct recovered *out)
 {
-    struct store_meta meta = {0};
-    struct kv_buf intents = {0};
+    uint64_t position = 0;
     kv_assert(world->ctx == out);
     snprintf(why, why_bytes, "cannot open the store");
     enum kv_err err = store_open(options->path, options->map_bytes, options->read_only, options->identity, why,
                                  why_bytes, &out->store);
     if (err != KV_OK)
         return err;
+    store_bound(out->store, options->core.overlay_bytes_max);
     recovered_read(out);
-    err = read_meta(out->store, &meta, &intents, why, why_bytes);
+    err = make_core(options, world, why, why_bytes, out, &position);
+    if (err == KV_OK && out->frozen != NULL && !options->read_only)
+        err = finish(out, why, why_bytes);
     if (err == KV_OK) {
-        out->core = core_new(&options->core, world, &meta);
         snprintf(why, why_bytes, "the journal does not fit the store");
-        err = replay(options, meta.position, why, why_bytes, out);
+        err = replay(options, position, why, why_bytes, out);
     }
-    kv_buf_free(&intents);
     if (err != KV_OK)
         recovered_close(out);
     return err;
@@ -150,6 +191,8 @@ void recovered_close(struct recovered *recovered)
 {
     if (recovered->journal != NULL)
         journal_close(&recovered->journal);
+    if (recovered->frozen != NULL)
+        core_applied(recovered->core, &recovered->frozen); /* it only goes with the core */
     core_free(&recovered->core);
     if (recovered->store == NULL)
         return;

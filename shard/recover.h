@@ -1,6 +1,6 @@
 /* shard/recover.h -- from files to a shard that knows its state: store, core, journal, in this order.
- * Does:     opens LMDB, reads its meta row, replays the journal behind it into a core, applying generations on the way when the
- *           overlay is full: a start after any crash needs no more memory than running does.
+ * Does:     opens LMDB, reads its meta row, finishes a half applied generation, replays the journal behind it into a core, applying
+ *           generations on the way when the overlay is full: a start after any crash needs no more memory than running does.
  * Owns:     what it opened, until recovered_close. Also provides the reading half of core_world.
  * Promises: nothing is answered, locked or appended meanwhile; a record that is replayed is on disk already, so its
  *           generation may be applied at once.
@@ -28,7 +28,9 @@ struct recovered {
     struct store *store;
     struct core *core;
     struct journal *journal;
-    bool reading;     /* a snapshot is open: recovered_read began it */
+    bool reading; /* a snapshot is open: recovered_read began it */
+    /* Half applied, and not finished for want of room, or because nothing may be changed. */
+    struct core_generation *frozen;
     uint64_t records; /* replayed */
     uint64_t generations;
 };

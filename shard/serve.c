@@ -343,6 +343,8 @@ enum kv_err serve_open(const struct serve_options *options, char *why, size_t wh
     serve->started_ms = serve->quiet_ms = kv_clock_ms();
     serve->written_bytes = SERVE_REST_BYTES; /* what was replayed, perhaps */
     serve->carry = counters_carry_open(options->counters);
+    serve->frozen = serve->on.frozen;
+    serve->on.frozen = NULL;
     serve->position = journal_durable(serve->on.journal);
     serve->applied = serve->position - serve->on.records; /* positions number the records */
     serve->applier = applier_new(&applier_world);

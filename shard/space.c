@@ -37,7 +37,7 @@ bool space_has_room(const struct space *space, uint64_t bytes)
     uint64_t used = space->usage.used_bytes, limit = space->usage.map_bytes / 100 * SERVE_FULL_PERCENT;
     uint64_t more = space->waiting_bytes + space->queued_bytes + space->staged_bytes + 2 * bytes;
     uint64_t disk = space->disk_free_bytes + (space->file_bytes > used ? space->file_bytes - used : 0);
-    return used + more <= limit && (space->disk_bytes == 0 || more + disk_reserve(space) <= disk);
+    return used + more <= limit && (space->disk_bytes == 0 || more + space->redo_bytes + disk_reserve(space) <= disk);
 }
 
 bool space_has_room_now(struct space *space, uint64_t bytes)
@@ -57,6 +57,7 @@ void space_read_waiting(struct space *space, const struct core *core)
     if (touched > space->usage.used_bytes)
         touched = space->usage.used_bytes;
     space->waiting_bytes = 2 * stats.overlay_bytes + touched;
+    space->redo_bytes = stats.overlay_bytes;
 }
 
 enum kv_err space_read(struct space *space, struct store *store, uint64_t now_ms)

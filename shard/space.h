@@ -16,6 +16,7 @@ struct space {
     uint64_t disk_bytes, disk_free_bytes;
     uint64_t file_bytes;    /* of LMDB's file on the disk */
     uint64_t waiting_bytes; /* that rows not yet in LMDB may come to take there */
+    uint64_t redo_bytes;    /* and beside it, on the disk (store_redo.h) */
     uint64_t queued_bytes;  /* of pieces that the applier has, */
     uint64_t staged_bytes;  /* and of those it has stored since `usage` was read */
 };

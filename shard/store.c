@@ -12,8 +12,10 @@
 #include "kv/log.h"
 #include "store_lmdb.h"
 #include "store_meta.h"
+#include "store_redo.h"
 
 #define STORE_READERS_MAX 64u
+#define PAGE_BYTES 4096u /* of memory, for each page that a transaction changes */
 #define STORE_FILE_MODE 0600
 #define FREE_LIST_TABLE 0u /* LMDB's FREE_DBI: mdb_stat -f asks the same way */
 
@@ -91,6 +93,7 @@ static enum kv_err claim(struct store *store, char *why, size_t why_bytes)
     struct store_env *env = store->env;
     struct store_txn *txn = NULL;
     bool empty = false;
+    uint64_t half = 0;
     enum kv_err err = txn_begin(env, !store->read_only, &txn);
     if (err == KV_OK)
         err = check_foreign(env, txn, &empty);
@@ -105,6 +108,10 @@ static enum kv_err claim(struct store *store, char *why, size_t why_bytes)
     if (err == KV_OK)
         err =
             empty ? store_meta_create(txn, &store->identity) : store_meta_check(txn, &store->identity, why, why_bytes);
+    if (err == KV_OK)
+        err = store_meta_half(txn, &half);
+    if (err == KV_OK && half == 0 && !store->read_only)
+        redo_remove(store->path); /* of a process that ended before its first piece, or behind the last */
     if (txn)
         err = txn_end(&txn, err);
     if (err == KV_OK && empty)
@@ -153,6 +160,7 @@ enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, con
     struct store *store = kv_alloc_zero(1, sizeof *store);
     why[0] = '\0';
     store->map_bytes = map_bytes;
+    store_bound(store, UINT64_MAX);
     store->writeback = writeback_new(NULL);
     store->read_only = read_only;
     store->identity = *identity;
@@ -165,6 +173,13 @@ enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, con
     else
         store_close(&store);
     return err;
+}
+
+void store_bound(struct store *store, uint64_t bytes_max)
+{
+    uint64_t pages = bytes_max / PAGE_BYTES;
+    store->whole_pages_max = pages < STORE_WHOLE_PAGES_MAX ? pages : STORE_WHOLE_PAGES_MAX;
+    store->piece_rows_max = store->whole_pages_max / (STORE_WHOLE_PAGES_MAX / STORE_PIECE_ROWS_MAX) + 1;
 }
 
 enum kv_err store_renew(struct store *store, char *why, size_t why_bytes)

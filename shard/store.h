@@ -1,8 +1,11 @@
 /* shard/store.h -- this shard's LMDB environment (only store.c and store_txn.c call LMDB).
  * Does:     tables keys, tails, objects, blobs, sweep, staged, meta; reads for the loop, large transactions for the applier.
- * Owns:     DB_PATH/shard-<i>/data.mdb and lock.mdb. One environment per process, opened after exec, MDB_NOTLS|MDB_NORDAHEAD,
+ * Owns:     DB_PATH/shard-<i>/data.mdb, lock.mdb and redo. One environment per process, opened after exec, MDB_NOTLS|MDB_NORDAHEAD,
  *           default sync flags.
- * Promises: an apply is one LMDB transaction: all of a generation with its journal position, or nothing.
+ * Promises: an apply is all of a generation with its journal position, or nothing: one LMDB transaction, or, where that would change
+ *           more than STORE_WHOLE_PAGES_MAX pages, several, before the first of which the file `redo` has the generation (store_redo.h).
+ *           Until the last of them reads need its rows laid over those of LMDB, as they are while it is applied; a start gets
+ *           them by store_get_redo.
  *           Keys of 1 to 4,096 bytes keep exact byte order (longkey.h). Blob rows have at most KV_BLOB_ROW_BYTES.
  * Threads:  reads belong to the loop thread, everything marked [applier] to the applier thread.
  * Fails:    KV_NO_SPACE (disk or map full: transaction rolled back, reads go on), KV_CORRUPT (page or row damaged),
@@ -19,6 +22,8 @@
  * applied to them: until then an older build takes them back, from then on it refuses them. */
 #define STORE_FORMAT_VERSION 2u
 #define STORE_FORMAT_VERSION_MIN 1u
+/* What the files say while a generation is half applied: an older build does not know of `redo`. */
+#define STORE_FORMAT_VERSION_HALF 3u
 
 /* What is written with every generation and read at start. */
 struct store_meta {
@@ -53,6 +58,12 @@ struct store;
 enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, const struct store_identity *identity,
                        char *why, size_t why_bytes, struct store **out);
 void store_close(struct store **store);
+/* A generation that may change more than STORE_WHOLE_PAGES_MAX pages, 128 MiB of memory, or more than `bytes_max` of them, goes in by
+ * pieces of a quarter as many rows, 32 MiB. Before the first generation. */
+#define STORE_WHOLE_PAGES_MAX 32768u
+#define STORE_PIECE_ROWS_MAX 8192u
+#define STORE_PIECE_BYTES_MAX (16u << 20)
+void store_bound(struct store *store, uint64_t bytes_max);
 /* Closes the environment and opens it again, as the only way to make LMDB give back the memory of its largest transaction: a page of
  * heap for each page written. Loop thread, not within a read, while the applier has nothing to do. On an error the store
  * can only be closed. */
@@ -85,17 +96,31 @@ enum kv_err store_next_key(struct store *store, struct kv_buf *key, struct kv_sl
 /* Copies the meta row; `intents_out` receives the bytes that out->intents then borrows. A new store gives zeros
  * and object_id_next = 1. */
 enum kv_err store_get_meta(struct store *store, struct store_meta *out, struct kv_buf *intents_out);
+/* A generation that is half applied: the last process ended in the midst of it. */
+struct store_redo {
+    struct overlay *rows; /* final ones, durable */
+    struct store_meta meta;
+    struct kv_buf intents; /* what meta.intents borrows */
+};
+static inline void store_redo_free(struct store_redo *redo)
+{
+    overlay_free(&redo->rows);
+    kv_buf_free(&redo->intents);
+}
+/* KV_NOT_FOUND: there is none. It must be laid over all reads until store_apply was given it again. KV_CORRUPT with a sentence. */
+enum kv_err store_get_redo(struct store *store, char *why, size_t why_bytes, struct store_redo *out);
 /* Ids of contents that were staged and not adopted by an applied object row. */
 enum kv_err store_get_staged(struct store *store, struct kv_buf *ids /* array of uint64_t */);
 enum kv_err store_usage(struct store *store, struct store_usage *out);
 
 /* ---- applier thread ------------------------------------------------------------------------------------------- */
 
-/* [applier] Writes a frozen generation and its meta row in one transaction, in key order per table:
+/* [applier] Writes a frozen generation and its meta row, in key order per table:
  *   KEYS rows set or deleted; OBJECTS rows set or deleted, and whenever the row in LMDB had an object id, and another one, that id goes to
  *   `sweep`; a set object row takes its id out of `staged`; BLOBS split into rows of KV_BLOB_ROW_BYTES, appended where the
  *   order allows. Then up to `sweep_rows_max` blob rows of ids in `sweep` are deleted in id order, leaving out the ids in
- *   `pinned` (ascending array of `pinned_count`). */
+ *   `pinned` (ascending array of `pinned_count`).
+ * On an error it may be half applied: then the same one must be given again before any other. */
 enum kv_err store_apply(struct store *store, const struct overlay *generation, const struct store_meta *meta,
                         const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max);
 /* [applier] One step towards knowing which rows are not there (store_filter.h). KV_NOT_FOUND: there is nothing to learn. */

@@ -1,79 +1,29 @@
-/* shard/store_apply.c -- the applier's transactions: a generation, staged pieces, the sweep of deleted content.
+/* shard/store_apply.c -- the applier's transactions: a generation, the sweep of deleted content.
  * Does:     writes each table in key order, so that a page is touched once; moves the ids of content that nothing refers to any
- *           more into `sweep` and deletes its rows in id order, some at a time.
+ *           more into `sweep` and deletes its rows in id order, some at a time. A generation that would change too many pages goes
+ *           in like this:
+ *           1. all of it into the file `redo`;
+ *           2. its rows into LMDB, some thousand in a transaction, each of which says "half applied";
+ *           3. one transaction more, as that of a small generation, with meta and sweep, which says that it is whole; the file goes.
+ *           Between these, whatever ends the process or refuses a transaction, all rows are put in again from the beginning. That
+ *           changes nothing where they are there already: a row is final, what goes to `sweep` or leaves `staged` does so in the
+ *           very transaction of the row that says so, and node ids are counted on in each.
  * Owns:     the one write transaction of the moment.
- * Promises: all of a call or nothing of it. An id is in exactly one place: an object row, `staged` or `sweep`, as long as
- *           it has rows in `blobs`. Pinned ids (readers hold them) stay in `sweep` with all their rows.
+ * Promises: all of a call or nothing of it, but for a half applied generation. Pinned ids (readers hold them) stay in `sweep` with
+ *           all their rows.
  * Fails:    KV_NO_SPACE and the rest of store.h; the transaction is rolled back.
- * Tests:    unit/shard/test_store.c. */
-#include <endian.h>
-#include <errno.h>
+ * Tests:    unit/shard/test_store.c, unit/shard/test_store_redo.c. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "blobs.h"
 #include "kv/log.h"
 #include "rows.h"
 #include "store_meta.h"
+#include "store_redo.h"
+#include "store_stage.h"
 
-#define PART_BYTES (32u * KV_BLOB_ROW_BYTES) /* of a file, read at a time */
-#define SWEEP_ROWS_LOW 16u                   /* in one transaction, when the map is nearly full */
-
-static enum kv_err ignore_missing(enum kv_err err)
-{
-    return err == KV_NOT_FOUND ? KV_OK : err;
-}
-
-static enum kv_err put_amount(struct store_txn *txn, enum store_table table, uint64_t object_id, uint64_t bytes)
-{
-    uint8_t id[8];
-    uint64_t little = htole64(bytes);
-    return txn_put(txn, table, row_encode_id(object_id, id), kv_slice(&little, sizeof little));
-}
-
-static enum kv_err get_amount(struct store_txn *txn, enum store_table table, uint64_t object_id, uint64_t *bytes)
-{
-    uint8_t id[8];
-    uint64_t little;
-    struct kv_slice value;
-    enum kv_err err = txn_get(txn, table, row_encode_id(object_id, id), &value);
-    if (err == KV_OK && value.bytes != sizeof little)
-        err = KV_CORRUPT;
-    if (err != KV_OK)
-        return err;
-    memcpy(&little, value.data, sizeof little);
-    *bytes = le64toh(little);
-    return KV_OK;
-}
-
-static enum kv_err delete_id(struct store_txn *txn, enum store_table table, uint64_t object_id)
-{
-    uint8_t id[8];
-    return ignore_missing(txn_delete(txn, table, row_encode_id(object_id, id)));
-}
-
-/* An id that is not in `staged` was adopted, or never written: not ours to sweep. */
-static enum kv_err unstage(struct store_txn *txn, uint64_t object_id)
-{
-    uint64_t bytes = 0;
-    enum kv_err err = get_amount(txn, STORE_STAGED, object_id, &bytes);
-    if (err == KV_OK)
-        err = delete_id(txn, STORE_STAGED, object_id);
-    if (err == KV_OK && bytes > 0)
-        err = put_amount(txn, STORE_SWEEP, object_id, bytes);
-    return ignore_missing(err);
-}
-
-/* As txn_end, for as many pages as a generation has. */
-static enum kv_err end_large(struct store *store, struct store_txn **txn, enum kv_err err)
-{
-    if (err != KV_OK)
-        return txn_end(txn, err);
-    writeback_begin(store->writeback, txn_file(*txn));
-    err = txn_commit(txn);
-    writeback_end(store->writeback);
-    return err;
-}
+#define PAGE_BYTES 4096u
+#define SWEEP_ROWS_LOW 16u /* in one transaction, when the map is nearly full */
 
 /* ---- a generation ------------------------------------------------------------------------------------------------ */
 
@@ -87,7 +37,7 @@ struct apply {
 static enum kv_err apply_key(struct apply *apply, const struct overlay_row *row)
 {
     if (row->tombstone)
-        return ignore_missing(longkey_delete(apply->txn, row->key));
+        return store_ignore_missing(longkey_delete(apply->txn, row->key));
     store_filter_add(apply->filter, STORE_FILTER_KEYS, row->key);
     return longkey_put(apply->txn, row->key, row->value, &apply->node_id_next);
 }
@@ -100,7 +50,7 @@ static enum kv_err old_object(struct apply *apply, struct kv_slice hash, struct 
     if (store_filter_is_new(apply->filter, STORE_FILTER_OBJECTS, hash))
         return KV_OK;
     enum kv_err err = txn_get(apply->txn, STORE_OBJECTS, hash, &value);
-    return err == KV_OK ? row_decode_object(value, out) : ignore_missing(err);
+    return err == KV_OK ? row_decode_object(value, out) : store_ignore_missing(err);
 }
 
 static enum kv_err apply_object(struct apply *apply, const struct overlay_row *row)
@@ -110,15 +60,15 @@ static enum kv_err apply_object(struct apply *apply, const struct overlay_row *r
     if (err == KV_OK && !row->tombstone)
         err = row_decode_object(row->value, &now);
     if (err == KV_OK && old.object_id != 0 && old.object_id != now.object_id && old.stored_bytes > 0)
-        err = put_amount(apply->txn, STORE_SWEEP, old.object_id, old.stored_bytes);
+        err = store_put_id(apply->txn, STORE_SWEEP, old.object_id, old.stored_bytes);
     if (err != KV_OK)
         return err;
     if (row->tombstone)
-        return ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, row->key));
+        return store_ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, row->key));
     store_filter_add(apply->filter, STORE_FILTER_OBJECTS, row->key);
     err = txn_put(apply->txn, STORE_OBJECTS, row->key, row->value);
     bool adopts = now.object_id != 0 && now.object_id != old.object_id;
-    return err == KV_OK && adopts ? delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
+    return err == KV_OK && adopts ? store_delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
 }
 
 /* A tombstone is the end of a large content that no applied object row ever named: its rows are staged still, and may be held
@@ -127,34 +77,62 @@ static enum kv_err apply_blob(struct apply *apply, const struct overlay_row *row
 {
     uint64_t object_id = row_decode_id(row->key);
     if (row->tombstone)
-        return unstage(apply->txn, object_id);
+        return store_unstage_id(apply->txn, object_id);
     return blobs_write(&apply->blobs, object_id, 0, row->value);
 }
 
-static enum kv_err apply_table(struct apply *apply, const struct overlay *generation, enum overlay_table table,
-                               enum kv_err (*apply_row)(struct apply *, const struct overlay_row *))
+static enum kv_err (*const apply_row[OVERLAY_TABLES])(struct apply *, const struct overlay_row *) = {
+    [OVERLAY_KEYS] = apply_key, [OVERLAY_OBJECTS] = apply_object, [OVERLAY_BLOBS] = apply_blob};
+
+/* The rows of a generation, table by table, each in key order. */
+struct feed {
+    const struct overlay *generation;
+    unsigned tables; /* begun */
+    const struct overlay_row **rows;
+    size_t count, at;
+};
+
+/* The next row, which is one of the table behind which feed->tables stands; NULL at the end. */
+static const struct overlay_row *feed_peek(struct feed *feed)
 {
-    size_t count;
-    const struct overlay_row **rows = overlay_sorted(generation, table, &count);
-    enum kv_err err = KV_OK;
-    for (size_t i = 0; i < count && err == KV_OK; i++)
-        err = apply_row(apply, rows[i]);
-    free((void *)rows);
+    while (feed->at == feed->count && feed->tables < OVERLAY_TABLES) {
+        free((void *)feed->rows);
+        feed->rows = overlay_sorted(feed->generation, (enum overlay_table)feed->tables++, &feed->count);
+        feed->at = 0;
+    }
+    return feed->at < feed->count ? feed->rows[feed->at] : NULL;
+}
+
+static void feed_end(struct feed *feed)
+{
+    free((void *)feed->rows);
+}
+
+static enum kv_err begin(struct store *store, struct apply *out)
+{
+    struct store_meta before;
+    *out = (struct apply){.filter = &store->filter};
+    enum kv_err err = txn_begin_write(store->env, &out->txn);
+    if (err != KV_OK)
+        return err;
+    err = store_meta_get(out->txn, &before, &out->node_id_next);
+    if (err == KV_OK)
+        err = blobs_writer_init(out->txn, &out->blobs);
+    if (err != KV_OK)
+        txn_abort(&out->txn);
     return err;
 }
 
-static enum kv_err apply_tables(struct apply *apply, const struct overlay *generation)
+static enum kv_err apply_rows(struct apply *apply, struct feed *feed, size_t rows_max, size_t bytes_max)
 {
-    struct store_meta before;
-    enum kv_err err = store_meta_get(apply->txn, &before, &apply->node_id_next);
-    if (err == KV_OK)
-        err = blobs_writer_init(apply->txn, &apply->blobs);
-    if (err == KV_OK)
-        err = apply_table(apply, generation, OVERLAY_KEYS, apply_key);
-    if (err == KV_OK)
-        err = apply_table(apply, generation, OVERLAY_OBJECTS, apply_object);
-    if (err == KV_OK)
-        err = apply_table(apply, generation, OVERLAY_BLOBS, apply_blob);
+    const struct overlay_row *row;
+    enum kv_err err = KV_OK;
+    size_t bytes = 0;
+    for (size_t i = 0; i < rows_max && bytes < bytes_max && err == KV_OK && (row = feed_peek(feed)) != NULL; i++) {
+        err = apply_row[feed->tables - 1](apply, row);
+        bytes += row->value.bytes;
+        feed->at++;
+    }
     return err;
 }
 
@@ -204,39 +182,110 @@ static enum kv_err sweep(struct store_txn *txn, const uint64_t *pinned, size_t p
         if (err == KV_OVERLOADED)
             return KV_OK; /* enough for one transaction: the rest of this object comes next time */
         if (err == KV_OK)
-            err = delete_id(txn, STORE_SWEEP, object_id);
+            err = store_delete_id(txn, STORE_SWEEP, object_id);
         if (err == KV_OK)
             err = next_to_sweep(txn, object_id + 1, pinned, pinned_count, &object_id);
     }
-    return ignore_missing(err);
+    return store_ignore_missing(err);
 }
 
 /* ---- transactions ------------------------------------------------------------------------------------------------ */
 
-/* Rows, position and sweep are one transaction: after a crash, replay begins exactly behind what is here. */
-static enum kv_err apply_once(struct store *store, const struct overlay *generation, const struct store_meta *meta,
-                              const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max)
+struct sweep {
+    const uint64_t *pinned;
+    size_t pinned_count;
+    size_t rows_max;
+};
+
+/* Rows, position and sweep are one transaction: after a crash, replay begins exactly behind what is here. `generation` is NULL when its
+ * rows are here already. */
+static enum kv_err apply_whole(struct store *store, const struct overlay *generation, const struct store_meta *meta,
+                               const struct sweep *wanted)
 {
-    struct apply apply = {.filter = &store->filter};
+    struct feed feed = {.generation = generation, .tables = generation == NULL ? OVERLAY_TABLES : 0};
+    struct apply apply;
     bool swept;
-    enum kv_err err = txn_begin_write(store->env, &apply.txn);
+    enum kv_err err = begin(store, &apply);
     if (err != KV_OK)
         return err;
-    err = apply_tables(&apply, generation);
-    if (err == KV_OK && sweep_rows_max > 0)
-        err = sweep(apply.txn, pinned, pinned_count, sweep_rows_max, &swept);
+    err = apply_rows(&apply, &feed, SIZE_MAX, SIZE_MAX);
+    feed_end(&feed);
+    if (err == KV_OK && wanted->rows_max > 0)
+        err = sweep(apply.txn, wanted->pinned, wanted->pinned_count, wanted->rows_max, &swept);
     if (err == KV_OK)
         err = store_meta_put(apply.txn, meta, apply.node_id_next);
-    return end_large(store, &apply.txn, err);
+    return store_end_large(store, &apply.txn, err);
+}
+
+static enum kv_err apply_piece(struct store *store, struct feed *feed, uint64_t position)
+{
+    struct apply apply;
+    enum kv_err err = begin(store, &apply);
+    if (err != KV_OK)
+        return err;
+    err = apply_rows(&apply, feed, store->piece_rows_max, STORE_PIECE_BYTES_MAX);
+    if (err == KV_OK)
+        err = store_meta_put_half(apply.txn, position, apply.node_id_next);
+    return store_end_large(store, &apply.txn, err);
+}
+
+/* Once the file is there it stays as it is until its generation is whole: LMDB may be half changed already. */
+static enum kv_err apply_pieces(struct store *store, const struct overlay *generation, const struct store_meta *meta)
+{
+    struct feed feed = {.generation = generation};
+    enum kv_err err = KV_OK;
+    if (store->redo_position == 0)
+        err = redo_write(store->path, &store->identity, generation, meta);
+    if (err != KV_OK)
+        return err;
+    kv_assert(store->redo_position == 0 || store->redo_position == meta->position);
+    store->redo_position = meta->position;
+    while (err == KV_OK && feed_peek(&feed) != NULL)
+        err = apply_piece(store, &feed, meta->position);
+    feed_end(&feed);
+    return err;
+}
+
+/* Whether one transaction would change too many pages: one for each row, but not more than there are. What new rows and blobs fill is on
+ * top of that: with the usual OVERLAY_BYTES little, and `redo` would cost as much as it spares there. */
+static enum kv_err is_large(struct store *store, const struct overlay *generation, bool *out)
+{
+    static const enum store_table tables[] = {STORE_KEYS, STORE_TAILS, STORE_OBJECTS};
+    struct store_txn *txn = NULL;
+    uint64_t sum = 0, rows = overlay_rows(generation) - overlay_rows_of(generation, OVERLAY_BLOBS);
+    enum kv_err err = txn_begin_read(store->env, &txn);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && err == KV_OK; i++) {
+        uint64_t pages = 0;
+        err = txn_pages(txn, tables[i], &pages);
+        sum += pages;
+    }
+    txn_abort(&txn);
+    if (err == KV_OK)
+        *out = (rows < sum ? rows : sum) > store->whole_pages_max ||
+               overlay_bytes(generation) / PAGE_BYTES > store->whole_pages_max;
+    return err;
 }
 
 /* Deleting rows needs pages, too: on the last ones, the generation alone may fit where generation and sweep do not. */
 enum kv_err store_apply(struct store *store, const struct overlay *generation, const struct store_meta *meta,
                         const uint64_t *pinned, size_t pinned_count, size_t sweep_rows_max)
 {
-    enum kv_err err = apply_once(store, generation, meta, pinned, pinned_count, sweep_rows_max);
+    struct sweep wanted = {pinned, pinned_count, sweep_rows_max};
+    bool large = store->redo_position != 0;
+    enum kv_err err = large ? KV_OK : is_large(store, generation, &large);
+    if (err == KV_OK && large)
+        err = apply_pieces(store, generation, meta);
+    if (err != KV_OK)
+        return err;
+    const struct overlay *left = large ? NULL : generation;
+    err = apply_whole(store, left, meta, &wanted);
+    wanted.rows_max = 0;
     if (err == KV_NO_SPACE && sweep_rows_max > 0)
-        err = apply_once(store, generation, meta, pinned, pinned_count, 0);
+        err = apply_whole(store, left, meta, &wanted);
+    if (err == KV_OK && large) {
+        redo_remove(store->path);
+        store->redo_position = 0;
+    }
     return err;
 }
 
@@ -260,84 +309,4 @@ enum kv_err store_sweep(struct store *store, const uint64_t *pinned, size_t pinn
     if (err == KV_NO_SPACE && sweep_rows_max > SWEEP_ROWS_LOW)
         err = sweep_once(store, pinned, pinned_count, SWEEP_ROWS_LOW);
     return err;
-}
-
-static enum kv_err read_file(int fd, uint64_t offset, uint8_t *out, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t got = pread(fd, out, bytes, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return KV_INVALID;
-        out += got;
-        offset += (uint64_t)got;
-        bytes -= (size_t)got;
-    }
-    return KV_OK;
-}
-
-/* Part [at, at + bytes) of a piece: its own bytes, then those of its file. */
-static enum kv_err read_piece(const struct store_piece *piece, uint64_t at, uint8_t *out, size_t bytes)
-{
-    size_t share = 0;
-    if (at < piece->bytes.bytes) {
-        share = piece->bytes.bytes - at < bytes ? piece->bytes.bytes - at : bytes;
-        memcpy(out, piece->bytes.data + at, share);
-    }
-    uint64_t file_at = piece->file.offset + (at + share - piece->bytes.bytes);
-    return read_file(piece->file.fd, file_at, out + share, bytes - share);
-}
-
-/* By parts that stay in the processor's cache from the read to the page. */
-static enum kv_err write_from_file(struct blobs_writer *writer, const struct store_piece *piece)
-{
-    static __thread uint8_t part[PART_BYTES];
-    uint64_t piece_bytes = store_piece_bytes(piece);
-    enum kv_err err = KV_OK;
-    for (uint64_t at = 0; at < piece_bytes && err == KV_OK; at += PART_BYTES) {
-        size_t bytes = piece_bytes - at < PART_BYTES ? (size_t)(piece_bytes - at) : PART_BYTES;
-        err = read_piece(piece, at, part, bytes);
-        if (err == KV_OK)
-            err = blobs_write(writer, piece->object_id, piece->offset + at, kv_slice(part, bytes));
-    }
-    return err;
-}
-
-static enum kv_err stage_piece(struct blobs_writer *writer, const struct store_piece *piece)
-{
-    uint64_t end = piece->offset + store_piece_bytes(piece), before = 0;
-    enum kv_err err = ignore_missing(get_amount(writer->txn, STORE_STAGED, piece->object_id, &before));
-    if (err == KV_OK)
-        err = put_amount(writer->txn, STORE_STAGED, piece->object_id, end > before ? end : before);
-    if (err != KV_OK)
-        return err;
-    return piece->file.bytes > 0 ? write_from_file(writer, piece)
-                                 : blobs_write(writer, piece->object_id, piece->offset, piece->bytes);
-}
-
-enum kv_err store_stage(struct store *store, const struct store_piece *pieces, size_t count)
-{
-    struct blobs_writer writer = {0};
-    struct store_txn *txn = NULL;
-    enum kv_err err = txn_begin_write(store->env, &txn);
-    if (err != KV_OK)
-        return err;
-    err = blobs_writer_init(txn, &writer);
-    for (size_t i = 0; i < count && err == KV_OK; i++)
-        err = stage_piece(&writer, &pieces[i]);
-    err = end_large(store, &txn, err);
-    store_trim(store, STORE_RESIDENT_BYTES_MAX);
-    return err;
-}
-
-enum kv_err store_unstage(struct store *store, const uint64_t *object_ids, size_t count)
-{
-    struct store_txn *txn = NULL;
-    enum kv_err err = txn_begin_write(store->env, &txn);
-    if (err != KV_OK)
-        return err;
-    for (size_t i = 0; i < count && err == KV_OK; i++)
-        err = unstage(txn, object_ids[i]);
-    return txn_end(&txn, err);
 }

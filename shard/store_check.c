@@ -1,6 +1,7 @@
 /* shard/store_check.c -- walks all tables and compares them with each other and with meta.
  * Does:     1. keys: order, rows, every record of keys and tails reached; 2. objects: rows, no two with one id; 3. blobs: every row
- *           belongs to an object, to `sweep` or to `staged`, objects have all of theirs; 4. the totals of meta.
+ *           belongs to an object, to `sweep` or to `staged`, objects have all of theirs; 4. the totals of meta. Of a store in which a
+ *           generation is half applied: the totals that it will have; to whom the blobs of its objects belong is open until then.
  * Owns:     a list of all object ids while it runs (16 bytes each; contents that lie in their rows have none).
  * Promises: reads only; names the first fault in one sentence. What this shard cannot know (references from other
  *           shards' keys) is not checked.
@@ -27,6 +28,8 @@ struct check {
     uint64_t object_rows;
     uint64_t referenced_count; /* rows that keys refer to */
     uint64_t stored_bytes;
+    struct store_redo redo; /* rows NULL: nothing is half applied */
+    struct kv_buf open_ids; /* uint64_t, ascending: object ids that it changes the owner of */
     char *why;
     size_t why_bytes;
 };
@@ -132,6 +135,77 @@ static enum kv_err check_objects(struct check *check)
     return KV_OK;
 }
 
+/* ---- a half applied generation: what it will have changed ---------------------------------------------------------- */
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static void count_object(struct check *check, const struct kv_object *object, bool comes)
+{
+    uint64_t sign = comes ? 1 : UINT64_MAX; /* modulo 2^64: minus one */
+    if (object->refs > 0) {
+        check->referenced_count += sign;
+        check->stored_bytes += sign * object->stored_bytes;
+    }
+    if (object->object_id != 0)
+        kv_buf_append(&check->open_ids, kv_slice(&object->object_id, sizeof object->object_id));
+}
+
+static enum kv_err lay_key(struct check *check, const struct overlay_row *row)
+{
+    struct kv_slice before;
+    struct kv_row decoded;
+    enum kv_err err = longkey_get(check->txn, row->key, &before);
+    if (err != KV_OK && err != KV_NOT_FOUND)
+        return err;
+    if (!row->tombstone && row_decode_key(row->value, &decoded) != KV_OK)
+        return fault(check, "redo: a key row does not decode");
+    check->keys += !row->tombstone;
+    check->keys -= err == KV_OK;
+    return KV_OK;
+}
+
+static enum kv_err lay_object(struct check *check, const struct overlay_row *row)
+{
+    struct kv_slice value;
+    struct kv_object before, object;
+    enum kv_err err = txn_get(check->txn, STORE_OBJECTS, row->key, &value);
+    if (err != KV_OK && err != KV_NOT_FOUND)
+        return err;
+    if (err == KV_OK && row_decode_object(value, &before) == KV_OK)
+        count_object(check, &before, false);
+    if (!row->tombstone && row_decode_object(row->value, &object) != KV_OK)
+        return fault(check, "redo: an object row does not decode");
+    if (!row->tombstone)
+        count_object(check, &object, true);
+    return KV_OK;
+}
+
+static enum kv_err lay_blob(struct check *check, const struct overlay_row *row)
+{
+    uint64_t id = row_decode_id(row->key);
+    kv_buf_append(&check->open_ids, kv_slice(&id, sizeof id));
+    return KV_OK;
+}
+
+static enum kv_err lay_redo(struct check *check)
+{
+    static enum kv_err (*const lay[OVERLAY_TABLES])(struct check *, const struct overlay_row *) = {
+        [OVERLAY_KEYS] = lay_key, [OVERLAY_OBJECTS] = lay_object, [OVERLAY_BLOBS] = lay_blob};
+    enum kv_err err = KV_OK;
+    for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES && err == KV_OK; table++) {
+        const struct overlay_row *row = overlay_seek(check->redo.rows, table, kv_slice(NULL, 0));
+        for (; row != NULL && err == KV_OK; row = overlay_next(check->redo.rows, table, row))
+            err = lay[table](check, row);
+    }
+    if (check->open_ids.bytes > 0)
+        qsort(check->open_ids.data, check->open_ids.bytes / sizeof(uint64_t), sizeof(uint64_t), compare_numbers);
+    return err;
+}
+
 /* ---- blobs ------------------------------------------------------------------------------------------------------- */
 
 /* All rows of one id, counted while the walk passes them. */
@@ -186,19 +260,26 @@ static enum kv_err check_owned(struct check *check, const struct blob_run *run, 
     return err;
 }
 
+static bool is_open(const struct check *check, uint64_t id)
+{
+    size_t count = check->open_ids.bytes / sizeof id;
+    return count > 0 && bsearch(&id, check->open_ids.data, count, sizeof id, compare_numbers) != NULL;
+}
+
 /* The run has ended: who owns it? `*next` walks the objects beside the blobs, both in id order. */
 static enum kv_err check_run(struct check *check, const struct blob_run *run, uint64_t *next)
 {
     const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
     size_t count = known_count(check);
     for (; *next < count && (run->rows == 0 || known[*next].id < run->id); ++*next)
-        if (known[*next].stored_bytes > 0)
+        if (known[*next].stored_bytes > 0 && !is_open(check, known[*next].id))
             return fault(check, "blobs: object id %" PRIu64 " has no rows", known[*next].id);
     if (run->rows == 0)
         return KV_OK;
-    if (*next == count || known[*next].id != run->id)
-        return check_orphan(check, run);
-    return check_owned(check, run, &known[(*next)++]);
+    const struct known_object *owner = *next < count && known[*next].id == run->id ? &known[(*next)++] : NULL;
+    if (is_open(check, run->id))
+        return KV_OK;
+    return owner == NULL ? check_orphan(check, run) : check_owned(check, run, owner);
 }
 
 static enum kv_err check_blobs(struct check *check)
@@ -237,6 +318,8 @@ static enum kv_err check_meta(struct check *check)
     enum kv_err err = store_meta_get(check->txn, &meta, &node_id_next);
     if (err != KV_OK)
         return err == KV_CORRUPT ? fault(check, "meta: a row is missing or damaged") : err;
+    if (check->redo.rows != NULL)
+        meta = check->redo.meta;
     const struct known_object *known = (const struct known_object *)(const void *)check->objects.data;
     size_t count = known_count(check);
     uint64_t id_max = count > 0 ? known[count - 1].id : 0;
@@ -260,15 +343,21 @@ enum kv_err store_check(struct store *store, char *why, size_t why_bytes)
     enum kv_err err = store_read_begin(store);
     if (err != KV_OK)
         return err;
-    err = check_keys(&check);
+    err = store_get_redo(store, why, why_bytes, &check.redo);
+    if (err == KV_OK || err == KV_NOT_FOUND)
+        err = check_keys(&check);
     if (err == KV_OK)
         err = check_objects(&check);
+    if (err == KV_OK && check.redo.rows != NULL)
+        err = lay_redo(&check);
     if (err == KV_OK)
         err = check_blobs(&check);
     if (err == KV_OK)
         err = check_meta(&check);
     store_read_end(store);
     kv_buf_free(&check.objects);
+    kv_buf_free(&check.open_ids);
+    store_redo_free(&check.redo);
     if (err != KV_OK && why[0] == '\0')
         snprintf(why, why_bytes, "data.mdb cannot be read: %s", kv_err_text(err));
     return err;

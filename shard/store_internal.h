@@ -22,7 +22,7 @@
  * blobs    object id 8 BE || number of the row 4 BE -> up to KV_BLOB_ROW_BYTES stored bytes, all but the last row full
  * sweep    object id 8 BE -> stored bytes u64: content that nothing refers to, its blob rows wait to be deleted
  * staged   object id 8 BE -> bytes so far u64: content that no object row has adopted yet
- * meta     "identity", "meta", "intents" (store_meta.h) */
+ * meta     "identity", "meta", "intents", "redo" (store_meta.h) */
 enum store_table {
     STORE_KEYS,
     STORE_TAILS,
@@ -55,6 +55,9 @@ struct store {
     struct longkey_walk walk; /* where store_next_key goes on */
     struct store_filter filter;
     struct writeback *writeback;
+    uint64_t whole_pages_max; /* that one transaction may change, */
+    size_t piece_rows_max;    /* and the rows of a piece: store_bound */
+    uint64_t redo_position;   /* [applier] of the generation that the file `redo` has, 0: of none */
 };
 
 /* Write transactions: one at a time, [applier] and store_open. */
@@ -82,6 +85,7 @@ enum kv_err txn_delete(struct store_txn *txn, enum store_table table, struct kv_
 /* Deletes the row that seek or next gave; txn_next then gives the one behind it. */
 enum kv_err txn_delete_current(struct store_txn *txn, enum store_table table);
 enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *rows);
+enum kv_err txn_pages(struct store_txn *txn, enum store_table table, uint64_t *pages);
 /* Where the table lies in the map, and how many pages it has. KV_NOT_FOUND: not known. */
 enum kv_err txn_tree(struct store_txn *txn, enum store_table table, struct touch_tree *out, uint64_t *pages);
 /* These peeked bytes were copied and are not wanted soon: see residency.h. Later peeks are not harmed. */

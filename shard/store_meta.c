@@ -56,7 +56,7 @@ enum kv_err store_meta_check(struct store_txn *txn, const struct store_identity 
     if (err != KV_OK)
         return err;
     take_numbers(value.data, numbers, 3);
-    if (numbers[0] < STORE_FORMAT_VERSION_MIN || numbers[0] > STORE_FORMAT_VERSION)
+    if (numbers[0] < STORE_FORMAT_VERSION_MIN || numbers[0] > STORE_FORMAT_VERSION_HALF)
         return refuse(why, why_bytes, "with format version", numbers[0], STORE_FORMAT_VERSION);
     if (numbers[2] != identity->shard_count)
         return refuse(why, why_bytes, "with a number of shards of", numbers[2], identity->shard_count);
@@ -88,8 +88,8 @@ enum kv_err store_meta_get(struct store_txn *txn, struct store_meta *out, uint64
     return KV_OK;
 }
 
-/* Rows from here on are such as an older build cannot read, so it must refuse the files. */
-static enum kv_err raise_version(struct store_txn *txn)
+/* An older build must refuse files with rows that it cannot read, or whose other half it does not know of. */
+static enum kv_err set_version(struct store_txn *txn, uint64_t wanted)
 {
     struct kv_slice value;
     uint64_t version;
@@ -98,21 +98,57 @@ static enum kv_err raise_version(struct store_txn *txn)
     if (err != KV_OK || value.bytes != IDENTITY_BYTES)
         return KV_CORRUPT;
     take_numbers(value.data, &version, 1);
-    if (version == STORE_FORMAT_VERSION)
+    if (version == wanted)
         return KV_OK;
     memcpy(space, value.data, sizeof space);
-    put_numbers(space, &(uint64_t){STORE_FORMAT_VERSION}, 1);
+    put_numbers(space, &wanted, 1);
     return txn_put(txn, STORE_META, kv_slice_text("identity"), kv_slice(space, sizeof space));
 }
 
-enum kv_err store_meta_put(struct store_txn *txn, const struct store_meta *meta, uint64_t node_id_next)
+static enum kv_err put_numbers_row(struct store_txn *txn, const struct store_meta *meta, uint64_t node_id_next)
 {
     uint8_t space[META_NUMBERS * 8];
     uint64_t numbers[META_NUMBERS] = {meta->position, meta->object_id_next, meta->keys,
                                       meta->objects,  meta->stored_bytes,   node_id_next};
     put_numbers(space, numbers, META_NUMBERS);
-    enum kv_err err = raise_version(txn);
+    return txn_put(txn, STORE_META, kv_slice_text("meta"), kv_slice(space, sizeof space));
+}
+
+enum kv_err store_meta_put(struct store_txn *txn, const struct store_meta *meta, uint64_t node_id_next)
+{
+    enum kv_err err = set_version(txn, STORE_FORMAT_VERSION);
     if (err == KV_OK)
-        err = txn_put(txn, STORE_META, kv_slice_text("meta"), kv_slice(space, sizeof space));
+        err = txn_delete(txn, STORE_META, kv_slice_text("redo"));
+    if (err == KV_OK || err == KV_NOT_FOUND)
+        err = put_numbers_row(txn, meta, node_id_next);
     return err == KV_OK ? txn_put(txn, STORE_META, kv_slice_text("intents"), meta->intents) : err;
+}
+
+/* Node ids are used up with the rows; all else stays what it was before the generation. */
+enum kv_err store_meta_put_half(struct store_txn *txn, uint64_t position, uint64_t node_id_next)
+{
+    uint8_t space[8];
+    struct store_meta before;
+    uint64_t node_id_before;
+    put_numbers(space, &position, 1);
+    enum kv_err err = store_meta_get(txn, &before, &node_id_before);
+    if (err == KV_OK)
+        err = set_version(txn, STORE_FORMAT_VERSION_HALF);
+    if (err == KV_OK)
+        err = put_numbers_row(txn, &before, node_id_next);
+    return err == KV_OK ? txn_put(txn, STORE_META, kv_slice_text("redo"), kv_slice(space, sizeof space)) : err;
+}
+
+enum kv_err store_meta_half(struct store_txn *txn, uint64_t *position)
+{
+    struct kv_slice value;
+    enum kv_err err = txn_get(txn, STORE_META, kv_slice_text("redo"), &value);
+    if (err == KV_NOT_FOUND) {
+        *position = 0;
+        return KV_OK;
+    }
+    if (err != KV_OK || value.bytes != 8)
+        return err != KV_OK ? err : KV_CORRUPT;
+    take_numbers(value.data, position, 1);
+    return *position == 0 ? KV_CORRUPT : KV_OK;
 }

@@ -3,10 +3,13 @@
  * Owns:     nothing; results are peeks into the snapshot.
  * Promises: the walk keeps its place whatever else is read in between.
  * Tests:    unit/shard/test_store.c, unit/shard/test_longkey.c. */
+#include <stdio.h>
+
 #include "blobs.h"
 #include "kv/log.h"
 #include "rows.h"
 #include "store_meta.h"
+#include "store_redo.h"
 
 #define TRIM_EVERY_BYTES (32u << 20) /* of large contents read */
 
@@ -97,6 +100,22 @@ enum kv_err store_get_meta(struct store *store, struct store_meta *out, struct k
     meta.intents = kv_buf_peek(intents_out);
     *out = meta;
     return KV_OK;
+}
+
+enum kv_err store_get_redo(struct store *store, char *why, size_t why_bytes, struct store_redo *out)
+{
+    kv_assert(store->reading);
+    uint64_t position = 0;
+    enum kv_err err = store_meta_half(store->reader, &position);
+    if (err != KV_OK)
+        snprintf(why, why_bytes, "cannot read what data.mdb says of redo: %s", kv_err_text(err));
+    if (err == KV_OK && position == 0)
+        err = KV_NOT_FOUND;
+    if (err == KV_OK)
+        err = redo_read(store->path, &store->identity, position, why, why_bytes, out);
+    if (err == KV_OK)
+        store->redo_position = position;
+    return err;
 }
 
 enum kv_err store_get_staged(struct store *store, struct kv_buf *ids)

@@ -232,6 +232,15 @@ enum kv_err txn_count(struct store_txn *txn, enum store_table table, uint64_t *r
     return err;
 }
 
+enum kv_err txn_pages(struct store_txn *txn, enum store_table table, uint64_t *pages)
+{
+    MDB_stat stat;
+    enum kv_err err = store_err(mdb_stat(txn->txn, txn->env->tables[table], &stat));
+    if (err == KV_OK)
+        *pages = stat.ms_branch_pages + stat.ms_leaf_pages;
+    return err;
+}
+
 void txn_leave(struct store_txn *txn, const void *data, size_t bytes)
 {
     residency_leave(&txn->env->map, data, bytes);

@@ -131,26 +131,72 @@ static void apply_blob(struct disk *disk, const struct overlay_row *row)
         overlay_put(disk->rows, OVERLAY_BLOBS, row->key, row->value, 0);
 }
 
-static void apply_table(struct disk *disk, const struct overlay *generation, enum overlay_table table,
-                        void (*apply_row)(struct disk *disk, const struct overlay_row *row))
+/* At most `rows_max` rows. */
+static void apply_rows(struct disk *disk, const struct overlay *generation, size_t rows_max)
 {
-    const struct overlay_row *row = overlay_seek(generation, table, kv_slice(NULL, 0));
-    for (; row != NULL; row = overlay_next(generation, table, row))
-        apply_row(disk, row);
+    static void (*const apply_row[OVERLAY_TABLES])(struct disk * disk, const struct overlay_row *row) = {
+        [OVERLAY_KEYS] = apply_key, [OVERLAY_OBJECTS] = apply_object, [OVERLAY_BLOBS] = apply_blob};
+    for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
+        const struct overlay_row *row = overlay_seek(generation, table, kv_slice(NULL, 0));
+        for (; row != NULL && rows_max > 0; row = overlay_next(generation, table, row), rows_max--)
+            apply_row[table](disk, row);
+    }
 }
 
 void disk_apply(struct disk *disk, const struct core_generation *generation)
 {
     kv_assert(generation->meta.position <= disk->durable);
+    kv_assert(disk->redo.rows == NULL || disk->redo.meta.position == generation->meta.position);
     struct heap *before = heap_enter(&disk->heap);
-    apply_table(disk, generation->rows, OVERLAY_KEYS, apply_key);
-    apply_table(disk, generation->rows, OVERLAY_OBJECTS, apply_object);
-    apply_table(disk, generation->rows, OVERLAY_BLOBS, apply_blob);
+    apply_rows(disk, generation->rows, SIZE_MAX);
     disk->meta = generation->meta;
     disk->intents.bytes = 0;
     kv_buf_append(&disk->intents, generation->meta.intents);
     disk->meta.intents = kv_buf_peek(&disk->intents);
+    store_redo_free(&disk->redo);
     heap_enter(before);
+}
+
+static void copy_rows(const struct overlay *from, struct overlay *to)
+{
+    for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
+        const struct overlay_row *row = overlay_seek(from, table, kv_slice(NULL, 0));
+        for (; row != NULL; row = overlay_next(from, table, row)) {
+            if (row->tombstone)
+                overlay_tombstone(to, table, row->key, 0);
+            else
+                overlay_put(to, table, row->key, row->value, 0);
+        }
+    }
+}
+
+static void copy_redo(const struct overlay *rows, const struct store_meta *meta, struct store_redo *out)
+{
+    *out = (struct store_redo){.rows = overlay_new(), .meta = *meta};
+    copy_rows(rows, out->rows);
+    kv_buf_append(&out->intents, meta->intents);
+    out->meta.intents = kv_buf_peek(&out->intents);
+}
+
+void disk_apply_half(struct disk *disk, const struct core_generation *generation, struct random *random)
+{
+    kv_assert(generation->meta.position <= disk->durable);
+    struct heap *before = heap_enter(&disk->heap);
+    if (disk->redo.rows == NULL)
+        copy_redo(generation->rows, &generation->meta, &disk->redo);
+    apply_rows(disk, generation->rows, random_below(random, overlay_rows(generation->rows) + 1));
+    heap_enter(before);
+}
+
+bool disk_get_redo(const struct disk *disk, struct store_redo *out)
+{
+    if (disk->redo.rows == NULL)
+        return false;
+    copy_redo(disk->redo.rows, &disk->redo.meta, out);
+    uint64_t object_id_next = disk_meta(disk).object_id_next;
+    if (out->meta.object_id_next < object_id_next)
+        out->meta.object_id_next = object_id_next;
+    return true;
 }
 
 void disk_stage(struct disk *disk, const struct store_piece *piece)

@@ -1,6 +1,7 @@
 /* tests/sim/disk.h -- the twins of journal and store: what of a shard outlives its process.
  * Does:     keeps every record ever appended, with the durable prefix; keeps applied rows as store.h promises: an apply is all of
- *           a generation or nothing, ids of dead contents go to `sweep` and lose their bytes later, unless held.
+ *           a generation, or half of it with the whole kept beside, or nothing; ids of dead contents go to `sweep` and lose their bytes
+ *           later, unless held.
  * Promises: a crash loses what was not durable, or keeps a random prefix of it.
  * Owns:     its heap: no process's death frees it. */
 #ifndef SIM_DISK_H
@@ -28,8 +29,9 @@ struct disk {
     size_t staged_count, sweep_count, staged_capacity, sweep_capacity;
     struct store_meta meta;
     struct kv_buf intents;
-    size_t staged_left; /* give-ups that met a full disk: the next start does them */
-    unsigned full;      /* 1: only what frees is accepted; 2: nothing reaches the disk */
+    struct store_redo redo; /* half applied; rows NULL: nothing is */
+    size_t staged_left;     /* give-ups that met a full disk: the next start does them */
+    unsigned full;          /* 1: only what frees is accepted; 2: nothing reaches the disk */
 };
 
 void disk_init(struct disk *disk);
@@ -40,6 +42,10 @@ struct kv_slice disk_body(const struct disk *disk, uint64_t position);
 void disk_cut(struct disk *disk, struct random *random);
 
 void disk_apply(struct disk *disk, const struct core_generation *generation);
+/* Some of its rows. */
+void disk_apply_half(struct disk *disk, const struct core_generation *generation, struct random *random);
+/* As store_get_redo: a copy for the process. */
+bool disk_get_redo(const struct disk *disk, struct store_redo *out);
 void disk_stage(struct disk *disk, const struct store_piece *piece);
 void disk_unstage(struct disk *disk, uint64_t object_id);
 /* Deletes the bytes of up to `count` swept ids that are not among `held`. */

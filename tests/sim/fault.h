@@ -1,4 +1,4 @@
-/* tests/sim/fault.h -- ten deliberate mistakes: proof that the simulation can fail.
+/* tests/sim/fault.h -- eleven deliberate mistakes: proof that the simulation can fail.
  * Each is made in the twins or between the real modules (ld --wrap); the code that users run has no switch for it. */
 #ifndef SIM_FAULT_H
 #define SIM_FAULT_H
@@ -10,6 +10,7 @@
     X(FORGOTTEN_REFERENCE, "forgotten-reference", "an overwritten content keeps the reference")                        \
     X(LOCK_KEPT, "lock-kept", "an aborted transaction keeps its locks")                                                \
     X(REPLAY_SKIPS_TAIL, "replay-skips-tail", "the last record is not replayed")                                       \
+    X(HALF_FORGOTTEN, "half-forgotten", "a start does not finish the generation that is half applied")                 \
     X(UNMARKED_WRITE, "unmarked-write", "writes do not mark what they change: the cache goes stale")                   \
     X(WRONG_PROOF, "wrong-proof", "a write believes that it was alone: the cache has what it did not know")            \
     X(FILE_FORGOTTEN, "file-forgotten", "an upload's file is given back as soon as its descriptor has left")           \

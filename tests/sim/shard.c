@@ -47,6 +47,13 @@ static void freeze_if_due(struct shard *shard)
     shard->submit = true;
 }
 
+static void on_half_applied(void *arg)
+{
+    struct shard *shard = arg;
+    if (shard->applying && shard->disk.full == 0)
+        disk_apply_half(&shard->disk, shard->frozen, &shard->process.sim->random);
+}
+
 /* A full disk refuses it, to be tried again. */
 static void on_applied(void *arg)
 {
@@ -71,7 +78,10 @@ static void apply_if_durable(struct shard *shard)
     if (shard->frozen == NULL || shard->applying || shard->disk.durable < shard->frozen->meta.position)
         return;
     shard->applying = true;
-    sim_at(sim, random_below(&sim->random, 20 * SIM_MS), &shard->process, false, on_applied, shard);
+    uint64_t delay_us = random_below(&sim->random, 20 * SIM_MS);
+    if (random_chance(&sim->random, 300))
+        sim_at(sim, random_below(&sim->random, delay_us + 1), &shard->process, false, on_half_applied, shard);
+    sim_at(sim, delay_us, &shard->process, false, on_applied, shard);
 }
 
 static void send_answers(struct shard *shard, struct link *link)

@@ -79,6 +79,27 @@ static void replay(struct shard *shard, uint64_t from)
     }
 }
 
+/* Gives the position up to which it is applied, or will be. */
+static uint64_t make_core(struct shard *shard, const struct core_options *options)
+{
+    struct core_world world = world_of(shard);
+    struct store_meta meta = disk_meta(&shard->disk);
+    struct store_redo redo = {0};
+    if (shard->process.sim->fault == FAULT_HALF_FORGOTTEN)
+        store_redo_free(&shard->disk.redo);
+    bool half = disk_get_redo(&shard->disk, &redo);
+    uint64_t position = half ? redo.meta.position : meta.position;
+    shard->core = core_new(options, &world, half ? &redo.meta : &meta);
+    if (!half)
+        return position;
+    shard->frozen = core_restore(shard->core, &redo);
+    if (shard->disk.full == 0) {
+        disk_apply(&shard->disk, shard->frozen);
+        core_applied(shard->core, &shard->frozen);
+    }
+    return position;
+}
+
 static void on_tick(void *arg)
 {
     struct shard *shard = arg;
@@ -102,19 +123,17 @@ void shard_start(struct shard *shard)
 {
     struct sim *sim = shard->process.sim;
     struct heap *before = heap_enter(&shard->process.heap);
-    struct core_world world = world_of(shard);
     struct core_options options = {.shard_index = shard->index,
                                    .shard_count = sim->config.shard_count,
                                    .overlay_bytes_max = sim->config.overlay_bytes};
-    struct store_meta meta = disk_meta(&shard->disk);
-    SIM_TRACE(sim, "shard %u starts: %llu records, %llu applied", shard->index, (unsigned long long)shard->disk.count,
-              (unsigned long long)meta.position);
     shard->process.up = true;
     shard->epoch = sim->epoch; /* the supervisor says which was the last */
     shard->appended_us = sim->now_us;
     shard->disk.staged_left = 0;
-    shard->core = core_new(&options, &world, &meta);
-    replay(shard, meta.position);
+    uint64_t position = make_core(shard, &options);
+    SIM_TRACE(sim, "shard %u starts: %llu records, %llu applied%s", shard->index, (unsigned long long)shard->disk.count,
+              (unsigned long long)position, shard->frozen != NULL ? ", the last of them half" : "");
+    replay(shard, position);
     core_start(shard->core, shard->disk.staged, shard->disk.staged_count);
     heap_enter(before);
     sim_at(sim, 100 * SIM_MS, &shard->process, false, on_tick, shard);
@@ -160,6 +179,8 @@ static void finish_by_chance(struct shard *shard)
         return;
     if (shard->applying && random_chance(random, 500))
         disk_apply(&shard->disk, shard->frozen);
+    else if (shard->applying && random_chance(random, 500))
+        disk_apply_half(&shard->disk, shard->frozen, random);
     for (const struct stage_job *job = shard->jobs; job != NULL && random_chance(random, 600); job = job->next)
         shard_do_job(shard, job);
 }

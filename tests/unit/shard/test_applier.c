@@ -197,6 +197,24 @@ Test(applier, applies_then_sweeps_what_nobody_reads)
     free(twin);
 }
 
+/* It may be half in the store, and what it has made free there may still be read. */
+Test(applier, a_refused_generation_holds_what_it_held)
+{
+    struct twin *twin = twin_new();
+    struct applier *applier = applier_with(twin);
+    uint64_t held[] = {77};
+    struct core_generation generation = generation_new(held, 1);
+    wait_inside(twin, 1); /* the sweep of the start */
+    twin->apply_err = KV_NO_SPACE;
+    applier_apply(applier, &generation);
+    wait_inside(twin, 3); /* the refusal, and a sweep that may make room */
+    applier_free(&applier);
+    cr_expect_eq(twin->sweeps, 2u);
+    cr_expect_eq(twin->held_count, 1u);
+    overlay_free(&generation.rows);
+    free(twin);
+}
+
 static void wait_idle(struct applier *applier)
 {
     uint64_t end = kv_clock_ms() + WAIT_MS_MAX;
