@@ -195,6 +195,37 @@ static void seed_rows(void)
     kv_buf_free(&prepare);
 }
 
+/* A key that goes, one that comes, and the blob of a content. */
+static void seed_redo(void)
+{
+    static const char key[] = "key", hash[KV_HASH_BYTES] = "h", id[8] = "i";
+    const struct {
+        unsigned table, tombstone;
+        struct kv_slice key, value;
+    } rows[] = {{0, 0, text("key"), text("row")},
+                {0, 1, kv_slice(key, 2), text("")},
+                {1, 0, kv_slice(hash, sizeof(hash)), text("object")},
+                {2, 0, kv_slice(id, sizeof(id)), text("bytes")}};
+    enum { ROWS = sizeof(rows) / sizeof(*rows) };
+    struct kv_buf out = {0};
+    kv_buf_append(&out, text("KVREDO01"));
+    kv_buf_append(&out, text("00000000000000000000000000000000"));
+    for (uint64_t i = 0; i < 6; i++)
+        put_number(&out, i, 8);
+    put_number(&out, 7, 8);
+    put_number(&out, ROWS, 8);
+    kv_buf_append(&out, text("intents"));
+    for (size_t i = 0; i < ROWS; i++) {
+        put_number(&out, rows[i].value.bytes, 4);
+        put_number(&out, rows[i].key.bytes, 2);
+        put_number(&out, rows[i].table, 1);
+        put_number(&out, rows[i].tombstone, 1);
+        kv_buf_append(&out, rows[i].key);
+        kv_buf_append(&out, rows[i].value);
+    }
+    keep("redo", "whole", &out);
+}
+
 /* A key of 600 bytes over two records, as longkey.c writes it, and a short one. */
 static void seed_longkey(void)
 {
@@ -351,6 +382,7 @@ int main(int argc, char **argv)
     seed_content("handed-on", 3, 5000, false);
     seed_content("checksums-as-they-are", 0, 5000, false);
     seed_rows();
+    seed_redo();
     seed_longkey();
     seed_journals();
     seed_frames();
