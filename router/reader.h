@@ -34,9 +34,8 @@ struct reader {
     uint64_t frame_end;  /* behind the last */
     uint64_t frame_at;   /* where it begins within the stored form */
     struct kv_buf index; /* complete when `indexed` */
-    struct kv_slice
-        fed; /* stored bytes at hand, from `fed_at`: within `kept`, `slot`, or borrowed when there is neither */
-    uint64_t fed_at;
+    struct kv_slice fed; /* stored bytes at hand: within `kept` or `slot`, borrowed when there is neither */
+    uint64_t fed_at;     /* where they begin within the stored form */
     struct kv_buf kept;
     struct arena_slot slot;
     struct kv_buf given; /* what the last chunk lies in, or */
