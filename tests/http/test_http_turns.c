@@ -25,9 +25,10 @@ static __thread bool is_loop;
 
 ssize_t read(int fd, void *out, size_t bytes)
 {
-    static ssize_t (*_Atomic real)(int, void *, size_t);
+    static ssize_t (*_Atomic found)(int, void *, size_t);
+    ssize_t (*real)(int, void *, size_t) = found; /* gcc would call it without an atomic read */
     if (real == NULL)
-        real = (ssize_t(*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+        found = real = (ssize_t(*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     ssize_t got = real(fd, out, bytes);
     if (is_loop && got > 0)
         turn_bytes += (size_t)got;
@@ -38,9 +39,10 @@ ssize_t read(int fd, void *out, size_t bytes)
 
 int epoll_wait(int fd, struct epoll_event *events, int count, int wait_ms)
 {
-    static int (*_Atomic real)(int, struct epoll_event *, int, int);
+    static int (*_Atomic found)(int, struct epoll_event *, int, int);
+    int (*real)(int, struct epoll_event *, int, int) = found;
     if (real == NULL)
-        real = (int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait");
+        found = real = (int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait");
     is_loop = true;
     turn_bytes = 0;
     if (watching)

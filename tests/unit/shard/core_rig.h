@@ -77,6 +77,14 @@ static inline void rig_stage(void *ctx, uint64_t session, uint64_t request_id, c
     overlay_put(rig->applied, OVERLAY_BLOBS, row_encode_id(piece->object_id, space), piece->bytes, 0);
 }
 
+/* Sessions with odd numbers have an arena. */
+static inline uint8_t *rig_slot(void *ctx, uint64_t session, uint64_t number)
+{
+    static uint8_t slots[KV_ARENA_SLOTS][KV_ARENA_SLOT_BYTES];
+    (void)ctx;
+    return session % 2 == 1 ? slots[number] : NULL;
+}
+
 static inline void rig_unstage(void *ctx, uint64_t object_id)
 {
     ((struct core_rig *)ctx)->unstaged = object_id;
@@ -151,6 +159,7 @@ static inline void rig_start(struct core_rig *rig, uint64_t last)
                                .stage = rig_stage,
                                .unstage = rig_unstage,
                                .failed = rig_failed,
+                               .slot = rig_slot,
                                .get_key = rig_get_key,
                                .get_object = rig_get_object,
                                .get_blob = rig_get_blob,
