@@ -10,9 +10,9 @@
 /* Nothing is written here: but only through a mapping that may be written to are pages given back. */
 static uint8_t *map_sealed(int fd)
 {
-    if (ftruncate(fd, ARENA_MEMORY_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0)
+    if (ftruncate(fd, KV_ARENA_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0)
         return NULL;
-    void *memory = mmap(NULL, ARENA_MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *memory = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -29,10 +29,10 @@ uint8_t *arena_memory_new(struct body_file **file)
 
 void arena_memory_trim(uint8_t *memory)
 {
-    madvise(memory, ARENA_MEMORY_BYTES, MADV_REMOVE); /* refused is no harm */
+    madvise(memory, KV_ARENA_BYTES, MADV_REMOVE); /* refused is no harm */
 }
 
 void arena_memory_free(uint8_t *memory)
 {
-    munmap(memory, ARENA_MEMORY_BYTES);
+    munmap(memory, KV_ARENA_BYTES);
 }

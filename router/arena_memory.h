@@ -7,8 +7,6 @@
 #include "body_file.h"
 #include "kv/limits.h"
 
-#define ARENA_MEMORY_BYTES ((size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES)
-
 /* `*file` is its descriptor, the caller's to free. NULL: the system has none left, or no memory. */
 uint8_t *arena_memory_new(struct body_file **file);
 /* Its pages go back to the system until they are written to again; what is in them is gone. */

@@ -47,8 +47,7 @@ struct applier {
     bool learn_pending;
     unsigned groups;   /* stored since the last sweep */
     uint64_t retry_ms; /* do not touch the generation before; 0 = at once */
-    uint64_t *
-        held; /* of the last generation, applied or begun: a reader of a dead object began before its death was applied */
+    uint64_t *held;    /* of the last generation, begun or applied: who reads what it deletes began before */
     size_t held_count;
 };
 

@@ -80,7 +80,8 @@ struct core_stats {
 
 struct core;
 
-/* `meta` as store_get_meta gave it, or that of a half applied generation. Then core_restore, if there is one, core_replay for each record, then core_start, then messages. */
+/* `meta` as store_get_meta gave it, or that of a half applied generation. Then core_restore, if there is one, core_replay for each
+ * record, then core_start, then messages. */
 struct core *core_new(const struct core_options *options, const struct core_world *world,
                       const struct store_meta *meta);
 void core_free(struct core **core);

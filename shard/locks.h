@@ -14,10 +14,9 @@ struct locks;
 
 /* Of a key; zeros: nobody holds it. */
 struct lock_state {
-    uint64_t holder; /* the transaction */
-    bool writes;     /* its intent will change the row */
-    bool
-        has_version; /* it was told which version the row has: nobody else changes it now, so it need not be looked up again */
+    uint64_t holder;  /* the transaction */
+    bool writes;      /* its intent will change the row */
+    bool has_version; /* its holder was told: nobody else changes the row now, so it need not be looked up again */
     uint64_t version;
 };
 

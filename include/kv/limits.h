@@ -20,6 +20,7 @@
 #define KV_ARENA_SLOTS 16u             /* of one link, 4 MiB: pieces beyond them travel inside messages */
 #define KV_ARENA_SLOT_BYTES KV_CONTENT_FRAME_BYTES /* and larger ones */
 #endif
+#define KV_ARENA_BYTES ((size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES)
 #ifndef KV_FILE_PIECE_BYTES_MAX /* the simulation lowers it */
 #define KV_FILE_PIECE_BYTES_MAX                                                                                        \
     4243200u /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */

@@ -19,7 +19,7 @@ static struct router *router_that_runs(void)
 
 uint8_t *arena_memory_new(struct body_file **file)
 {
-    *file = sim_file_new(router_that_runs(), ARENA_MEMORY_BYTES, kv_slice(NULL, 0));
+    *file = sim_file_new(router_that_runs(), KV_ARENA_BYTES, kv_slice(NULL, 0));
     body_file_hold(*file); /* the mapping */
     return sim_file_data(*file);
 }

@@ -16,7 +16,7 @@ static struct arena *make(uint8_t **shards)
     struct body_file *file = NULL;
     struct arena *arena = arena_new(&file);
     cr_assert_not_null(arena);
-    *shards = mmap(NULL, ARENA_MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, body_file_fd(file), 0);
+    *shards = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, body_file_fd(file), 0);
     cr_assert_neq(*shards, MAP_FAILED);
     body_file_free(&file);
     return arena;
@@ -48,7 +48,7 @@ Test(arena, lends_each_slot_to_one_and_the_warmest_first)
     arena_free(&arena);
     cr_expect_null(arena);
     arena_free(&arena);
-    munmap(shards, ARENA_MEMORY_BYTES);
+    munmap(shards, KV_ARENA_BYTES);
 }
 
 Test(arena, does_not_lend_its_last_slots)
@@ -68,7 +68,7 @@ Test(arena, does_not_lend_its_last_slots)
     while (count > 0)
         arena_give_back(&lent[--count]);
     arena_free(&arena);
-    munmap(shards, ARENA_MEMORY_BYTES);
+    munmap(shards, KV_ARENA_BYTES);
 }
 
 /* The link broke while a client reads; ASan would see a read of what is unmapped as a fault. */
@@ -79,7 +79,7 @@ Test(arena, lasts_until_its_last_slot_is_back)
     struct arena *arena = make(&shards);
     cr_assert(arena_take(arena, &slot));
     memcpy(shards + slot.number * KV_ARENA_SLOT_BYTES, "sent", 4);
-    munmap(shards, ARENA_MEMORY_BYTES); /* the shard has died */
+    munmap(shards, KV_ARENA_BYTES); /* the shard has died */
     arena_free(&arena);
     cr_expect_null(arena);
     cr_expect(kv_slice_equal(arena_peek(&slot, 4), kv_slice_text("sent")));
@@ -93,7 +93,7 @@ Test(arena, is_sealed)
     struct arena *arena = arena_new(&file);
     int fd = body_file_fd(file);
     cr_expect_neq(ftruncate(fd, 4096), 0);
-    cr_expect_neq(ftruncate(fd, 2 * (off_t)ARENA_MEMORY_BYTES), 0);
+    cr_expect_neq(ftruncate(fd, 2 * (off_t)KV_ARENA_BYTES), 0);
     cr_expect_neq(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0, "nor can a shard keep another one from it");
     body_file_free(&file);
     arena_free(&arena);
