@@ -5,15 +5,17 @@ note() { echo "round=$round $*" >>"$results"; }
 
 # load scenario system server kv-load-options...: one measurement
 load() {
-    local scenario=$1 system=$2 server=$3 before after line
+    local scenario=$1 system=$2 server=$3 before after written line
     shift 3
     before=$(cpu_us "${pid[$server]}")
+    written=$(written_bytes "${pid[$server]}")
     if ! line=$("$bin/kv-load" --port "${port[$server]}" --token "$token" --seconds "$seconds" "$@"); then
         failed=1
         line=${line:-kind=none requests=0 errors=1}
     fi
     after=$(cpu_us "${pid[$server]}")
-    note "scenario=$scenario system=$system $line server_cpu_us=$((after - before))"
+    note "scenario=$scenario system=$system $line server_cpu_us=$((after - before))" \
+        "server_written_bytes=$(($(written_bytes "${pid[$server]}") - written))"
 }
 
 fill() { # fill server prefix keys value-bytes: before anything is measured
@@ -41,6 +43,16 @@ redis() { # redis system options...: Redis's own benchmark, as the issue names i
 
 flush() { # flush scenario system record-bytes records
     note "scenario=$1 system=$2 $("$bin/kv-flush" "$work" "$3" "$4" "$seconds")"
+}
+
+# disk scenario system fio-options...: what two writers get that do nothing else, through the page cache, as LMDB writes
+disk() {
+    local scenario=$1 system=$2
+    shift 2
+    note "scenario=$scenario system=$system errors=0 mib_per_s=$(fio --name=disk --ioengine=psync --numjobs=2 \
+        --group_reporting --runtime="$steady_seconds" --output-format=terse --terse-version=3 "$@" 2>/dev/null |
+        awk -F ';' '{ printf "%.1f", $48 / 1024 }')"
+    rm -f "$work"/disk.*
 }
 
 sha256() { # one core's SHA-256 in the unit of the table
@@ -82,9 +94,21 @@ scenario_latency() {
     flush unloaded-put raw-journal-1 1100 1
 }
 
+# Each kind begins with the same store: the more keys there are, the more pages each put changes. "grown" is the store that all other
+# scenarios fill as well.
 scenario_batch() {
-    load batch-100-json ours ours --kind batch --value-bytes 100 --connections 4 --streams 4
-    load batch-100-msgpack ours ours --kind msgpack --value-bytes 100 --connections 4 --streams 4
+    batches batch-100-json batch
+    batches batch-100-msgpack msgpack
+}
+
+batches() { # batches scenario kind
+    local options="--kind $2 --value-bytes 100 --connections 4 --streams 4"
+    start_ours fresh 2
+    fill fresh k "$keys" 100
+    load "$1" ours fresh $options
+    stop fresh
+    rm -rf "$work/fresh"
+    load "$1" ours-grown ours $options
 }
 
 # GETs of 500 values of 64 KiB and of 20 of 4 MiB, at random: 31 and 80 MiB, which the router's cache holds; without a cache each byte
@@ -103,7 +127,9 @@ scenario_large() {
     load get-4m bare bare --kind fixed --path /size/4194304 $four
     load get-4m nginx nginx --kind fixed --path /4194304 $four
     load put-4m ours ours --kind put --value-bytes 4194304 --connections 2 --streams 2
+    load put-4m bare bare --kind put --value-bytes 4194304 --connections 2 --streams 2
     note "scenario=put-4m system=sha256 errors=0 mib_per_s=$(sha256)"
+    disk put-4m disk-4m-flushed --directory="$work" --rw=write --bs=4m --fdatasync=1 --size=512m
 }
 
 scenario_shards() {
@@ -124,7 +150,8 @@ is_applied() { # is_applied server: no row waits in memory any more
 # Values of 100 bytes, so that ten million keys fit: the same store grows from count to count. Each round asks for other keys. The files
 # are read once before GETs are measured: many a host takes pages of files away that were not used for seconds, and then the
 # first GETs measure its disk (10 million keys, all of it cold: a fifteenth). With and without the router's cache, which holds
-# all of the smallest store and nearly nothing of the largest.
+# all of the smallest store and nearly nothing of the largest. Overwrites go on until the applier sets their pace, and stand beside
+# what the disk takes of LMDB's pages, in those very files: one at each random place, and a flush for as many as a piece has rows.
 scenario_keys() {
     local each name
     for each in $key_counts; do
@@ -135,10 +162,12 @@ scenario_keys() {
             cat "$work"/grown/shard-*/data.mdb >/dev/null
             load "get-100-bytes-$name" "ours-$each-keys" "$name" --kind get --keys "$each" --value-bytes 100 --seed "$round$each"
             [ "$name" = uncached ] || load "overwrite-100-bytes" "ours-$each-keys" grown --kind overwrite --keys "$each" \
-                --value-bytes 100 --seed "$round$each"
+                --value-bytes 100 --seed "$round$each" --seconds "$steady_seconds"
             stop "$name"
         done
     done
+    disk overwrite-100-bytes disk-4k-pages --rw=randwrite --bs=4k --fdatasync=8192 --time_based \
+        --filename="$work/grown/shard-0/data.mdb:$work/grown/shard-1/data.mdb"
     rm -rf "$work/grown"
 }
 

@@ -38,6 +38,14 @@ cpu_us() {
     done | awk '{ sum += $12 + $13 } END { printf "%d\n", sum * 10000 }'
 }
 
+# Bytes of pages that the tree has made the kernel write, journals and LMDB's files alike
+written_bytes() {
+    local each
+    for each in $(tree "$1"); do
+        sed -n 's/^write_bytes: //p' "/proc/$each/io" 2>/dev/null
+    done | awk '{ sum += $1 } END { printf "%d\n", sum }'
+}
+
 memory_kib() { # memory_kib pid field: without the page cache; VmHWM with it
     local each
     for each in $(tree "$1"); do
