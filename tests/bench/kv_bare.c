@@ -2,7 +2,8 @@
  * bounds any server on this library. One thread, HTTP/2 with prior knowledge and HTTP/1.1.
  *   kv-bare PORT BODY_BYTES        GET: the body; PUT, POST: takes the body, answers 201 and a few bytes
  * A request for /size/N answers with N bytes instead (at most BODY_BYTES); for /like-ours/N with N bytes and the headers that
- * ours has on a GET, new ones for each answer: what bounds us on this library, since HPACK is most of a small answer. */
+ * ours has on a GET, new ones for each answer: what bounds us on this library, since HPACK is most of a small answer; for /spread/N
+ * with N bytes at a random place among as many as 100,000 values of 1 KiB take in our cache: the processor has to wait for them. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <h2o.h>
@@ -17,6 +18,8 @@ static h2o_globalconf_t config;
 static h2o_context_t context;
 static h2o_accept_ctx_t accept_context;
 static h2o_iovec_t body;
+
+enum { SPREAD_BYTES = 150 * 1024 * 1024, LINE_BYTES = 64 };
 
 static void add(h2o_req_t *req, const char *name, const char *value, size_t bytes)
 {
@@ -56,13 +59,29 @@ static size_t number_behind(h2o_req_t *req, const char *prefix, size_t otherwise
     return number < body.len ? number : body.len;
 }
 
+static h2o_iovec_t spread(size_t bytes)
+{
+    static char *space;
+    static uint64_t random = 1;
+    if (space == NULL) {
+        space = h2o_mem_alloc(SPREAD_BYTES);
+        memset(space, 0x5a, SPREAD_BYTES);
+    }
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    size_t lines = (SPREAD_BYTES - bytes) / LINE_BYTES;
+    return h2o_iovec_init(space + (random >> 32) % lines * LINE_BYTES, bytes);
+}
+
 static int on_req(h2o_handler_t *self, h2o_req_t *req)
 {
     static h2o_generator_t generator = {NULL, NULL};
     (void)self;
     h2o_iovec_t answer = body;
     size_t like_ours = number_behind(req, "/like-ours/", SIZE_MAX);
+    size_t spread_bytes = number_behind(req, "/spread/", SIZE_MAX);
     answer.len = like_ours != SIZE_MAX ? like_ours : number_behind(req, "/size/", body.len);
+    if (spread_bytes != SIZE_MAX)
+        answer = spread(spread_bytes);
     if (req->method.base[0] == 'P')
         answer.len = answer.len < 65 ? answer.len : 65;
     req->res.status = req->method.base[0] == 'P' ? 201 : 200;

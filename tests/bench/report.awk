@@ -62,6 +62,7 @@ END {
     ratio("get", "ours", "bare", "per_s", 0.60, 1)
     ratio("get", "ours", "bare", "cpu_per_request", 0, -1)
     ratio("get", "ours", "bare-with-our-headers", "per_s", 0, 1)
+    ratio("get", "bare-of-150-MiB", "bare", "per_s", 0, 1)
     ratio("get", "ours", "nginx", "per_s", 0, 1)
     ratio("put", "ours", "redis-P32-c8", "per_s", 0.70, 1)
     ratio("put", "ours", "redis-P1-c256", "per_s", 1.00, 1)

@@ -67,6 +67,7 @@ scenario_get() {
     load get ours ours --kind get --keys "$keys"
     load get bare bare --kind fixed --path /size/1024
     load get bare-with-our-headers bare --kind fixed --path /like-ours/1024
+    load get bare-of-150-MiB bare --kind fixed --path /spread/1024
     load get nginx nginx --kind fixed --path /1024
 }
 
