@@ -97,22 +97,20 @@ void admit_forbid(struct exchange *exchange, const char *sentence, ...)
     answer_error(exchange, 403, "forbidden", "%s", text);
 }
 
-static const char *why_not(const struct grant *grant, const struct route *route, enum http_method method,
-                           struct kv_slice key)
+static const char *why_not(const struct grant *grant, const struct route *route, struct kv_slice key)
 {
-    unsigned rights = routes_rights(route, method);
-    return routes_is_value(route) ? grant_refuses(grant, rights, key) : grant_lacks(grant, rights);
+    return routes_is_value(route) ? grant_refuses(grant, route->rights, key) : grant_lacks(grant, route->rights);
 }
 
 bool admit_right(struct exchange *exchange, const struct route *route, struct kv_slice key)
 {
-    const char *why = why_not(&exchange->grant, route, exchange->method, key);
+    const char *why = why_not(&exchange->grant, route, key);
     if (why != NULL)
         admit_forbid(exchange, "Not allowed: %s.", why);
     return why == NULL;
 }
 
-bool admit_may_send(h2o_req_t *req, const struct route *route, enum http_method method, struct kv_slice key)
+bool admit_may_send(h2o_req_t *req, const struct route *route, struct kv_slice key)
 {
     const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
     const struct grant *grant = NULL;
@@ -121,5 +119,5 @@ bool admit_may_send(h2o_req_t *req, const struct route *route, enum http_method 
         return false;
     h2o_iovec_t value = req->headers.entries[at].value;
     return auth_check(thread->tokens, kv_slice(value.base, value.len), &grant) == AUTH_GRANTED &&
-           why_not(grant, route, method, key) == NULL;
+           why_not(grant, route, key) == NULL;
 }

@@ -20,7 +20,7 @@ bool admit_right(struct exchange *exchange, const struct route *route, struct kv
 /* 403, counted; the sentence is printf-like. */
 void admit_forbid(struct exchange *exchange, const char *sentence, ...) __attribute__((format(printf, 2, 3)));
 /* For a request whose body arrives: has it a token with the right for this route and key? Counts nothing. */
-bool admit_may_send(h2o_req_t *req, const struct route *route, enum http_method method, struct kv_slice key);
+bool admit_may_send(h2o_req_t *req, const struct route *route, struct kv_slice key);
 /* The request died. */
 void admit_forget(struct exchange *exchange);
 

@@ -5,8 +5,7 @@
 
 #include "http.h"
 
-void api_value(struct exchange *exchange); /* GET, HEAD, PUT, DELETE of a key: one of the next three */
-void api_get(struct exchange *exchange);
+void api_get(struct exchange *exchange); /* and HEAD */
 void api_get_now(struct exchange *exchange); /* does not wait for others (gets.h) */
 void api_put(struct exchange *exchange);
 void api_delete(struct exchange *exchange);

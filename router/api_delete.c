@@ -20,18 +20,3 @@ void api_delete(struct exchange *exchange)
     write->on_written = on_deleted;
     write_start(write);
 }
-
-void api_value(struct exchange *exchange)
-{
-    switch (exchange->method) {
-    case HTTP_PUT:
-        api_put(exchange);
-        break;
-    case HTTP_DELETE:
-        api_delete(exchange);
-        break;
-    default:
-        api_get(exchange);
-        break;
-    }
-}

@@ -230,7 +230,7 @@ static struct exchange *exchange_new(h2o_req_t *req)
 static void refuse_method(struct exchange *exchange, const struct route *route)
 {
     answer_header(exchange, "allow", kv_slice_text(route->allow));
-    if (route->path[0] == '\0')
+    if (routes_is_value(route))
         answer_error(exchange, 405, "method_not_allowed", "A key has the methods %s.", route->allow);
     else
         answer_error(
@@ -325,7 +325,7 @@ static void check_and_handle(struct exchange *exchange)
         size_t space = target.path.bytes < KV_KEY_BYTES_MAX ? target.path.bytes : KV_KEY_BYTES_MAX;
         key_err = key_decode(target.path, http_alloc(exchange, space), space, &key, &why);
     }
-    const struct route *route = routes_find(key);
+    const struct route *route = routes_find(key, exchange->method);
     enum kv_err body_state_err = body_err(exchange);
     if (!admit_authenticate(exchange, route))
         return; /* answered, or soon */
@@ -349,7 +349,7 @@ static void check_and_handle(struct exchange *exchange)
         refuse_body(exchange, body_state_err);
     else {
         exchange->key = key;
-        exchange->operation = routes_operation(route, exchange->method);
+        exchange->operation = route->operation;
         route->handle(exchange);
     }
 }
@@ -379,8 +379,8 @@ bool http_may_send(h2o_req_t *req)
         key_target(kv_slice(req->input.path.base, req->input.path.len), &target) != KV_OK ||
         key_decode(target.path, space, sizeof(space), &key, &why) != KV_OK)
         return false;
-    const struct route *route = routes_find(key);
-    return (route->methods & method) != 0 && admit_may_send(req, route, method, key);
+    const struct route *route = routes_find(key, method);
+    return (route->methods & method) != 0 && admit_may_send(req, route, key);
 }
 
 void http_register(h2o_pathconf_t *pathconf)
