@@ -19,27 +19,6 @@
 #define TOKEN_BYTES_MAX 4096u
 #define INTERNAL_NAME "KV_" /* rows that only the supervisor may set */
 
-enum kind { KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE };
-
-struct option {
-    enum kind kind;
-    const char *name, *help;
-    const char *text; /* TEXT: default; CHOICE: the words */
-    uint64_t standard, min, max;
-};
-
-static const struct option options[] = {
-#define TEXT(member, name, standard, help) {KIND_TEXT, #name, help, standard, 0, 0, 0},
-#define NUMBER(member, name, standard, min, max, help) {KIND_NUMBER, #name, help, NULL, standard, min, max},
-#define SIZE(member, name, standard, min, max, help) {KIND_SIZE, #name, help, NULL, standard, min, max},
-#define CHOICE(member, name, words, standard, help) {KIND_CHOICE, #name, help, words, standard, 0, 0},
-    KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
-#undef TEXT
-#undef NUMBER
-#undef SIZE
-#undef CHOICE
-};
-#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 #define FLAG_BYTES_MAX 64u
 
 enum kv_err why_not(struct why *why, const char *format, ...)
@@ -51,9 +30,9 @@ enum kv_err why_not(struct why *why, const char *format, ...)
     return KV_INVALID;
 }
 
-static bool is_internal(const struct option *option)
+static bool is_internal(const struct kv_setting *row)
 {
-    return strncmp(option->name, INTERNAL_NAME, strlen(INTERNAL_NAME)) == 0;
+    return strncmp(row->name, INTERNAL_NAME, strlen(INTERNAL_NAME)) == 0;
 }
 
 /* DB_PATH to --db-path. */
@@ -65,15 +44,15 @@ static void flag_of(const char *name, char flag[FLAG_BYTES_MAX])
     flag[at] = '\0';
 }
 
-/* The option of `--name` or `--name=value`, NULL when there is none. */
-static const struct option *option_of_flag(const char *argument)
+/* The row of `--name` or `--name=value`, NULL when there is none. */
+static const struct kv_setting *row_of_flag(const char *argument)
 {
     size_t bytes = strcspn(argument, "=");
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++) {
         char flag[FLAG_BYTES_MAX];
-        flag_of(options[i].name, flag);
-        if (!is_internal(&options[i]) && strlen(flag) == bytes && memcmp(flag, argument, bytes) == 0)
-            return &options[i];
+        flag_of(row->name, flag);
+        if (!is_internal(row) && strlen(flag) == bytes && memcmp(flag, argument, bytes) == 0)
+            return row;
     }
     return NULL;
 }
@@ -91,11 +70,11 @@ static const char *environment_value(char *const *environment, const char *name)
 
 static enum kv_err take_environment(char *const *environment, struct kv_settings *settings, struct why *why)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const char *value = is_internal(&options[i]) ? NULL : environment_value(environment, options[i].name);
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++) {
+        const char *value = is_internal(row) ? NULL : environment_value(environment, row->name);
         if (value == NULL || *value == '\0')
             continue;
-        enum kv_err err = kv_settings_set(settings, options[i].name, value, why->text, sizeof(why->text));
+        enum kv_err err = kv_settings_set(settings, row->name, value, why->text, sizeof(why->text));
         if (err != KV_OK)
             return err;
     }
@@ -105,8 +84,8 @@ static enum kv_err take_environment(char *const *environment, struct kv_settings
 static enum kv_err take_flag(int argc, char *const *argv, int *at, struct kv_settings *settings, struct why *why)
 {
     const char *argument = argv[*at];
-    const struct option *option = option_of_flag(argument);
-    if (option == NULL)
+    const struct kv_setting *row = row_of_flag(argument);
+    if (row == NULL)
         return why_not(why, "%.64s: no such flag (kv-storage --help lists them)", argument);
     const char *value = strchr(argument, '=');
     if (value != NULL)
@@ -115,7 +94,7 @@ static enum kv_err take_flag(int argc, char *const *argv, int *at, struct kv_set
         value = argv[*at];
     else
         return why_not(why, "%.64s: a value must follow", argument);
-    return kv_settings_set(settings, option->name, value, why->text, sizeof(why->text));
+    return kv_settings_set(settings, row->name, value, why->text, sizeof(why->text));
 }
 
 static enum kv_err take_arguments(int argc, char *const *argv, struct kv_settings *settings, enum config_action *action,
@@ -302,38 +281,36 @@ void config_wipe_token(int argc, char **argv)
 
 /* ---- help ----------------------------------------------------------------------------------------------------- */
 
-static void number_text(const struct option *option, uint64_t number, char *out, size_t out_bytes)
+static void number_text(const struct kv_setting *row, uint64_t number, char *out, size_t out_bytes)
 {
-    if (option->kind == KIND_SIZE)
+    if (row->kind == KV_SETTING_SIZE)
         kv_settings_print_size(number, out, out_bytes);
     else
         snprintf(out, out_bytes, "%llu", (unsigned long long)number);
 }
 
 /* The default as a user would write it; nothing when it is a number that nobody can give: its help says what happens then. */
-static void standard_text(const struct option *option, char *out, size_t out_bytes)
+static void standard_text(const struct kv_setting *row, char *out, size_t out_bytes)
 {
-    const char *word = option->text;
     *out = '\0';
-    if (option->kind == KIND_TEXT) {
-        snprintf(out, out_bytes, "%s", option->text);
-    } else if (option->kind == KIND_CHOICE) {
-        for (uint64_t i = 0; i < option->standard; i++)
-            word += strcspn(word, "|") + 1;
-        snprintf(out, out_bytes, "%.*s", (int)strcspn(word, "|"), word);
-    } else if (option->standard >= option->min) {
-        number_text(option, option->standard, out, out_bytes);
+    if (row->kind == KV_SETTING_TEXT) {
+        snprintf(out, out_bytes, "%s", row->text);
+    } else if (row->kind == KV_SETTING_CHOICE) {
+        struct kv_slice word = kv_setting_word(row, row->standard);
+        snprintf(out, out_bytes, "%.*s", (int)word.bytes, (const char *)word.data);
+    } else if (row->standard >= row->min) {
+        number_text(row, row->standard, out, out_bytes);
     }
 }
 
-static void range_text(const struct option *option, char *out, size_t out_bytes)
+static void range_text(const struct kv_setting *row, char *out, size_t out_bytes)
 {
     char min[32], max[32];
     *out = '\0';
-    if (option->kind != KIND_NUMBER && option->kind != KIND_SIZE)
+    if (row->kind != KV_SETTING_NUMBER && row->kind != KV_SETTING_SIZE)
         return;
-    number_text(option, option->min, min, sizeof(min));
-    number_text(option, option->max, max, sizeof(max));
+    number_text(row, row->min, min, sizeof(min));
+    number_text(row, row->max, max, sizeof(max));
     snprintf(out, out_bytes, "  %s to %s", min, max);
 }
 
@@ -346,16 +323,16 @@ void config_print_help(FILE *out)
           "Sizes are bytes, or have K, M, G or T behind. Defaults are in brackets, ranges behind.\n\n",
           out);
     static const char *const kinds[] = {"TEXT", "NUMBER", "SIZE", NULL};
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++) {
         char flag[FLAG_BYTES_MAX], standard[64], range[80];
-        if (is_internal(&options[i]))
+        if (is_internal(row))
             continue;
-        flag_of(options[i].name, flag);
-        standard_text(&options[i], standard, sizeof(standard));
-        range_text(&options[i], range, sizeof(range));
-        fprintf(out, "  %s=%s", flag, options[i].kind == KIND_CHOICE ? options[i].text : kinds[options[i].kind]);
+        flag_of(row->name, flag);
+        standard_text(row, standard, sizeof(standard));
+        range_text(row, range, sizeof(range));
+        fprintf(out, "  %s=%s", flag, row->kind == KV_SETTING_CHOICE ? row->text : kinds[row->kind]);
         fprintf(out, *standard == '\0' ? "%s" : "  [%s]", standard);
-        fprintf(out, "%s\n        %s\n", range, options[i].help);
+        fprintf(out, "%s\n        %s\n", range, row->help);
     }
     fputs("\nExit codes: 0 stopped in order, 1 stopped by force or not ready, 2 the start was wrong.\n", out);
 }

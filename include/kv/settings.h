@@ -97,6 +97,19 @@ struct kv_settings {
 #undef CHOICE
 };
 
+/* A row of the table, for whoever collects settings or explains them. */
+enum kv_setting_kind { KV_SETTING_TEXT, KV_SETTING_NUMBER, KV_SETTING_SIZE, KV_SETTING_CHOICE };
+struct kv_setting {
+    enum kv_setting_kind kind;
+    const char *name, *help;
+    size_t offset;    /* of the member in struct kv_settings */
+    const char *text; /* TEXT: default; CHOICE: the words */
+    uint64_t standard, min, max;
+};
+extern const struct kv_setting kv_settings_rows[]; /* ends with one without a name */
+/* The word of a CHOICE that stands for `index`. */
+struct kv_slice kv_setting_word(const struct kv_setting *row, uint64_t index);
+
 /* Fills `out` with the defaults; kv_settings_free releases the strings. */
 void kv_settings_init(struct kv_settings *out);
 /* Sets one setting by its NAME. On error writes one sentence that names the variable into `why` (kept within

@@ -1,5 +1,5 @@
 /* supervisor/base/settings.c -- the settings table of include/kv/settings.h as data, and its text form.
- * Does:     one row of `rows` per setting, one small parser per kind, NAME=value lines out and back in.
+ * Does:     one row of kv_settings_rows per setting, one small parser per kind, NAME=value lines out and back in.
  * Promises: what kv_settings_write wrote reads back equal; a refused value changes nothing; a sentence about a
  *           secret never repeats it; strings are wiped before they are freed.
  * Limits:   TEXT_BYTES_MAX per text, so that the lines of all settings stay below child.c's SETTINGS_BYTES_MAX.
@@ -14,38 +14,30 @@
 
 #define TEXT_BYTES_MAX 4096u /* PATH_MAX, and the longest token */
 
-enum kind { KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE };
-
-struct row {
-    enum kind kind;
-    const char *name;
-    size_t offset;    /* of the member in struct kv_settings */
-    const char *text; /* TEXT: default; CHOICE: the words */
-    uint64_t standard, min, max;
-};
-
-static const struct row rows[] = {
-#define TEXT(member, name, standard, help) {KIND_TEXT, #name, offsetof(struct kv_settings, member), standard, 0, 0, 0},
+const struct kv_setting kv_settings_rows[] = {
+#define MEMBER(member) offsetof(struct kv_settings, member)
+#define TEXT(member, name, standard, help) {KV_SETTING_TEXT, #name, help, MEMBER(member), standard, 0, 0, 0},
 #define NUMBER(member, name, standard, min, max, help)                                                                 \
-    {KIND_NUMBER, #name, offsetof(struct kv_settings, member), "", standard, min, max},
+    {KV_SETTING_NUMBER, #name, help, MEMBER(member), "", standard, min, max},
 #define SIZE(member, name, standard, min, max, help)                                                                   \
-    {KIND_SIZE, #name, offsetof(struct kv_settings, member), "", standard, min, max},
+    {KV_SETTING_SIZE, #name, help, MEMBER(member), "", standard, min, max},
 #define CHOICE(member, name, words, standard, help)                                                                    \
-    {KIND_CHOICE, #name, offsetof(struct kv_settings, member), words, standard, 0, 0},
+    {KV_SETTING_CHOICE, #name, help, MEMBER(member), words, standard, 0, 0},
     KV_SETTINGS_TABLE(TEXT, NUMBER, SIZE, CHOICE)
 #undef TEXT
 #undef NUMBER
 #undef SIZE
 #undef CHOICE
+#undef MEMBER
+        {.name = NULL},
 };
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
-static char **text_of(const struct row *row, struct kv_settings *settings)
+static char **text_of(const struct kv_setting *row, struct kv_settings *settings)
 {
     return (char **)(void *)((char *)settings + row->offset);
 }
 
-static uint64_t *number_of(const struct row *row, struct kv_settings *settings)
+static uint64_t *number_of(const struct kv_setting *row, struct kv_settings *settings)
 {
     return (uint64_t *)(void *)((char *)settings + row->offset);
 }
@@ -67,26 +59,26 @@ static void wipe_text(char **text)
 void kv_settings_init(struct kv_settings *out)
 {
     memset(out, 0, sizeof(*out));
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (rows[i].kind == KIND_TEXT)
-            *text_of(&rows[i], out) = copy_text(rows[i].text);
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++) {
+        if (row->kind == KV_SETTING_TEXT)
+            *text_of(row, out) = copy_text(row->text);
         else
-            *number_of(&rows[i], out) = rows[i].standard;
+            *number_of(row, out) = row->standard;
     }
 }
 
 void kv_settings_free(struct kv_settings *settings)
 {
-    for (size_t i = 0; i < ROW_COUNT; i++)
-        if (rows[i].kind == KIND_TEXT)
-            wipe_text(text_of(&rows[i], settings));
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++)
+        if (row->kind == KV_SETTING_TEXT)
+            wipe_text(text_of(row, settings));
 }
 
-static const struct row *find_row(const char *name)
+static const struct kv_setting *find_row(const char *name)
 {
-    for (size_t i = 0; i < ROW_COUNT; i++)
-        if (strcmp(rows[i].name, name) == 0)
-            return &rows[i];
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++)
+        if (strcmp(row->name, name) == 0)
+            return row;
     return NULL;
 }
 
@@ -135,7 +127,8 @@ void kv_settings_print_size(uint64_t bytes, char *out, size_t out_bytes)
     snprintf(out, out_bytes, unit == 0 ? "%" PRIu64 : "%" PRIu64 "%c", bytes, units[unit]);
 }
 
-static enum kv_err parse_number(const struct row *row, const char *value, uint64_t *out, char *why, size_t why_bytes)
+static enum kv_err parse_number(const struct kv_setting *row, const char *value, uint64_t *out, char *why,
+                                size_t why_bytes)
 {
     uint64_t number;
     const char *end = parse_digits(value, &number);
@@ -152,7 +145,8 @@ static enum kv_err parse_number(const struct row *row, const char *value, uint64
     return KV_OK;
 }
 
-static enum kv_err parse_size(const struct row *row, const char *value, uint64_t *out, char *why, size_t why_bytes)
+static enum kv_err parse_size(const struct kv_setting *row, const char *value, uint64_t *out, char *why,
+                              size_t why_bytes)
 {
     uint64_t number;
     const char *end = parse_digits(value, &number);
@@ -172,7 +166,8 @@ static enum kv_err parse_size(const struct row *row, const char *value, uint64_t
     return KV_OK;
 }
 
-static enum kv_err parse_choice(const struct row *row, const char *value, uint64_t *out, char *why, size_t why_bytes)
+static enum kv_err parse_choice(const struct kv_setting *row, const char *value, uint64_t *out, char *why,
+                                size_t why_bytes)
 {
     size_t bytes = strlen(value);
     uint64_t index = 0;
@@ -190,7 +185,7 @@ static enum kv_err parse_choice(const struct row *row, const char *value, uint64
     return KV_INVALID;
 }
 
-static enum kv_err set_text(const struct row *row, struct kv_settings *settings, const char *value, char *why,
+static enum kv_err set_text(const struct kv_setting *row, struct kv_settings *settings, const char *value, char *why,
                             size_t why_bytes)
 {
     if (strlen(value) > TEXT_BYTES_MAX) {
@@ -206,22 +201,33 @@ static enum kv_err set_text(const struct row *row, struct kv_settings *settings,
 enum kv_err kv_settings_set(struct kv_settings *settings, const char *name, const char *value, char *why,
                             size_t why_bytes)
 {
-    const struct row *row = find_row(name);
+    const struct kv_setting *row = find_row(name);
     if (row == NULL) {
         snprintf(why, why_bytes, "%.64s: no such setting", name);
         return KV_NOT_FOUND;
     }
     switch (row->kind) {
-    case KIND_TEXT:
+    case KV_SETTING_TEXT:
         return set_text(row, settings, value, why, why_bytes);
-    case KIND_NUMBER:
+    case KV_SETTING_NUMBER:
         return parse_number(row, value, number_of(row, settings), why, why_bytes);
-    case KIND_SIZE:
+    case KV_SETTING_SIZE:
         return parse_size(row, value, number_of(row, settings), why, why_bytes);
-    case KIND_CHOICE:
+    case KV_SETTING_CHOICE:
         return parse_choice(row, value, number_of(row, settings), why, why_bytes);
     }
     return KV_INVALID;
+}
+
+struct kv_slice kv_setting_word(const struct kv_setting *row, uint64_t index)
+{
+    const char *word = row->text;
+    for (; index > 0; index--) {
+        word += strcspn(word, "|");
+        kv_assert(*word == '|');
+        word++;
+    }
+    return kv_slice(word, strcspn(word, "|"));
 }
 
 /* ---- lines ---------------------------------------------------------------------------------------------------- */
@@ -243,37 +249,24 @@ static void append_escaped(struct kv_buf *out, const char *text)
     }
 }
 
-/* The word of a CHOICE, since lines are read back with kv_settings_set. */
-static struct kv_slice choice_word(const struct row *row, uint64_t index)
-{
-    const char *word = row->text;
-    for (; index > 0; index--) {
-        word += strcspn(word, "|");
-        kv_assert(*word == '|');
-        word++;
-    }
-    return kv_slice(word, strcspn(word, "|"));
-}
-
 /* Below what may be given: it was not, and a reader has the same default. */
-static bool is_ungiven(const struct row *row, struct kv_settings *settings)
+static bool is_ungiven(const struct kv_setting *row, struct kv_settings *settings)
 {
-    return row->kind != KIND_TEXT && *number_of(row, settings) < row->min;
+    return row->kind != KV_SETTING_TEXT && *number_of(row, settings) < row->min;
 }
 
 void kv_settings_write(const struct kv_settings *settings, struct kv_buf *out)
 {
     struct kv_settings view = *settings; /* text_of and number_of serve writers too */
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        const struct row *row = &rows[i];
+    for (const struct kv_setting *row = kv_settings_rows; row->name != NULL; row++) {
         if (is_ungiven(row, &view))
             continue;
         append_text(out, row->name);
         append_text(out, "=");
-        if (row->kind == KIND_TEXT) {
+        if (row->kind == KV_SETTING_TEXT) {
             append_escaped(out, *text_of(row, &view));
-        } else if (row->kind == KIND_CHOICE) {
-            kv_buf_append(out, choice_word(row, *number_of(row, &view)));
+        } else if (row->kind == KV_SETTING_CHOICE) {
+            kv_buf_append(out, kv_setting_word(row, *number_of(row, &view))); /* read back with kv_settings_set */
         } else {
             char digits[24];
             snprintf(digits, sizeof(digits), "%" PRIu64, *number_of(row, &view));
