@@ -165,19 +165,11 @@ static void add_whole(struct tokens *tokens, const struct kv_hash *hash)
         tokens->list[tokens->count++] = (struct token){*hash, {.rights = TOKEN_ALL, .prefix = kv_slice(NULL, 0)}};
 }
 
-/* What a header `Authorization: Bearer …` can carry unambiguously: visible ASCII. */
-static enum kv_err read_whole(struct reading *reading, struct kv_slice file)
+static enum kv_err read_whole(struct reading *reading, struct kv_slice token)
 {
-    const uint8_t *end = memchr(file.data, '\n', file.bytes);
-    struct kv_slice token = kv_slice(file.data, end == NULL ? file.bytes : (size_t)(end - file.data));
-    const char *what = token.bytes == 0                       ? "the first line is empty"
-                       : token.bytes > TOKENS_TOKEN_BYTES_MAX ? "the token is longer than 4096 bytes"
-                                                              : NULL;
-    for (size_t i = 0; what == NULL && i < token.bytes; i++)
-        if (token.data[i] <= ' ' || token.data[i] > '~')
-            what = "the token holds a byte that is not a visible ASCII character";
-    if (what != NULL) {
-        snprintf(reading->why, reading->why_bytes, "TOKEN_FILE: %s", what);
+    const char *fault = kv_token_fault(token);
+    if (fault != NULL) {
+        snprintf(reading->why, reading->why_bytes, "TOKEN_FILE: %s", fault);
         return KV_INVALID;
     }
     struct kv_hash hash = digest_of(token);
@@ -191,7 +183,7 @@ static enum kv_err read_sources(struct reading *reading, const struct kv_hash *t
     if (token != NULL)
         add_whole(reading->tokens, token);
     if (files->token.bytes > 0)
-        err = read_whole(reading, kv_buf_peek(&files->token));
+        err = read_whole(reading, kv_files_token(files));
     if (err == KV_OK)
         err = read_lines(reading, kv_buf_peek(&files->tokens));
     if (err == KV_OK && reading->tokens->count == 0) {

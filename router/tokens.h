@@ -20,7 +20,6 @@
 
 #define TOKENS_MAX 256u
 #define TOKENS_NAME_BYTES_MAX 64u
-#define TOKENS_TOKEN_BYTES_MAX 4096u
 
 enum token_right {
     TOKEN_READ = 1,

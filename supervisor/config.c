@@ -1,12 +1,10 @@
 /* supervisor/config.c -- environment and flags to settings, all checks that need no open file of ours.
  * Does:     collects values, then checks what one row of the table cannot know: the token, TLS in pairs, something
- *           to listen on, readable files.
- * Owns:     nothing; it makes and changes no file.
+ *           to listen on. What is in files is checked where they are read (kv/files.h).
+ * Owns:     nothing; it opens no file.
  * Promises: the sentence of a refusal names the variable (or the flag) and never holds the token.
  * Fails:    KV_INVALID with one sentence; main.c prints it and exits with KV_EXIT_CONFIG.
  * Tests:    unit/supervisor/test_config.c. */
-#include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,10 +13,9 @@
 
 #include "address.h"
 #include "config.h"
+#include "kv/files.h"
 
-#define TOKEN_BYTES_MAX 4096u
 #define INTERNAL_NAME "KV_" /* rows that only the supervisor may set */
-
 #define FLAG_BYTES_MAX 64u
 
 enum kv_err why_not(struct why *why, const char *format, ...)
@@ -121,71 +118,12 @@ static enum kv_err take_arguments(int argc, char *const *argv, struct kv_setting
 
 /* ---- checking ------------------------------------------------------------------------------------------------- */
 
-/* The first line of TOKEN_FILE, without its line feed. */
-static enum kv_err read_token_file(const char *path, char out[TOKEN_BYTES_MAX + 2], struct why *why)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return why_not(why, "TOKEN_FILE: %s cannot be opened: %s", path, strerror(errno));
-    size_t bytes = 0;
-    ssize_t got = 0;
-    while (bytes < TOKEN_BYTES_MAX + 1 && (got = read(fd, out + bytes, TOKEN_BYTES_MAX + 1 - bytes)) > 0)
-        bytes += (size_t)got;
-    int saved = errno;
-    close(fd);
-    if (got < 0)
-        return why_not(why, "TOKEN_FILE: %s cannot be read: %s", path, strerror(saved));
-    out[bytes] = '\0';
-    char *end = memchr(out, '\n', bytes);
-    if (end == NULL)
-        end = out + bytes;
-    if ((size_t)(end - out) != strnlen(out, (size_t)(end - out)))
-        return why_not(why, "TOKEN_FILE: the first line of %s holds a zero byte", path);
-    *end = '\0';
-    return KV_OK;
-}
-
-/* What a header `Authorization: Bearer …` can carry unambiguously: visible ASCII. */
-static enum kv_err check_token_bytes(const char *token, const char *name, struct why *why)
-{
-    if (*token == '\0')
-        return why_not(why, "%s: the token is empty", name);
-    if (strlen(token) > TOKEN_BYTES_MAX)
-        return why_not(why, "%s: the token is longer than %u bytes", name, TOKEN_BYTES_MAX);
-    for (; *token != '\0'; token++)
-        if (*token <= ' ' || *token > '~')
-            return why_not(why, "%s: the token holds a byte that is not a visible ASCII character", name);
-    return KV_OK;
-}
-
-/* TOKEN_FILE is looked at, not kept: its bytes go to the router as they are (kv/files.h). */
-static enum kv_err check_token_file(const char *path, struct why *why)
-{
-    char token[TOKEN_BYTES_MAX + 2];
-    enum kv_err err = read_token_file(path, token, why);
-    if (err == KV_OK)
-        err = check_token_bytes(token, "TOKEN_FILE", why);
-    explicit_bzero(token, sizeof(token));
-    return err;
-}
-
 static enum kv_err check_tokens(const struct kv_settings *settings, struct why *why)
 {
     if (*settings->token == '\0' && *settings->token_file == '\0' && *settings->tokens_file == '\0')
         return why_not(why, "TOKEN: required (or TOKEN_FILE, or TOKENS_FILE): the bearer token that clients must send");
-    enum kv_err err = *settings->token == '\0' ? KV_OK : check_token_bytes(settings->token, "TOKEN", why);
-    if (err == KV_OK && *settings->token_file != '\0')
-        err = check_token_file(settings->token_file, why);
-    return err;
-}
-
-static enum kv_err check_readable(const char *name, const char *path, struct why *why)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return why_not(why, "%s: %s cannot be opened: %s", name, path, strerror(errno));
-    close(fd);
-    return KV_OK;
+    const char *fault = *settings->token == '\0' ? NULL : kv_token_fault(kv_slice_text(settings->token));
+    return fault == NULL ? KV_OK : why_not(why, "TOKEN: %s", fault);
 }
 
 static enum kv_err check_listeners(const struct kv_settings *settings, struct why *why)
@@ -194,13 +132,8 @@ static enum kv_err check_listeners(const struct kv_settings *settings, struct wh
     struct address address;
     if (cert != key)
         return why_not(why, "%s: TLS_CERT and TLS_KEY must be set together", cert ? "TLS_KEY" : "TLS_CERT");
-    if (cert && (check_readable("TLS_CERT", settings->tls_cert, why) != KV_OK ||
-                 check_readable("TLS_KEY", settings->tls_key, why) != KV_OK))
-        return KV_INVALID;
     if (*settings->tls_client_ca != '\0' && !cert)
         return why_not(why, "TLS_CLIENT_CA: only with TLS_CERT and TLS_KEY");
-    if (*settings->tls_client_ca != '\0' && check_readable("TLS_CLIENT_CA", settings->tls_client_ca, why) != KV_OK)
-        return KV_INVALID;
     if (address_parse("BIND_ADDR", settings->bind_addr, &address, why) != KV_OK)
         return KV_INVALID;
     bool plain = !address.off;

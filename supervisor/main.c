@@ -124,25 +124,12 @@ static enum kv_err open_counters(struct world *world, struct why *why)
     return KV_OK;
 }
 
-static enum kv_err read_files(struct world *world, struct why *why)
-{
-    struct kv_files files = {0};
-    enum kv_err err = kv_files_load(&world->settings, &files, why->text, sizeof(why->text));
-    if (err != KV_OK)
-        return err;
-    world->family.files_fd = kv_files_seal(&files);
-    kv_files_free(&files);
-    if (world->family.files_fd < 0)
-        return why_not(why, "no memory can be shared for tokens and certificates: %s", strerror(errno));
-    return KV_OK;
-}
-
 /* Order: first all that only looks, then ports, then the directory. Nothing is left when a step refuses. Files that only root may
  * read are read, and ports that only root may have are opened, before root is given up. */
 static enum kv_err world_open(struct world *world, struct why *why)
 {
     const struct kv_settings *settings = &world->settings;
-    enum kv_err err = read_files(world, why);
+    enum kv_err err = kv_files_open(settings, &world->family.files_fd, why->text, sizeof(why->text));
     if (err == KV_OK)
         err = privilege_begin(settings->run_as, why);
     if (err == KV_OK)

@@ -136,16 +136,10 @@ static void on_all_ready(void *arg)
 /* The router opens no files: it gets their bytes. */
 static void reload_files(struct family *family)
 {
-    struct kv_files files = {0};
+    int fd;
     char why[512];
-    if (kv_files_load(family->world.settings, &files, why, sizeof(why)) != KV_OK) {
+    if (kv_files_open(family->world.settings, &fd, why, sizeof(why)) != KV_OK) {
         kv_error("SIGHUP: what was loaded before stays: %s", why);
-        return;
-    }
-    int fd = kv_files_seal(&files);
-    kv_files_free(&files);
-    if (fd < 0) {
-        kv_error("SIGHUP: what was loaded before stays: %m");
         return;
     }
     kv_info("SIGHUP: tokens and TLS files are read, the router decides");

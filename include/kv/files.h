@@ -3,6 +3,7 @@
  *           descriptor over a socket of pairs, KV_FD_ROUTER_FILES; the router, which opens no files, takes them from there.
  * Promises: a file is whole or the load fails; bytes are wiped before their memory is given back.
  * Limits:   KV_FILE_BYTES_MAX each.
+ *           A token has 1 to KV_TOKEN_BYTES_MAX visible ASCII characters: what `Authorization: Bearer …` carries unambiguously.
  * Implementation: supervisor/base/files.c. Tests: unit/base/test_files.c, system/test_tokens.c. */
 #ifndef KV_FILES_H
 #define KV_FILES_H
@@ -11,6 +12,7 @@
 #include "kv/err.h"
 
 #define KV_FILE_BYTES_MAX 1048576u
+#define KV_TOKEN_BYTES_MAX 4096u
 
 /* FILE(member of struct kv_files and, with _file or as it is, of struct kv_settings; setting that names the path) */
 #define KV_FILES_TABLE(FILE)                                                                                           \
@@ -29,12 +31,19 @@ struct kv_files {
 
 struct kv_settings;
 
-/* KV_INVALID: one sentence that names the variable. */
+/* NULL, or what is wrong with a token, to follow the name of its variable. */
+const char *kv_token_fault(struct kv_slice token);
+/* The first line of the file `token`: the token itself. */
+struct kv_slice kv_files_token(const struct kv_files *files);
+
+/* Of the contents only the token is looked at, by kv_token_fault. KV_INVALID: one sentence that names the variable. */
 enum kv_err kv_files_load(const struct kv_settings *settings, struct kv_files *out, char *why, size_t why_bytes);
 void kv_files_free(struct kv_files *files);
 
 /* A sealed memfd; -1 when the system has none to give (errno). */
 int kv_files_seal(const struct kv_files *files);
+/* Both: loads them and seals them into `*fd`. */
+enum kv_err kv_files_open(const struct kv_settings *settings, int *fd, char *why, size_t why_bytes);
 /* KV_INVALID: not what kv_files_seal wrote. */
 enum kv_err kv_files_unseal(int fd, struct kv_files *out);
 

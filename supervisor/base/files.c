@@ -84,6 +84,34 @@ static enum kv_err load(const char *name, const char *path, struct kv_buf *out, 
     return out->bytes == 0 ? refuse(name, path, "is empty", why, why_bytes) : KV_OK;
 }
 
+const char *kv_token_fault(struct kv_slice token)
+{
+    if (token.bytes == 0)
+        return "the token is empty";
+    if (token.bytes > KV_TOKEN_BYTES_MAX)
+        return "the token is longer than 4096 bytes";
+    for (size_t i = 0; i < token.bytes; i++)
+        if (token.data[i] <= ' ' || token.data[i] > '~')
+            return "the token holds a byte that is not a visible ASCII character";
+    return NULL;
+}
+
+struct kv_slice kv_files_token(const struct kv_files *files)
+{
+    const struct kv_buf *file = &files->token;
+    const uint8_t *end = file->bytes == 0 ? NULL : memchr(file->data, '\n', file->bytes);
+    return kv_slice(file->data, end == NULL ? file->bytes : (size_t)(end - file->data));
+}
+
+static enum kv_err check_token(const struct kv_files *files, char *why, size_t why_bytes)
+{
+    const char *fault = files->token.bytes == 0 ? NULL : kv_token_fault(kv_files_token(files));
+    if (fault == NULL)
+        return KV_OK;
+    snprintf(why, why_bytes, "TOKEN_FILE: %s", fault);
+    return KV_INVALID;
+}
+
 enum kv_err kv_files_load(const struct kv_settings *settings, struct kv_files *out, char *why, size_t why_bytes)
 {
     struct kv_files files = {0};
@@ -93,6 +121,8 @@ enum kv_err kv_files_load(const struct kv_settings *settings, struct kv_files *o
         err = load(#name, settings->setting, &files.member, why, why_bytes);
     KV_FILES_TABLE(FILE_LOAD)
 #undef FILE_LOAD
+    if (err == KV_OK)
+        err = check_token(&files, why, why_bytes);
     if (err == KV_OK)
         *out = files;
     else
@@ -132,6 +162,22 @@ int kv_files_seal(const struct kv_files *files)
         close(fd);
     errno = saved;
     return -1;
+}
+
+enum kv_err kv_files_open(const struct kv_settings *settings, int *fd, char *why, size_t why_bytes)
+{
+    struct kv_files files = {0};
+    enum kv_err err = kv_files_load(settings, &files, why, why_bytes);
+    if (err != KV_OK)
+        return err;
+    int sealed = kv_files_seal(&files);
+    kv_files_free(&files);
+    if (sealed < 0) {
+        snprintf(why, why_bytes, "no memory can be shared for tokens and certificates: %s", strerror(errno));
+        return KV_INVALID;
+    }
+    *fd = sealed;
+    return KV_OK;
 }
 
 static bool read_at(int fd, off_t *offset, void *out, size_t bytes)

@@ -165,3 +165,28 @@ Test(files, a_seal_more_does_no_harm)
     cr_expect_eq(kv_files_unseal(fd, &files), KV_OK);
     close(fd);
 }
+
+/* What a token may be is one rule for TOKEN and for the first line of TOKEN_FILE. */
+Test(files, first_line_of_token_file_is_a_token)
+{
+    static const char *const good[] = {"abc", "abc\n", "abc\nsecond line\n", "abc\n\n"};
+    static const char *const bad[] = {"\n", "\nabc\n", "a b\n", "abc\r\n", "ab\xc3\xa4"};
+    static char long_token[KV_TOKEN_BYTES_MAX + 1];
+    configure("TOKEN_FILE", path);
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        write_tokens(good[i], strlen(good[i]));
+        cr_assert_eq(kv_files_load(&settings, &files, why, sizeof(why)), KV_OK, "case %zu: %s", i, why);
+        cr_expect(kv_slice_equal(kv_files_token(&files), kv_slice_text("abc")), "case %zu", i);
+        kv_files_free(&files);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        write_tokens(bad[i], strlen(bad[i]));
+        expect_refused("TOKEN_FILE: the token ");
+    }
+    write_tokens("abc\0def\n", 8);
+    expect_refused("TOKEN_FILE: the token holds a byte");
+    memset(long_token, 'x', sizeof(long_token));
+    write_tokens(long_token, sizeof(long_token));
+    expect_refused("TOKEN_FILE: the token is longer than 4096 bytes");
+    cr_expect_null(kv_token_fault(kv_slice(long_token, KV_TOKEN_BYTES_MAX)));
+}

@@ -177,7 +177,7 @@ Test(tokens, token_file_must_be_visible)
     cr_expect_eq(take("", "two words"), KV_INVALID);
     cr_expect_str_eq(why, "TOKEN_FILE: the token holds a byte that is not a visible ASCII character");
     cr_expect_eq(take("", "\nx"), KV_INVALID);
-    cr_expect_str_eq(why, "TOKEN_FILE: the first line is empty");
+    cr_expect_str_eq(why, "TOKEN_FILE: the token is empty");
 }
 
 Test(tokens, limits)
