@@ -2,6 +2,7 @@
 #include "key.h"
 
 #include "digits.h"
+#include "kv/utf8.h"
 
 static const char why_percent[] = "holds a '%' that is not followed by two hex digits";
 static const char why_utf8[] = "is not valid UTF-8";
@@ -65,31 +66,10 @@ enum kv_err key_unescape(struct kv_slice encoded, uint8_t *space, size_t space_b
     return KV_OK;
 }
 
-/* Bytes of the well-formed sequence at the front of `at`, 0 if there is none. Table 3-7 of the Unicode standard. */
-static size_t utf8_sequence(const uint8_t *at, size_t left)
-{
-    uint8_t lead = at[0];
-    if (lead < 0x80)
-        return 1;
-    if (lead < 0xc2 || lead > 0xf4)
-        return 0;
-    size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    if (left < length)
-        return 0;
-    uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;  /* no overlong forms */
-    uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf; /* no surrogates, nothing above U+10FFFF */
-    if (at[1] < low || at[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    return length;
-}
-
 bool key_is_utf8(struct kv_slice bytes)
 {
     for (size_t at = 0; at < bytes.bytes;) {
-        size_t length = utf8_sequence(bytes.data + at, bytes.bytes - at);
+        size_t length = kv_utf8_bytes(bytes.data + at, bytes.bytes - at);
         if (length == 0)
             return false;
         at += length;

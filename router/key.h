@@ -33,7 +33,7 @@ enum kv_err key_decode(struct kv_slice path, uint8_t *space, size_t space_bytes,
 /* KV_OK, KV_NOT_FOUND (empty), KV_TOO_LARGE or KV_INVALID as above, for a key that came another way (a batch). */
 enum kv_err key_check(struct kv_slice key, const char **why);
 
-/* Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. U+0000 is well-formed here. */
+/* All of it, as kv/utf8.h has it: U+0000 is a character, too. */
 bool key_is_utf8(struct kv_slice bytes);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "kv/child.h"
 #include "kv/log.h"
+#include "kv/utf8.h"
 
 #define LOG_MESSAGE_BYTES_MAX 2048
 #define LOG_LINE_BYTES_MAX (LOG_MESSAGE_BYTES_MAX * 6 + 1536) /* every byte may become \u00XX; head and request id */
@@ -60,23 +61,6 @@ static void line_append(struct line *line, const void *text, size_t bytes)
     line->bytes += fits;
 }
 
-/* Bytes of the well-formed UTF-8 character at `text` (RFC 3629: no overlong forms, no surrogates), or 0. */
-static size_t utf8_bytes(const unsigned char *text, size_t bytes)
-{
-    unsigned char first = text[0];
-    size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-    if (length == 0 || length > bytes)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] > 0x9f))
-        return 0;
-    if ((first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] > 0x8f))
-        return 0;
-    return length;
-}
-
 static void line_escape_byte(struct line *line, unsigned char byte, bool well_formed)
 {
     if (byte == '"' || byte == '\\')
@@ -105,7 +89,7 @@ static void line_escape(struct line *line, const char *message, size_t bytes)
 {
     const unsigned char *text = (const unsigned char *)message;
     for (size_t i = 0; i < bytes;) {
-        size_t length = utf8_bytes(text + i, bytes - i);
+        size_t length = kv_utf8_bytes(text + i, bytes - i);
         size_t step = length == 0 ? 1 : length;
         if (!must_escape(text + i, length))
             line_append(line, text + i, step);
