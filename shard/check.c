@@ -17,7 +17,6 @@
 
 #define CHECK_FAULT 1
 #define PATH_BYTES_MAX 4096
-#define STORE_ID_BYTES 32
 
 /* What on_bus_error may say, which is given no time to print: a page of data.mdb is not there (main.c). */
 static char unread[80];
@@ -98,7 +97,7 @@ static bool print_shard(const char *path, const struct store_identity *identity)
 }
 
 /* The supervisor's file, three lines. */
-static bool read_identity(const char *path, unsigned *shard_count, char id[STORE_ID_BYTES + 1])
+static bool read_identity(const char *path, unsigned *shard_count, char id[KV_STORE_ID_BYTES + 1])
 {
     char file_path[PATH_BYTES_MAX];
     snprintf(file_path, sizeof(file_path), "%s/store", path);
@@ -133,7 +132,7 @@ static bool take_lock(const char *path, int *fd)
 static bool check_shards(const char *path)
 {
     unsigned shard_count = 0;
-    char id[STORE_ID_BYTES + 1] = "";
+    char id[KV_STORE_ID_BYTES + 1] = "";
     bool whole = read_identity(path, &shard_count, id);
     for (unsigned i = 0; i < shard_count; i++) {
         struct store_identity identity = {.shard_index = i, .shard_count = shard_count, .store_id = id};

@@ -1,31 +1,21 @@
 /* shard/rows.c -- key rows and object rows as bytes; the layouts stand in rows.h.
- * Does:     fixed little-endian fields, written byte by byte: the files move between machines.
  * Owns:     nothing; decoded slices borrow from the value.
  * Promises: decode(encode(x)) == x; whatever else the bytes are, KV_CORRUPT and `out` untouched, never a read past the end.
  * Tests:    unit/shard/test_rows.c. */
 #include "rows.h"
 
-#include <endian.h>
-
+#include "bytes.h"
 #include "kv/log.h"
 
 #define POINTER_BYTES 33u /* an object row that says where the bytes are */
 #define WHOLE_BYTES 17u   /* behind the bytes of one that has them */
 #define WHOLE 0x80u       /* in its codec */
 
-static uint8_t *put_u64(uint8_t *at, uint64_t number)
-{
-    uint64_t little = htole64(number);
-    memcpy(at, &little, sizeof little);
-    return at + sizeof little;
-}
-
 static uint64_t take_u64(const uint8_t **at)
 {
-    uint64_t little;
-    memcpy(&little, *at, sizeof little);
-    *at += sizeof little;
-    return le64toh(little);
+    uint64_t number = bytes_get_u64(*at);
+    *at += sizeof number;
+    return number;
 }
 
 struct kv_slice row_encode_key(const struct kv_row *row, uint8_t space[ROW_KEY_BYTES_MAX])
@@ -33,9 +23,9 @@ struct kv_slice row_encode_key(const struct kv_row *row, uint8_t space[ROW_KEY_B
     kv_assert(row->content_type.bytes <= KV_CONTENT_TYPE_BYTES_MAX);
     uint8_t *at = space;
     memcpy(at, row->hash.bytes, KV_HASH_BYTES);
-    at = put_u64(at + KV_HASH_BYTES, row->size);
-    at = put_u64(at, row->created_s);
-    at = put_u64(at, row->txn_id);
+    at = bytes_put_u64(at + KV_HASH_BYTES, row->size);
+    at = bytes_put_u64(at, row->created_s);
+    at = bytes_put_u64(at, row->txn_id);
     if (row->content_type.bytes > 0)
         memcpy(at, row->content_type.data, row->content_type.bytes);
     return kv_slice(space, ROW_KEY_BYTES_MIN + row->content_type.bytes);
@@ -60,8 +50,8 @@ static struct kv_slice encode_whole(const struct kv_object *object, uint8_t *spa
     uint8_t *at = space;
     if (object->bytes.bytes > 0)
         memcpy(at, object->bytes.data, object->bytes.bytes);
-    at = put_u64(at + object->bytes.bytes, object->size);
-    at = put_u64(at, object->refs);
+    at = bytes_put_u64(at + object->bytes.bytes, object->size);
+    at = bytes_put_u64(at, object->refs);
     *at++ = (uint8_t)(object->codec | WHOLE);
     return kv_slice(space, (size_t)(at - space));
 }
@@ -70,10 +60,10 @@ struct kv_slice row_encode_object(const struct kv_object *object, uint8_t space[
 {
     if (object->object_id == 0)
         return encode_whole(object, space);
-    uint8_t *at = put_u64(space, object->size);
-    at = put_u64(at, object->stored_bytes);
-    at = put_u64(at, object->object_id);
-    at = put_u64(at, object->refs);
+    uint8_t *at = bytes_put_u64(space, object->size);
+    at = bytes_put_u64(at, object->stored_bytes);
+    at = bytes_put_u64(at, object->object_id);
+    at = bytes_put_u64(at, object->refs);
     *at = (uint8_t)object->codec;
     return kv_slice(space, POINTER_BYTES);
 }

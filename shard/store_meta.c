@@ -1,39 +1,34 @@
 /* shard/store_meta.c -- see store_meta.h. */
 #include "store_meta.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "bytes.h"
 #include "kv/log.h"
 
-#define STORE_ID_BYTES 32u
-#define IDENTITY_BYTES (3 * 8 + STORE_ID_BYTES)
+#define IDENTITY_BYTES (3 * 8 + KV_STORE_ID_BYTES)
 #define META_NUMBERS 6u
 
 static void put_numbers(uint8_t *at, const uint64_t *numbers, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        uint64_t little = htole64(numbers[i]);
-        memcpy(at + i * 8, &little, sizeof little);
-    }
+    for (size_t i = 0; i < count; i++)
+        at = bytes_put_u64(at, numbers[i]);
 }
 
 static void take_numbers(const uint8_t *at, uint64_t *numbers, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        memcpy(&numbers[i], at + i * 8, sizeof *numbers);
-        numbers[i] = le64toh(numbers[i]);
-    }
+    for (size_t i = 0; i < count; i++)
+        numbers[i] = bytes_get_u64(at + i * sizeof *numbers);
 }
 
 enum kv_err store_meta_create(struct store_txn *txn, const struct store_identity *identity)
 {
     uint8_t space[IDENTITY_BYTES];
     uint64_t numbers[3] = {STORE_FORMAT_VERSION, identity->shard_index, identity->shard_count};
-    kv_assert(strlen(identity->store_id) == STORE_ID_BYTES);
+    kv_assert(strlen(identity->store_id) == KV_STORE_ID_BYTES);
     put_numbers(space, numbers, 3);
-    memcpy(space + 24, identity->store_id, STORE_ID_BYTES);
+    memcpy(space + 24, identity->store_id, KV_STORE_ID_BYTES);
     enum kv_err err = txn_put(txn, STORE_META, kv_slice_text("identity"), kv_slice(space, sizeof space));
     return err == KV_OK ? store_meta_put(txn, &(struct store_meta){.object_id_next = 1}, 1) : err;
 }
@@ -62,8 +57,8 @@ enum kv_err store_meta_check(struct store_txn *txn, const struct store_identity 
         return refuse(why, why_bytes, "with a number of shards of", numbers[2], identity->shard_count);
     if (numbers[1] != identity->shard_index)
         return refuse(why, why_bytes, "by shard", numbers[1], identity->shard_index);
-    if (strlen(identity->store_id) == STORE_ID_BYTES &&
-        memcmp(value.data + 24, identity->store_id, STORE_ID_BYTES) == 0)
+    if (strlen(identity->store_id) == KV_STORE_ID_BYTES &&
+        memcmp(value.data + 24, identity->store_id, KV_STORE_ID_BYTES) == 0)
         return KV_OK;
     snprintf(why, why_bytes, "the files belong to the store %.32s, not to %s", (const char *)value.data + 24,
              identity->store_id);

@@ -1,7 +1,6 @@
 /* shard/store_redo.c -- see store_redo.h. */
 #include "store_redo.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,29 +9,22 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "bytes.h"
 #include "kv/log.h"
 
 #define REDO_MAGIC 0x31304f444552564bu /* "KVREDO01" */
 #define REDO_NAME "redo"
 #define REDO_MODE 0600
 #define NUMBER_BYTES 8u
-#define STORE_ID_BYTES 32u
 #define HEAD_NUMBERS 8u /* behind magic and store id */
-#define HEAD_BYTES (NUMBER_BYTES + STORE_ID_BYTES + HEAD_NUMBERS * NUMBER_BYTES)
+#define HEAD_BYTES (NUMBER_BYTES + KV_STORE_ID_BYTES + HEAD_NUMBERS * NUMBER_BYTES)
 #define ROW_HEAD_BYTES 8u
 #define WRITE_BYTES (256u * 1024)
 
 static void put_u64(struct kv_buf *out, uint64_t number)
 {
-    uint64_t little = htole64(number);
-    kv_buf_append(out, kv_slice(&little, sizeof little));
-}
-
-static uint64_t take_u64(const uint8_t *at)
-{
-    uint64_t little;
-    memcpy(&little, at, sizeof little);
-    return le64toh(little);
+    bytes_put_u64(kv_buf_reserve(out, sizeof number), number);
+    out->bytes += sizeof number;
 }
 
 static int open_folder(const char *path)
@@ -76,9 +68,9 @@ static void flush_waiting(struct writer *writer)
 static void put_head(struct kv_buf *out, const struct store_identity *identity, const struct overlay *generation,
                      const struct store_meta *meta)
 {
-    kv_assert(strlen(identity->store_id) == STORE_ID_BYTES);
+    kv_assert(strlen(identity->store_id) == KV_STORE_ID_BYTES);
     put_u64(out, REDO_MAGIC);
-    kv_buf_append(out, kv_slice(identity->store_id, STORE_ID_BYTES));
+    kv_buf_append(out, kv_slice(identity->store_id, KV_STORE_ID_BYTES));
     const uint64_t numbers[HEAD_NUMBERS] = {
         identity->shard_index, meta->position,     meta->object_id_next, meta->keys,
         meta->objects,         meta->stored_bytes, meta->intents.bytes,  overlay_rows(generation)};
@@ -90,11 +82,10 @@ static void put_head(struct kv_buf *out, const struct store_identity *identity, 
 static void put_row(struct kv_buf *out, enum overlay_table table, const struct overlay_row *row)
 {
     struct kv_slice value = row->tombstone ? kv_slice(NULL, 0) : row->value;
-    uint32_t value_bytes = htole32((uint32_t)value.bytes);
     uint16_t key_bytes = htole16((uint16_t)row->key.bytes);
     uint8_t head[ROW_HEAD_BYTES];
     kv_assert(value.bytes <= UINT32_MAX && row->key.bytes <= UINT16_MAX);
-    memcpy(head, &value_bytes, sizeof value_bytes);
+    bytes_put_u32(head, (uint32_t)value.bytes);
     memcpy(head + 4, &key_bytes, sizeof key_bytes);
     head[6] = (uint8_t)table;
     head[7] = row->tombstone;
@@ -182,14 +173,12 @@ static bool is_key(enum overlay_table table, struct kv_slice key)
 static bool take_row(struct kv_slice *from, struct overlay *rows)
 {
     struct kv_slice head, key, value;
-    uint32_t value_bytes;
     uint16_t key_bytes;
     if (!take(from, ROW_HEAD_BYTES, &head) || head.data[6] >= OVERLAY_TABLES || head.data[7] > 1)
         return false;
-    memcpy(&value_bytes, head.data, sizeof value_bytes);
     memcpy(&key_bytes, head.data + 4, sizeof key_bytes);
     enum overlay_table table = (enum overlay_table)head.data[6];
-    if (!take(from, le16toh(key_bytes), &key) || !take(from, le32toh(value_bytes), &value) || !is_key(table, key))
+    if (!take(from, le16toh(key_bytes), &key) || !take(from, bytes_get_u32(head.data), &value) || !is_key(table, key))
         return false;
     if (head.data[7])
         overlay_tombstone(rows, table, key, 0);
@@ -211,11 +200,11 @@ enum kv_err redo_decode(struct kv_slice file, const struct store_identity *ident
     struct kv_slice head, intents;
     uint64_t numbers[HEAD_NUMBERS];
     struct store_redo redo = {0};
-    if (!take(&file, HEAD_BYTES, &head) || take_u64(head.data) != REDO_MAGIC)
+    if (!take(&file, HEAD_BYTES, &head) || bytes_get_u64(head.data) != REDO_MAGIC)
         return KV_CORRUPT;
     for (size_t i = 0; i < HEAD_NUMBERS; i++)
-        numbers[i] = take_u64(head.data + NUMBER_BYTES + STORE_ID_BYTES + i * NUMBER_BYTES);
-    if (memcmp(head.data + NUMBER_BYTES, identity->store_id, STORE_ID_BYTES) != 0 ||
+        numbers[i] = bytes_get_u64(head.data + NUMBER_BYTES + KV_STORE_ID_BYTES + i * NUMBER_BYTES);
+    if (memcmp(head.data + NUMBER_BYTES, identity->store_id, KV_STORE_ID_BYTES) != 0 ||
         numbers[0] != identity->shard_index || !take(&file, numbers[6], &intents))
         return KV_CORRUPT;
     redo.rows = overlay_new();
@@ -253,7 +242,7 @@ static enum kv_err check_and_decode(struct kv_slice file, const struct store_ide
     if (file.bytes < HEAD_BYTES + NUMBER_BYTES)
         return KV_CORRUPT;
     struct kv_slice summed = kv_slice(file.data, file.bytes - NUMBER_BYTES);
-    if (XXH3_64bits(summed.data, summed.bytes) != take_u64(file.data + summed.bytes))
+    if (XXH3_64bits(summed.data, summed.bytes) != bytes_get_u64(file.data + summed.bytes))
         return KV_CORRUPT;
     enum kv_err err = redo_decode(summed, identity, out);
     if (err != KV_OK || out->meta.position == position)

@@ -7,11 +7,11 @@
  * Tests:    unit/shard/test_store.c. */
 #include "store_stage.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <unistd.h>
 
 #include "blobs.h"
+#include "bytes.h"
 #include "kv/log.h"
 #include "rows.h"
 
@@ -26,24 +26,21 @@ enum kv_err store_ignore_missing(enum kv_err err)
 
 enum kv_err store_put_id(struct store_txn *txn, enum store_table table, uint64_t object_id, uint64_t bytes)
 {
-    uint8_t id[8];
-    uint64_t little = htole64(bytes);
-    return txn_put(txn, table, row_encode_id(object_id, id), kv_slice(&little, sizeof little));
+    uint8_t id[8], value[8];
+    bytes_put_u64(value, bytes);
+    return txn_put(txn, table, row_encode_id(object_id, id), kv_slice(value, sizeof value));
 }
 
 static enum kv_err get_id(struct store_txn *txn, enum store_table table, uint64_t object_id, uint64_t *bytes)
 {
     uint8_t id[8];
-    uint64_t little;
     struct kv_slice value;
     enum kv_err err = txn_get(txn, table, row_encode_id(object_id, id), &value);
-    if (err == KV_OK && value.bytes != sizeof little)
+    if (err == KV_OK && value.bytes != sizeof *bytes)
         err = KV_CORRUPT;
-    if (err != KV_OK)
-        return err;
-    memcpy(&little, value.data, sizeof little);
-    *bytes = le64toh(little);
-    return KV_OK;
+    if (err == KV_OK)
+        *bytes = bytes_get_u64(value.data);
+    return err;
 }
 
 enum kv_err store_delete_id(struct store_txn *txn, enum store_table table, uint64_t object_id)
@@ -52,7 +49,6 @@ enum kv_err store_delete_id(struct store_txn *txn, enum store_table table, uint6
     return store_ignore_missing(txn_delete(txn, table, row_encode_id(object_id, id)));
 }
 
-/* An id that is not in `staged` was adopted, or never written: not ours to sweep. */
 enum kv_err store_unstage_id(struct store_txn *txn, uint64_t object_id)
 {
     uint64_t bytes = 0;
@@ -64,7 +60,6 @@ enum kv_err store_unstage_id(struct store_txn *txn, uint64_t object_id)
     return store_ignore_missing(err);
 }
 
-/* As txn_end, for as many pages as a generation has. */
 enum kv_err store_end_large(struct store *store, struct store_txn **txn, enum kv_err err)
 {
     if (err != KV_OK)

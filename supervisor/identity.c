@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "identity.h"
-#include "kv/limits.h"
 #include "kv/log.h"
 
 #define TEXT_BYTES_MAX 256u
@@ -21,7 +20,7 @@
 struct identity identity_new(unsigned shard_count)
 {
     struct identity identity = {.shard_count = shard_count};
-    uint8_t random[IDENTITY_ID_BYTES / 2];
+    uint8_t random[KV_STORE_ID_BYTES / 2];
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) /* never short below 256 bytes */
         kv_fatal("the kernel gives no random bytes: %m");
     for (size_t i = 0; i < sizeof(random); i++)
@@ -43,7 +42,7 @@ enum kv_err identity_parse(const char *text, struct identity *out, struct why *w
     char again[TEXT_BYTES_MAX] = "";
     if (sscanf(text, "format %9u\nshards %9u\nid %32[0-9a-f]\n", &format, &identity.shard_count, identity.id) == 3)
         identity_print(&identity, again, sizeof(again));
-    if (strlen(identity.id) != IDENTITY_ID_BYTES || strcmp(text, again) != 0 || identity.shard_count < 1 ||
+    if (strlen(identity.id) != KV_STORE_ID_BYTES || strcmp(text, again) != 0 || identity.shard_count < 1 ||
         identity.shard_count > KV_SHARDS_MAX)
         return why_not(why, "DB_PATH: the file store is damaged");
     *out = identity;

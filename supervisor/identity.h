@@ -6,14 +6,14 @@
 
 #include <stdint.h>
 
+#include "kv/limits.h"
 #include "why.h"
 
 #define IDENTITY_FORMAT 1u
-#define IDENTITY_ID_BYTES 32u
 
 struct identity {
     unsigned shard_count;
-    char id[IDENTITY_ID_BYTES + 1];
+    char id[KV_STORE_ID_BYTES + 1];
 };
 
 /* A new store: random id. */

@@ -12,6 +12,7 @@
 #define KV_ROUTER_THREADS_MAX 64u       /* refused at start */
 #define KV_SLOT_COUNT 4096u             /* slots of the key space, spread evenly over the shards */
 #define KV_HASH_BYTES 32u               /* SHA-256 */
+#define KV_STORE_ID_BYTES 32u           /* hex digits that tell stores apart */
 
 #define KV_INLINE_BYTES_MAX 65536u     /* stored form up to this travels inside the write; above it is staged */
 #define KV_CONTENT_FRAME_BYTES 262144u /* content bytes per independent zstd frame */
@@ -21,14 +22,14 @@
 #define KV_ARENA_SLOT_BYTES KV_CONTENT_FRAME_BYTES /* and larger ones */
 #endif
 #define KV_ARENA_BYTES ((size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES)
-#ifndef KV_FILE_PIECE_BYTES_MAX /* the simulation lowers it */
-#define KV_FILE_PIECE_BYTES_MAX                                                                                        \
-    4243200u /* of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index */
+/* Of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index. The simulation lowers it. */
+#ifndef KV_FILE_PIECE_BYTES_MAX
+#define KV_FILE_PIECE_BYTES_MAX 4243200u
 #endif
 #define KV_BLOB_ROW_BYTES 4080u /* one LMDB page exactly (shard/blobs.h) */
 
-#define KV_FRAME_BODY_BYTES_MAX                                                                                        \
-    134217728u /* 128 MiB: a batch of 64 MiB with its overhead; a larger frame closes the link */
+/* 128 MiB: a batch of 64 MiB with its overhead; a larger frame closes the link. */
+#define KV_FRAME_BODY_BYTES_MAX 134217728u
 #define KV_STORED_BYTES_MAX ((uint64_t)1 << 40) /* 1 TiB: ends arithmetic worries, not a user's limit */
 #define KV_EPOCH_MAX 1048575u                   /* 20 bits: starts of a router over the life of a store */
 #define KV_TXN_SEQUENCE_BITS 44                 /* transactions of one epoch: five years at 100,000 a second */
