@@ -20,8 +20,8 @@
 #define CACHE_CONTENT_BYTES_MAX 65536u
 #define CACHE_SWEEPS 20u
 #define CACHE_SHARE(bytes) ((bytes) / 2) /* of CACHE_BYTES; the rest is frames.h's */
-#define CACHE_BYTES_PER_MARK                                                                                           \
-    256u /* the marks of a process take a thirty-second of the share beside it, at most twice that */
+/* The marks of a process take a thirty-second of the share beside it, at most twice that. */
+#define CACHE_BYTES_PER_MARK 256u
 
 struct cache_entry {
     struct cache_inside { /* nobody else's */

@@ -116,8 +116,8 @@ static size_t count_skew(struct kv_slice content)
         distinct += *count == 0;
         pairs += (*count)++; /* of equal bytes */
     }
-    uint32_t ratio =
-        (uint32_t)((uint64_t)pairs * 131072 / (bytes * (bytes - 1))); /* 256 where all bytes are as likely */
+    /* 256 where all bytes are as likely */
+    uint32_t ratio = (uint32_t)((uint64_t)pairs * 131072 / (bytes * (bytes - 1)));
     if (ratio < 256)
         return 0;
     uint32_t whole = 31u - (uint32_t)__builtin_clz(ratio);

@@ -40,8 +40,8 @@ static bool use_chain(SSL_CTX *context, const struct kv_buf *file)
         if (!good)
             X509_free(certificate);
     }
-    good =
-        good && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* the end of the file, nothing worse */
+    if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        good = false; /* something worse than the end of the file */
     if (good)
         ERR_clear_error();
     BIO_free(bio);
@@ -60,6 +60,7 @@ static bool use_key(SSL_CTX *context, const struct kv_buf *file)
 
 static enum kv_err load_pair(SSL_CTX *context, const struct kv_files *files, char *why, size_t why_bytes)
 {
+    static const char other_key[] = "TLS_KEY does not belong to the certificate in TLS_CERT";
     const char *what = NULL;
     ERR_clear_error();
     if (!use_chain(context, &files->tls_cert)) {
@@ -67,10 +68,9 @@ static enum kv_err load_pair(SSL_CTX *context, const struct kv_files *files, cha
     } else if (!use_key(context, &files->tls_key)) {
         /* OpenSSL compares the pair while it takes the key */
         bool mismatch = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH;
-        what =
-            mismatch ? "TLS_KEY does not belong to the certificate in TLS_CERT" : "TLS_KEY holds no private key in PEM";
+        what = mismatch ? other_key : "TLS_KEY holds no private key in PEM";
     } else if (SSL_CTX_check_private_key(context) != 1) {
-        what = "TLS_KEY does not belong to the certificate in TLS_CERT";
+        what = other_key;
     }
     if (what == NULL)
         return KV_OK;

@@ -244,8 +244,8 @@ static bool work(struct applier *applier)
 
 static void *run(void *arg)
 {
-    pthread_setname_np(pthread_self(),
-                       "kv-applier"); /* another thread's name is a file in /proc, out of a confined shard's reach */
+    /* From here: another thread's name is a file in /proc, which a confined shard cannot open. */
+    pthread_setname_np(pthread_self(), "kv-applier");
     if (setpriority(PRIO_PROCESS, 0, APPLIER_NICE) != 0) /* 0: of this thread */
         kv_warn("the applier keeps its priority: %m");
     while (work(arg))

@@ -7,11 +7,10 @@
 #include "rows.h"
 
 #define KEY_BYTES 12u
-#define PAGE_BYTES 4096u  /* of LMDB: one row */
-#define AHEAD_BYTES 1024u /* then the processor has seen where it goes */
+#define AHEAD_BYTES 1024u /* then the processor has seen where it goes on */
 #define LINE_BYTES 64u
-#define KEPT_BYTES_MAX                                                                                                 \
-    KV_INLINE_BYTES_MAX /* what is read at once beyond it is a part of a large content: its pages leave */
+/* What is read at once beyond it is a part of a large content: its pages leave. */
+#define KEPT_BYTES_MAX KV_INLINE_BYTES_MAX
 
 static struct kv_slice key_of(uint64_t object_id, uint64_t row, uint8_t space[KEY_BYTES])
 {
@@ -37,7 +36,7 @@ bool blobs_split_key(struct kv_slice key, uint64_t *object_id, uint32_t *row)
  * without a hint each row begins with a wait for memory, two thirds of a copy. There may be no such page: that does no harm. */
 static void fetch_ahead(struct kv_slice row)
 {
-    const uint8_t *next = row.data + PAGE_BYTES;
+    const uint8_t *next = row.data + LMDB_PAGE_BYTES;
     for (size_t at = 0; at < AHEAD_BYTES; at += LINE_BYTES)
         __builtin_prefetch(next + at);
 }

@@ -26,9 +26,9 @@
 #include "kv/histogram.h"
 
 #define JOURNAL_BLOCK_BYTES 4096u
+/* A segment is a JOURNAL_DISK_SHARE-th of the disk, within these bounds. */
 #define JOURNAL_SEGMENT_BYTES (8u * 1024 * 1024)
-#define JOURNAL_SEGMENT_BYTES_MIN                                                                                      \
-    (1u * 1024 * 1024) /* on a disk that is smaller than JOURNAL_DISK_SHARE of the usual ones */
+#define JOURNAL_SEGMENT_BYTES_MIN (1u * 1024 * 1024)
 #define JOURNAL_DISK_SHARE 64u
 #define JOURNAL_NOW_BYTES_MAX (128u * 1024)
 #define JOURNAL_NOW_NS_MAX 2000000u
@@ -77,8 +77,8 @@ void journal_release(struct journal *journal, uint64_t position);
 void journal_trim(struct journal *journal);
 
 struct journal_stats {
-    struct kv_histogram
-        group_records; /* one value for each group: its count is that of groups, its sum that of records */
+    /* One value for each group: the count is that of groups, the sum that of records. */
+    struct kv_histogram group_records;
     struct kv_histogram group_bytes; /* as they stand on the disk */
     struct kv_histogram write_ns;    /* past the page cache it is here that the disk is waited for, */
     struct kv_histogram flush_ns;    /* and here for its own cache */

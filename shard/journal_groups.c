@@ -5,7 +5,7 @@
  *           flushed before the next one begins.
  * Fails:    any error of a write, flush or rename is the caller's end. A full disk while making a segment: the group waits, and the
  *           attempt is repeated every second, or when segments are released.
- * Threads:  whoever has the writer in his hands (journal_internal.h).
+ * Threads:  whoever has the writer (journal_internal.h).
  * Tests:    unit/shard/test_journal.c, unit/shard/test_journal_order.c. */
 #include <errno.h>
 #include <fcntl.h>
@@ -165,8 +165,8 @@ static enum kv_err write_parts(struct journal_writer *writer, struct iovec *part
     enum kv_err err = journal_write(writer->dir.ops, writer->fd, &whole, 1, offset);
     if (err != KV_IO || errno != EINVAL)
         return err;
-    journal_set_direct(
-        writer, false); /* this disk has larger blocks, or wrote a part of one: nothing is lost, write it again */
+    /* This disk has larger blocks, or wrote a part of one: nothing is lost, it is written again. */
+    journal_set_direct(writer, false);
     whole = (struct iovec){writer->staging, bytes};
     return journal_write(writer->dir.ops, writer->fd, &whole, 1, offset);
 }

@@ -221,9 +221,8 @@ static enum kv_err replay_segments(struct replay *replay)
     size_t at = skip_segments(replay);
     if (count == 0 && replay->skip > 0) {
         snprintf(replay->why, replay->why_bytes,
-                 "the journal is empty, though %" PRIu64
-                 " of its records were applied: its files were removed, and what they "
-                 "held is lost",
+                 "the journal is empty, though %" PRIu64 " of its records were applied: its files were removed, "
+                 "and what they held is lost",
                  replay->skip);
         return KV_CORRUPT;
     }

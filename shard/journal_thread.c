@@ -195,8 +195,8 @@ void *journal_run(void *arg)
 {
     struct journal *journal = arg;
     enum kv_err err;
-    pthread_setname_np(pthread_self(),
-                       "kv-journal"); /* another's name is a file in /proc, which a confined shard cannot open */
+    /* From here: another thread's name is a file in /proc, which a confined shard cannot open. */
+    pthread_setname_np(pthread_self(), "kv-journal");
     if (journal->writer.fd >= 0)
         journal_set_direct(&journal->writer, journal->flush);
     do

@@ -7,8 +7,8 @@
 #include <sys/statvfs.h>
 
 #include "serve.h"
+#include "touch.h"
 
-#define PAGE_BYTES 4096u
 #define DISK_NEAR_BYTES (1u << 30) /* with less left, the disk is asked each time */
 
 /* Two system calls about a mounted file system: no disk is waited for. */
@@ -53,7 +53,7 @@ void space_read_waiting(struct space *space, const struct core *core)
 {
     struct core_stats stats;
     core_stats(core, &stats);
-    uint64_t touched = stats.overlay_rows * PAGE_BYTES;
+    uint64_t touched = stats.overlay_rows * LMDB_PAGE_BYTES;
     if (touched > space->usage.used_bytes)
         touched = space->usage.used_bytes;
     space->waiting_bytes = 2 * stats.overlay_bytes + touched;

@@ -15,7 +15,6 @@
 #include "store_redo.h"
 
 #define STORE_READERS_MAX 64u
-#define PAGE_BYTES 4096u /* of memory, for each page that a transaction changes */
 #define STORE_FILE_MODE 0600
 #define FREE_LIST_TABLE 0u /* LMDB's FREE_DBI: mdb_stat -f asks the same way */
 
@@ -105,9 +104,10 @@ static enum kv_err claim(struct store *store, char *why, size_t why_bytes)
     }
     if (err == KV_OK)
         err = explain(open_tables(env, !store->read_only, txn), "its tables cannot be opened", why, why_bytes);
-    if (err == KV_OK)
-        err =
-            empty ? store_meta_create(txn, &store->identity) : store_meta_check(txn, &store->identity, why, why_bytes);
+    if (err == KV_OK && empty)
+        err = store_meta_create(txn, &store->identity);
+    else if (err == KV_OK)
+        err = store_meta_check(txn, &store->identity, why, why_bytes);
     if (err == KV_OK)
         err = store_meta_half(txn, &half);
     if (err == KV_OK && half == 0 && !store->read_only)
@@ -177,7 +177,7 @@ enum kv_err store_open(const char *path, uint64_t map_bytes, bool read_only, con
 
 void store_bound(struct store *store, uint64_t bytes_max)
 {
-    uint64_t pages = bytes_max / PAGE_BYTES;
+    uint64_t pages = bytes_max / LMDB_PAGE_BYTES;
     store->whole_pages_max = pages < STORE_WHOLE_PAGES_MAX ? pages : STORE_WHOLE_PAGES_MAX;
     store->piece_rows_max = store->whole_pages_max / (STORE_WHOLE_PAGES_MAX / STORE_PIECE_ROWS_MAX) + 1;
 }

@@ -22,7 +22,6 @@
 #include "store_redo.h"
 #include "store_stage.h"
 
-#define PAGE_BYTES 4096u
 #define SWEEP_ROWS_LOW 16u /* in one transaction, when the map is nearly full */
 
 /* ---- a generation ------------------------------------------------------------------------------------------------ */
@@ -262,7 +261,7 @@ static enum kv_err is_large(struct store *store, const struct overlay *generatio
     txn_abort(&txn);
     if (err == KV_OK)
         *out = (rows < sum ? rows : sum) > store->whole_pages_max ||
-               overlay_bytes(generation) / PAGE_BYTES > store->whole_pages_max;
+               overlay_bytes(generation) / LMDB_PAGE_BYTES > store->whole_pages_max;
     return err;
 }
 

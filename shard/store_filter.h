@@ -20,7 +20,7 @@
 #define STORE_FILTER_ABSENT 4096u     /* a store that is only read never has a filter */
 #define STORE_FILTER_ROWS_MIN 65536u  /* room for as many, however few there are: 80 KiB */
 #define STORE_FILTER_STEP_ROWS 65536u /* read in one step: some milliseconds, for which a generation may have to wait */
-#define STORE_FILTER_KEY_BYTES_MAX 511 /* of a row in either table */
+#define STORE_FILTER_KEY_BYTES_MAX 511u /* of a row in either table */
 
 struct store_filter {
     /* loop */

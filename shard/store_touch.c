@@ -19,7 +19,7 @@ static size_t touch_table(struct store *store, enum store_table table, struct kv
     size_t found_count = 0;
     kv_assert(store->reading && count <= TOUCH_ROWS_MAX);
     if (count < 2 || txn_tree(store->reader, table, &tree, &pages) != KV_OK ||
-        pages * TOUCH_PAGE_BYTES < STORE_TOUCH_BYTES_MIN)
+        pages * LMDB_PAGE_BYTES < STORE_TOUCH_BYTES_MIN)
         return 0;
     count = store_filter_sift(&store->filter, filter, keys, count);
     touch_rows(&tree, keys, count, found);

@@ -11,8 +11,8 @@
 #include "kv/log.h"
 #include "store_lmdb.h"
 
-#define SHORT_WRITE_BYTES_MAX                                                                                          \
-    (1u << 20) /* free on the disk, and yet a write can end short: LMDB's are of 256 KiB at most */
+/* So much may be free on the disk, and yet a write can end short: LMDB's are of 256 KiB at most. */
+#define SHORT_WRITE_BYTES_MAX (1u << 20)
 
 enum kv_err store_err(int number)
 {

@@ -47,7 +47,7 @@ static void go_to(struct way *way, const struct touch_tree *tree, uint64_t numbe
     way->page = NULL;
     if (number >= tree->page_count || way->pages == tree->depth)
         return;
-    way->page = (const struct page *)(const void *)(tree->map + number * TOUCH_PAGE_BYTES);
+    way->page = (const struct page *)(const void *)(tree->map + number * LMDB_PAGE_BYTES);
     way->pages++;
     way->is_new = true;
     ask_for(way->page, HEAD_BYTES);
@@ -57,7 +57,7 @@ static void go_to(struct way *way, const struct touch_tree *tree, uint64_t numbe
 static bool begin_page(struct way *way)
 {
     const struct page *page = way->page;
-    if ((page->flags & (PAGE_BRANCH | PAGE_LEAF)) == 0 || page->places_end > TOUCH_PAGE_BYTES ||
+    if ((page->flags & (PAGE_BRANCH | PAGE_LEAF)) == 0 || page->places_end > LMDB_PAGE_BYTES ||
         page->places_end <= sizeof *page)
         return false;
     way->is_new = false;
@@ -75,17 +75,17 @@ static const void *place_of(const struct page *page, int index)
 static const struct node *node_at(const struct page *page, int index)
 {
     size_t at = page->places[index];
-    if (at % 2 != 0 || at + sizeof(struct node) > TOUCH_PAGE_BYTES)
+    if (at % 2 != 0 || at + sizeof(struct node) > LMDB_PAGE_BYTES)
         return NULL;
     const struct node *node = place_of(page, index);
-    return at + sizeof *node + node->key_bytes <= TOUCH_PAGE_BYTES ? node : NULL;
+    return at + sizeof *node + node->key_bytes <= LMDB_PAGE_BYTES ? node : NULL;
 }
 
 static void end_at(struct way *way, const struct node *node)
 {
     size_t bytes = node->low | (size_t)node->high << 16;
     const uint8_t *row = node->key + node->key_bytes;
-    size_t left = (size_t)((const uint8_t *)way->page + TOUCH_PAGE_BYTES - row);
+    size_t left = (size_t)((const uint8_t *)way->page + LMDB_PAGE_BYTES - row);
     way->page = NULL;
     if ((node->flags & ROW_ELSEWHERE) != 0 || bytes > left)
         return;

@@ -14,8 +14,8 @@
 
 #include "kv/slice.h"
 
-#define TOUCH_PAGE_BYTES 4096u
-#define TOUCH_ROWS_MAX 32u /* at a time: more would drive each other out of the first cache */
+#define LMDB_PAGE_BYTES 4096u /* of the file, and of heap for each that a transaction changes */
+#define TOUCH_ROWS_MAX 32u    /* at a time: more would drive each other out of the first cache */
 
 /* A table of a snapshot. */
 struct touch_tree {

@@ -97,9 +97,8 @@ void kv_put_done(struct kv_buf *buf, enum kv_err err);
 enum kv_err kv_get_done(struct kv_slice body, enum kv_err *out);
 
 /* FORGET, and the same body in the journal: every transaction from `from_txn_id` up to `below_txn_id` has ended everywhere, but for
- * those of `open`. */
-void kv_put_forget_begin(struct kv_buf *buf, uint64_t from_txn_id, uint64_t below_txn_id,
-                         size_t open_count); /* then kv_pack_uint */
+ * those of `open`, which kv_pack_uint writes behind kv_put_forget_begin. */
+void kv_put_forget_begin(struct kv_buf *buf, uint64_t from_txn_id, uint64_t below_txn_id, size_t open_count);
 enum kv_err kv_get_forget(struct kv_slice body, uint64_t *from_txn_id, uint64_t *below_txn_id, struct kv_list *open);
 
 /* RECOVER, STATS, ARENA: the empty array. */

@@ -275,7 +275,7 @@ static void spoil(uint8_t *map, size_t bytes, unsigned times)
     for (unsigned i = 0; i < times; i++) {
         size_t at = draw(bytes);
         if (i % 2 == 0)
-            at = at / TOUCH_PAGE_BYTES * TOUCH_PAGE_BYTES + draw(32);
+            at = at / LMDB_PAGE_BYTES * LMDB_PAGE_BYTES + draw(32);
         map[at] = i % 3 == 0 ? 0xff : (uint8_t)draw(256);
     }
 }
@@ -288,7 +288,7 @@ Test(touch, damage_leads_nowhere)
     struct touch_tree tree = tree_of(&place, STORE_OBJECTS);
     uint8_t *map = read_file(&place, &bytes);
     tree.map = map;
-    tree.page_count = bytes / TOUCH_PAGE_BYTES;
+    tree.page_count = bytes / LMDB_PAGE_BYTES;
     for (uint64_t round = 0; round < 2000; round++) {
         struct kv_hash hashes[TOUCH_ROWS_MAX];
         struct kv_slice keys[TOUCH_ROWS_MAX], rows[TOUCH_ROWS_MAX];
@@ -315,7 +315,7 @@ Test(touch, damage_leads_nowhere)
 /* A page that leads to itself: no deeper than the tree is. */
 Test(touch, a_circle_ends)
 {
-    static _Alignas(TOUCH_PAGE_BYTES) uint8_t map[TOUCH_PAGE_BYTES];
+    static _Alignas(LMDB_PAGE_BYTES) uint8_t map[LMDB_PAGE_BYTES];
     static const uint16_t head[] = {0, 0, 0, 0, 0, 1 /* branch */, 18, 0, 64 /* one node */};
     struct touch_tree tree = {.map = map, .page_count = 1, .root = 0, .depth = 1000};
     struct kv_slice key = kv_slice_text("key"), row;
