@@ -5,7 +5,7 @@
 
 #include "http.h"
 
-void api_get(struct exchange *exchange); /* and HEAD */
+void api_get(struct exchange *exchange);     /* and HEAD */
 void api_get_now(struct exchange *exchange); /* does not wait for others (gets.h) */
 void api_put(struct exchange *exchange);
 void api_delete(struct exchange *exchange);
