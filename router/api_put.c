@@ -1,6 +1,6 @@
 /* router/api_put.c -- PUT /{key}: stores the body, answers when it is durable.
  * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread, from
- *           memory or from the file that body.h put them into); compares X-Content-Sha256; then write.h; offers the cache
+ *           memory or from the file that body.h put them into, where that has begun as they came); compares X-Content-Sha256; then write.h; offers the cache
  *           what was written.
  * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
  *           as it is, and no client shall believe otherwise.
@@ -9,6 +9,7 @@
 
 #include "answer.h"
 #include "api.h"
+#include "body.h"
 #include "codec.h"
 #include "content_type.h"
 #include "digest.h"
@@ -16,6 +17,8 @@
 #include "list.h"
 #include "thread.h"
 #include "write.h"
+
+_Static_assert(HTTP_INLINE_BYTES_MAX <= BODY_MEMORY_BYTES_SCARCE, "a body in work was read by the loop");
 
 static bool is_whole(struct exchange *exchange)
 {
@@ -105,7 +108,7 @@ static enum kv_err read_stored(void *arg, uint64_t offset, uint8_t *out, size_t 
 /* What is to be stored. A form that shrank to what travels inside the write comes to memory as a whole. */
 static enum kv_err set_content(struct write *write)
 {
-    struct work_job *job = &write->job;
+    struct work_job *job = write->job;
     struct backend_content *content = &write->content;
     content->hash = job->hash;
     content->codec = job->codec;
@@ -133,7 +136,7 @@ static enum kv_err set_content(struct write *write)
 /* The content is hashed and encoded. */
 static void store(struct write *write)
 {
-    enum kv_err err = write->job.err != KV_OK ? write->job.err : set_content(write);
+    enum kv_err err = write->job->err != KV_OK ? write->job->err : set_content(write);
     if (err != KV_OK) {
         answer_failure(write->exchange, err);
         return;
@@ -143,7 +146,7 @@ static void store(struct write *write)
     struct kv_slice declaration = http_header_named(write->exchange, "x-content-sha256", &declared);
     if (declared) {
         kv_assert(digest_parse(declaration, &declared_hash) == KV_OK);
-        if (!kv_hash_equal(&declared_hash, &write->job.hash)) {
+        if (!kv_hash_equal(&declared_hash, &write->job->hash)) {
             answer_error(write->exchange, 400, "invalid_request",
                          "The value does not hash to X-Content-Sha256; nothing was stored.");
             return;
@@ -154,7 +157,7 @@ static void store(struct write *write)
 
 static void on_encoded(struct work_job *job)
 {
-    struct write *write = H2O_STRUCT_FROM_MEMBER(struct write, job, job);
+    struct write *write = job->arg;
     write->job_queued = false;
     write->job_counted = true;
     if (write->exchange != NULL)
@@ -162,24 +165,44 @@ static void on_encoded(struct work_job *job)
     write_drop(write);
 }
 
-static void encode(struct write *write)
+static void encode_here(struct write *write)
+{
+    struct work_job *job = write->job;
+    job->content = http_body(write->exchange);
+    job->hash = codec_hash(job->content);
+    job->codec = codec_encode(write->exchange->thread->codec, job->content, &job->stored);
+    store(write);
+}
+
+/* By the worker, who has begun already or begins now. */
+static enum kv_err have_encoded(struct write *write)
 {
     struct exchange *exchange = write->exchange;
-    struct work_job *job = &write->job;
-    job->content = http_body(exchange);
-    if (job->content.bytes <= HTTP_INLINE_BYTES_MAX) {
-        job->hash = codec_hash(job->content);
-        job->codec = codec_encode(exchange->thread->codec, job->content, &job->stored);
-        store(write);
-        return;
+    struct work_job *begun = body_take_job(exchange->req);
+    struct work_job *job = begun != NULL ? begun : write->job;
+    job->on_done = on_encoded;
+    job->arg = write;
+    if (begun != NULL) {
+        write->job = begun;
+        work_arrived(begun, begun->content.bytes);
+        return KV_OK;
     }
+    job->content = http_body(exchange);
     job->file = body_take_file(exchange->req, &job->file_offset);
     if (job->file != NULL)
         job->content.data = NULL; /* libh2o's mapping dies with the request */
     job->receiver = &exchange->thread->worked;
-    job->on_done = on_encoded;
-    if (work_submit(write->work, job) != KV_OK) {
-        answer_failure(exchange, KV_OVERLOADED);
+    return work_submit(write->work, job);
+}
+
+static void encode(struct write *write)
+{
+    if (http_body(write->exchange).bytes <= HTTP_INLINE_BYTES_MAX) {
+        encode_here(write);
+        return;
+    }
+    if (have_encoded(write) != KV_OK) {
+        answer_failure(write->exchange, KV_OVERLOADED);
         return;
     }
     write->holders++;

@@ -43,6 +43,7 @@ struct search {
     h2o_buffer_t **inbuf;
     h2o_req_t *found;
     uint64_t expected; /* of the whole body, in HTTP/1 with its head; SIZE_MAX when unknown */
+    size_t head_bytes; /* of these */
 };
 
 static int match_h1(h2o_req_t *req, void *arg)
@@ -52,7 +53,7 @@ static int match_h1(h2o_req_t *req, void *arg)
     if (req->version < 0x100 || &socket->input != search->inbuf)
         return 0;
     search->found = req;
-    search->expected = h2o_guard_h1_bytes((*search->inbuf)->bytes, (*search->inbuf)->size);
+    search->expected = h2o_guard_h1_bytes((*search->inbuf)->bytes, (*search->inbuf)->size, &search->head_bytes);
     return 1;
 }
 
@@ -121,6 +122,9 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
     struct body_map *map = body_map_of(*inbuf);
     enum kv_err err = KV_OK;
+    if (map->settled)
+        return return_to_memory(inbuf, min_guarantee);
+    body_map_arrived(map);
     body_map_drop_pages(map);
     body_map_look_ahead(map);
     if (space_left(*inbuf) >= min_guarantee)
@@ -136,6 +140,19 @@ static h2o_iovec_t reserve_mapped(h2o_buffer_t **inbuf, size_t min_guarantee)
     return err == KV_OK ? space_of(*inbuf) : no_space;
 }
 
+/* A value of known length, just moved into a file in memory, is hashed as it comes. From then on only the worker may look at it: short
+ * ones, which the loop hashes, are left to it. Of larger ones, on the disk, the worker would be one busy thread more for a second, and
+ * small requests beside them would wait more than three times as long as alone (system/test_large). */
+static void begin_job(struct body_map *map, const struct search *search)
+{
+    const h2o_iovec_t *method = &search->found->input.method;
+    uint64_t offset = (uint64_t)(map->buffer.bytes - (char *)map) + search->head_bytes;
+    size_t bytes = search->expected - search->head_bytes;
+    if (search->expected != SIZE_MAX && bytes > BODY_MEMORY_BYTES_SCARCE && body_file_is_in_memory(map->file) &&
+        h2o_memis(method->base, method->len, H2O_STRLIT("PUT")))
+        map->job = body_job_new(map->file, offset, bytes);
+}
+
 /* A body that outgrew memory. */
 static h2o_iovec_t reserve_large(h2o_buffer_t **inbuf, size_t min_guarantee)
 {
@@ -146,11 +163,11 @@ static h2o_iovec_t reserve_large(h2o_buffer_t **inbuf, size_t min_guarantee)
                       : !own.may_send(search.found)
                           ? KV_CANCELLED
                           : body_map_file(inbuf, min_guarantee, search.expected, h2o_guard_of(search.found));
-    if (err != KV_OK)
+    if (err == KV_OK)
+        begin_job(body_map_of(*inbuf), &search);
+    else
         err = body_map_sink(inbuf, min_guarantee, err);
-    if (err != KV_OK)
-        return no_space;
-    return space_of(*inbuf);
+    return err == KV_OK ? space_of(*inbuf) : no_space;
 }
 
 static h2o_iovec_t reserve(h2o_buffer_t **inbuf, size_t min_guarantee)
@@ -193,10 +210,13 @@ void h2o_buffer__do_free(h2o_buffer_t *buffer)
 
 /* ---- what the router asks ----------------------------------------------------------------------------------------- */
 
-enum kv_err body_state(const h2o_req_t *req)
+enum kv_err body_settle(const h2o_req_t *req)
 {
-    const struct body_map *map = body_map_find(req->entity.base);
-    return map == NULL || map->file != NULL ? KV_OK : map->refused;
+    struct body_map *map = body_map_find(req->entity.base);
+    if (map == NULL)
+        return KV_OK;
+    map->settled = true;
+    return map->file != NULL ? KV_OK : map->refused;
 }
 
 struct body_file *body_take_file(const h2o_req_t *req, uint64_t *offset)
@@ -206,6 +226,19 @@ struct body_file *body_take_file(const h2o_req_t *req, uint64_t *offset)
         return NULL;
     *offset = (uint64_t)(req->entity.base - (char *)map);
     return body_file_hold(map->file);
+}
+
+struct work_job *body_take_job(const h2o_req_t *req)
+{
+    struct body_map *map = body_map_find(req->entity.base);
+    struct work_job *job = map != NULL ? map->job : NULL;
+    if (job == NULL)
+        return NULL;
+    /* libh2o gives no body of another length than was declared to a handler */
+    kv_assert(job->content.bytes == req->entity.len);
+    kv_assert(job->file_offset == (uint64_t)(req->entity.base - (char *)map));
+    map->job = NULL;
+    return job;
 }
 
 uint64_t body_memory_bytes(void)
@@ -247,9 +280,11 @@ enum kv_err body_init(const struct kv_settings *settings)
     return is_in_place() ? KV_OK : KV_INVALID;
 }
 
-void body_thread_init(h2o_context_t *context, bool (*may_send)(h2o_req_t *req))
+void body_thread_init(h2o_context_t *context, bool (*may_send)(h2o_req_t *req), struct work *work,
+                      h2o_multithread_receiver_t *worked)
 {
     own.context = context;
     body_map_thread_init(context);
+    body_job_thread_init(work, worked);
     own.may_send = may_send;
 }

@@ -18,6 +18,7 @@
 #include <h2o.h>
 
 #include "body_file.h"
+#include "body_job.h"
 #include "kv/err.h"
 #include "kv/settings.h"
 
@@ -28,15 +29,20 @@
 
 /* Once, before any loop runs. KV_INVALID: libh2o's calls do not arrive here. */
 enum kv_err body_init(const struct kv_settings *settings);
-/* On a loop's thread. `may_send` says whether the request is worth keeping a large body for; its headers are complete. */
-void body_thread_init(h2o_context_t *context, bool (*may_send)(h2o_req_t *req));
+/* On a loop's thread. `may_send` says whether the request is worth keeping a large body for; its headers are complete. Bodies of
+ * PUTs in files in memory go to `work` as they come, if they said their length; `worked` hears of it. */
+void body_thread_init(h2o_context_t *context, bool (*may_send)(h2o_req_t *req), struct work *work,
+                      h2o_multithread_receiver_t *worked);
 
-/* KV_OK: the body is there. KV_TOO_LARGE, KV_OVERLOADED, KV_NO_SPACE, KV_CANCELLED (may_send said no): it was read and
- * forgotten, its bytes are meaningless. */
-enum kv_err body_state(const h2o_req_t *req);
+/* Once, when the body is complete, before anybody takes it: what the client sends behind it goes elsewhere. KV_OK: the body is there.
+ * KV_TOO_LARGE, KV_OVERLOADED, KV_NO_SPACE, KV_CANCELLED (may_send said no): it was read and forgotten, its bytes are meaningless. */
+enum kv_err body_settle(const h2o_req_t *req);
 /* The file that holds the body of a request, from `offset` on, or NULL when it is in memory. The caller's until
  * body_file_free; the request may end before. */
 struct body_file *body_take_file(const h2o_req_t *req, uint64_t *offset);
+/* The job that hashes and encodes the body of a request since it began to arrive, or NULL: there is none. It is the caller's, who says
+ * by work_arrived that all is there. */
+struct work_job *body_take_job(const h2o_req_t *req);
 
 /* Bytes of client buffers in memory, of all threads. */
 uint64_t body_memory_bytes(void);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "turn.h"
+
 enum {
     PAGE_BYTES = 4096,
     GROW_BYTES_MIN = 1 << 20, /* a file grows by as much as it has, within these two */
@@ -101,6 +103,12 @@ static void on_look(h2o_timeout_entry_t *entry)
     }
 }
 
+void body_map_arrived(struct body_map *map)
+{
+    if (map->job != NULL)
+        body_job_arrived(map->job, used_bytes(map) - map->job->file_offset);
+}
+
 void body_map_look_ahead(struct body_map *map)
 {
     if (map->file == NULL || body_file_is_in_memory(map->file))
@@ -122,6 +130,7 @@ void body_map_free(struct body_map *map)
 {
     DL_DELETE(own.list, map);
     stop_waiting(map);
+    body_job_free(&map->job);
     if (map->file != NULL) { /* the mapping is the file's, and this header in it */
         struct body_file *file = map->file;
         body_file_free(&file);
@@ -221,11 +230,12 @@ enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_er
 
 /* ---- bodies in files ---------------------------------------------------------------------------------------------- */
 
-/* How long its file is at the beginning. */
+/* How long its file is at the beginning. One that is hashed as it comes must not grow in memory (body_map_grow): so there is room for
+ * what a turn may bring behind it. */
 static size_t first_bytes(const h2o_buffer_t *old, size_t min_guarantee, uint64_t expected)
 {
     if (expected <= BODY_FILE_MEMORY_MAX && expected > old->size)
-        return page_round(expected + min_guarantee + BODY_STEP_BYTES); /* all of it at once */
+        return page_round(expected + min_guarantee + 2 * TURN_BYTES); /* all of it at once */
     return page_round(old->size + min_guarantee + (old->_fd == -1 ? GROW_BYTES_MIN : body_map_of(old)->bytes));
 }
 
@@ -300,6 +310,8 @@ enum kv_err body_map_grow(h2o_buffer_t **inbuf, size_t min_guarantee)
     size_t bytes = needed + (map->bytes < GROW_BYTES_MAX ? map->bytes : GROW_BYTES_MAX);
     if (needed <= map->space && bytes > map->space)
         bytes = map->space; /* more will hardly come */
+    if (body_file_is_in_memory(map->file) && map->job != NULL)
+        return KV_OVERLOADED; /* the worker reads where it lies; only a client that sends more than it said comes here */
     if (body_file_is_in_memory(map->file) && !body_file_fits_memory(map->file, bytes))
         return body_map_file(inbuf, min_guarantee, BODY_FILE_MEMORY_MAX + 1, map->guarded);
     enum kv_err err = body_file_extend(map->file, bytes, false);

@@ -13,6 +13,7 @@
 #include <h2o.h>
 
 #include "body_file.h"
+#include "body_job.h"
 #include "h2o_guard.h"
 #include "kv/err.h"
 
@@ -27,7 +28,9 @@ struct body_map {
     size_t space;            /* of the mapping: on the disk the file grows into it */
     size_t dropped;          /* up to here pages were given back */
     struct body_file *file;  /* NULL: a sink */
+    struct work_job *job;    /* NULL: it is not hashed as it comes, or a handler has the job */
     struct guarded *guarded; /* the connection; NULL: it cannot wait */
+    bool settled;            /* the body is complete, and may be in work: no other one comes here */
     bool waits;              /* for its file: nothing is read from it */
     uint64_t turn_ms;        /* the loop's clock when the last turn began that brought bytes, */
     size_t turn_used;        /* and how far the mapping was in use then */
@@ -47,9 +50,11 @@ void body_map_free(struct body_map *map);
 /* A buffer in memory moves into a file, or one in a file in memory into one on the disk; `expected` bytes, SIZE_MAX when
  * nobody knows. */
 enum kv_err body_map_file(h2o_buffer_t **inbuf, size_t min_guarantee, uint64_t expected, struct guarded *guarded);
+/* What has come by now can be hashed. */
+void body_map_arrived(struct body_map *map);
 /* Uses what the file has grown by meanwhile, and has it grow on; who is about to overtake it waits. */
 void body_map_look_ahead(struct body_map *map);
-/* A file that is full grows, now. */
+/* A file that is full grows, now. KV_OVERLOADED: or one in memory would, which is being hashed. */
 enum kv_err body_map_grow(h2o_buffer_t **inbuf, size_t min_guarantee);
 /* What comes from now on is read and forgotten: `why` says so in `refused`. */
 enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_err why);

@@ -159,8 +159,9 @@ struct guard_refusal {
 /* Of the request that a handler is being called for, or NULL. Once per request; its HTTP/1 connection must end with it. */
 const struct guard_refusal *h2o_guard_refusal(void);
 
-/* All that belongs to the HTTP/1 request whose complete head `buf` begins with, its body too; SIZE_MAX when that does not tell. */
-size_t h2o_guard_h1_bytes(const char *buf, size_t len);
+/* All that belongs to the HTTP/1 request whose complete head `buf` begins with, its body too; SIZE_MAX when that does not tell, and
+ * `head_bytes` is as it was. */
+size_t h2o_guard_h1_bytes(const char *buf, size_t len, size_t *head_bytes);
 
 void h2o_guard_sweep_start(struct router_thread *thread);
 

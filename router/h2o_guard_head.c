@@ -274,7 +274,7 @@ int phr_parse_request(const char *buf, size_t len, const char **method, size_t *
     return result;
 }
 
-size_t h2o_guard_h1_bytes(const char *buf, size_t len)
+size_t h2o_guard_h1_bytes(const char *buf, size_t len, size_t *head_bytes)
 {
     struct guard_header headers[H2O_MAX_HEADERS];
     struct head head = {.headers = headers, .count = H2O_MAX_HEADERS};
@@ -284,6 +284,7 @@ size_t h2o_guard_h1_bytes(const char *buf, size_t len)
                                                     &head.minor_version, headers, &head.count, 0);
     if (head_len < 0 || check_body(&head, &body_len) != NULL || body_len > SIZE_MAX - (size_t)head_len)
         return SIZE_MAX;
+    *head_bytes = (size_t)head_len;
     return (size_t)head_len + body_len;
 }
 

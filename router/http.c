@@ -291,7 +291,7 @@ static void refuse_body(struct exchange *exchange, enum kv_err state)
  * DELETE. */
 static enum kv_err body_err(struct exchange *exchange)
 {
-    enum kv_err state = http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX ? body_state(exchange->req) : KV_OK;
+    enum kv_err state = http_body(exchange).bytes > HTTP_INLINE_BYTES_MAX ? body_settle(exchange->req) : KV_OK;
     if (exchange->refusal != NULL && exchange->refusal->status == 0)
         state = KV_CANCELLED;
     if (state != KV_OK)

@@ -104,7 +104,7 @@ static void set_up(struct router_thread *thread)
 {
     struct server *server = thread->server;
     h2o_context_init(&thread->context, h2o_evloop_create(), &server->config);
-    body_thread_init(&thread->context, http_may_send);
+    body_thread_init(&thread->context, http_may_send, server->work, &thread->worked);
     h2o_multithread_register_receiver(thread->context.queue, &thread->control, on_control);
     h2o_multithread_register_receiver(thread->context.queue, &thread->worked, work_on_messages);
     h2o_multithread_register_receiver(thread->context.queue, &thread->tasked, task_on_messages);

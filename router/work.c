@@ -1,6 +1,6 @@
 /* router/work.c -- see work.h.
  * The way of a job: waiting -> admitted (a message makes its loop copy a chunk) -> queued -> encoded -> a message -> … -> on_done;
- * with a file: queued -> encoded -> queued again -> … -> a message -> on_done.
+ * with a file: queued -> encoded -> queued again, or parked until more has arrived -> … -> a message -> on_done.
  * It is in one place at a time, so only the two queues and the sum need the lock. */
 #include "work.h"
 
@@ -61,6 +61,28 @@ static struct work_job *queue_take(struct queue *queue)
     return job;
 }
 
+/* Of the next step. */
+static size_t chunk_bytes(const struct work_job *job)
+{
+    size_t left = job->content.bytes - job->taken;
+    return left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
+}
+
+static bool is_ready(const struct work_job *job)
+{
+    return job->cancelled || job->arrived - job->taken >= chunk_bytes(job);
+}
+
+/* With the lock held. */
+static void go_on(struct work *work, struct work_job *job)
+{
+    job->parked = !is_ready(job);
+    if (job->parked)
+        return;
+    queue_put(&work->chunks, job);
+    pthread_cond_signal(&work->changed);
+}
+
 /* ---- the thread --------------------------------------------------------------------------------------------------- */
 
 static void begin(struct work *work, struct work_job *job)
@@ -84,8 +106,7 @@ static void encode(struct work_job *job, struct kv_slice content)
 static enum kv_err next_content(struct work *work, const struct work_job *job, struct kv_slice *out)
 {
     uint64_t offset = job->file_offset + job->taken;
-    size_t left = job->content.bytes - job->taken;
-    size_t bytes = left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
+    size_t bytes = chunk_bytes(job);
     const uint8_t *there = body_file_peek(job->file, offset, bytes);
     enum kv_err err = KV_OK;
     work->content.bytes = 0;
@@ -125,15 +146,19 @@ static enum kv_err encode_from_file(struct work *work, struct work_job *job)
     return err;
 }
 
-/* True: the job is through, or nobody wants it any more. */
+/* True: the job is through, or nobody wants it any more. One that failed passes over the rest: who has it hears of that at the end, since
+ * before nobody may have it. */
 static bool step_in_file(struct work *work, struct work_job *job)
 {
     if (job->cancelled)
         return true;
     if (job->digest == NULL)
         begin(work, job);
-    job->err = encode_from_file(work, job);
-    if (job->err == KV_OK && job->taken < job->content.bytes)
+    size_t end = job->taken + chunk_bytes(job);
+    if (job->err == KV_OK)
+        job->err = encode_from_file(work, job);
+    job->taken = end;
+    if (end < job->content.bytes)
         return false;
     if (job->err == KV_OK)
         body_file_forget(job->file, job->file_offset + job->writer.frame_bytes,
@@ -181,7 +206,7 @@ static void *thread_main(void *arg)
             h2o_multithread_send_message(job->receiver, &job->message);
         pthread_mutex_lock(&work->lock);
         if (!tell)
-            queue_put(&work->chunks, job);
+            go_on(work, job);
     }
     pthread_mutex_unlock(&work->lock);
     return NULL;
@@ -230,12 +255,10 @@ static void admit(struct work *work)
         queue_take(&work->waiting);
         work->waiting_count--;
         work->content_bytes += job->bytes_in_memory;
-        if (job->file == NULL) {
+        if (job->file == NULL)
             h2o_multithread_send_message(job->receiver, &job->message);
-        } else {
-            queue_put(&work->chunks, job);
-            pthread_cond_signal(&work->changed);
-        }
+        else
+            go_on(work, job);
     }
 }
 
@@ -245,6 +268,7 @@ enum kv_err work_submit(struct work *work, struct work_job *job)
     kv_assert(job->content.bytes > 0);
     job->work = work;
     job->bytes_in_memory = job->file == NULL ? job->content.bytes : 0;
+    job->arrived = job->arriving ? 0 : job->content.bytes;
     pthread_mutex_lock(&work->lock);
     if (work->waiting_count < WORK_JOBS_MAX) {
         queue_put(&work->waiting, job);
@@ -257,10 +281,29 @@ enum kv_err work_submit(struct work *work, struct work_job *job)
     return err;
 }
 
+/* With the lock held. */
+static void unpark(struct work_job *job)
+{
+    if (job->parked)
+        go_on(job->work, job);
+}
+
+void work_arrived(struct work_job *job, size_t bytes)
+{
+    kv_assert(bytes >= job->arrived && bytes <= job->content.bytes);
+    pthread_mutex_lock(&job->work->lock);
+    job->arrived = bytes;
+    unpark(job);
+    pthread_mutex_unlock(&job->work->lock);
+}
+
 void work_cancel(struct work_job *job)
 {
     job->cancelled = true;
     job->content.data = NULL; /* whoever looks at it now crashes at once */
+    pthread_mutex_lock(&job->work->lock);
+    unpark(job);
+    pthread_mutex_unlock(&job->work->lock);
 }
 
 void work_let_go(struct work *work, const struct work_job *job)
@@ -285,15 +328,13 @@ struct work_load work_load(struct work *work)
 static void feed(struct work_job *job)
 {
     struct work *work = job->work;
-    size_t left = job->content.bytes - job->taken;
-    size_t bytes = left < WORK_CHUNK_BYTES ? left : WORK_CHUNK_BYTES;
+    size_t bytes = chunk_bytes(job);
     if (job->digest == NULL)
         begin(work, job);
     kv_buf_append(&job->chunk, kv_slice(job->content.data + job->taken, bytes));
     job->taken += bytes;
     pthread_mutex_lock(&work->lock);
-    queue_put(&work->chunks, job);
-    pthread_cond_signal(&work->changed);
+    go_on(work, job);
     pthread_mutex_unlock(&work->lock);
 }
 

@@ -5,7 +5,8 @@
  *           the loop copy the next; the stored form comes to be in memory.
  *           A content in a file (body.h) is read by the thread itself. Its frames are written back over it, since they are
  *           never longer than what was read: a value of 1 GiB needs 1 GiB of disk and a few frames of memory. Only the index
- *           is kept in memory; what is left over behind the frames goes back to the disk.
+ *           is kept in memory; what is left over behind the frames goes back to the disk. It may still be arriving: then the
+ *           thread follows behind, whole chunks of what work_arrived told.
  * Why:      a body in memory belongs to libh2o, which frees it (HTTP/2) before it tells us that the request is gone: no other
  *           thread may ever look at it.
  * Owns:     what waits: WORK_JOBS_MAX jobs, then KV_OVERLOADED. The sum of contents in memory from their begin until they are let
@@ -18,7 +19,7 @@
 
 #include <h2o/multithread.h>
 
-#include "body.h"
+#include "body_file.h"
 #include "codec.h"
 #include "kv/buf.h"
 #include "kv/err.h"
@@ -36,8 +37,10 @@ struct work_job {
     struct kv_slice content;              /* in a file: its length, no data */
     struct body_file *file;               /* the owner's, until on_done; NULL: in memory */
     uint64_t file_offset;                 /* of the content, then of the frames */
+    bool arriving;                        /* in a file: nothing of it counts as there until work_arrived says so */
     h2o_multithread_receiver_t *receiver; /* registered with work_on_messages */
     void (*on_done)(struct work_job *job);
+    void *arg; /* the owner's */
     /* results, valid from on_done on unless cancelled; `stored` is the owner's to free */
     enum kv_err err; /* KV_OK, KV_IO: the file cannot be read or written */
     struct kv_hash hash;
@@ -46,7 +49,9 @@ struct work_job {
     uint64_t stored_bytes;
     /* the loop's; the thread reads it only */
     _Atomic bool cancelled;
-    size_t taken; /* bytes of content */
+    size_t taken;   /* bytes of content */
+    size_t arrived; /* written with the lock held */
+    bool parked;    /* with the lock: it waits for work_arrived, nobody has it */
     /* whoever has the job: the loop or the thread */
     struct work *work;
     uint64_t bytes_in_memory; /* of the content: what counts against WORK_CONTENT_BYTES_MAX */
@@ -63,6 +68,9 @@ void work_free(struct work **work);
 
 /* KV_OVERLOADED: too many wait, on_done will not run. */
 enum kv_err work_submit(struct work *work, struct work_job *job);
+/* The first `bytes` of the content of a job that was submitted `arriving` are there, more than the last time. It ends once it was
+ * told of all. */
+void work_arrived(struct work_job *job, size_t bytes);
 /* The content is about to die. on_done will still run, with `cancelled`. */
 void work_cancel(struct work_job *job);
 /* Once per job whose on_done has run: its result is stored, or of no use. */

@@ -17,9 +17,11 @@ void write_drop(struct write *write)
     if (--write->holders > 0)
         return;
     if (write->job_counted)
-        work_let_go(write->work, &write->job);
-    kv_buf_free(&write->job.stored);
-    body_file_free(&write->job.file);
+        work_let_go(write->work, write->job);
+    kv_buf_free(&write->job->stored);
+    body_file_free(&write->job->file);
+    if (write->job != &write->own_job)
+        free(write->job);
     free(write);
 }
 
@@ -29,7 +31,7 @@ static void on_gone(void *state)
     struct write *write = state;
     write->exchange = NULL;
     if (write->job_queued)
-        work_cancel(&write->job);
+        work_cancel(write->job);
     write_drop(write);
 }
 
@@ -51,6 +53,7 @@ struct write *write_new(struct exchange *exchange, enum backend_op_kind kind, st
     write->exchange = exchange;
     write->work = exchange->thread->server->work;
     write->holders = 1;
+    write->job = &write->own_job;
     write->condition = condition;
     memcpy(write->texts, key.data, key.bytes);
     if (content_type.bytes > 0)

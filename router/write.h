@@ -21,11 +21,12 @@ struct write {
     struct condition condition; /* its slices die with the exchange */
     struct backend_op op;
     struct backend_content content;
-    bool keep;           /* what the transaction leaves behind replaces what the cache has, */
-    uint64_t since;      /* as written after this (cache.h) */
-    struct work_job job; /* PUT: the content's stored form is in it */
-    bool job_queued;     /* on_done will come */
-    bool job_counted;    /* work_let_go is due */
+    bool keep;               /* what the transaction leaves behind replaces what the cache has, */
+    uint64_t since;          /* as written after this (cache.h) */
+    struct work_job *job;    /* PUT: the content's stored form is in it */
+    struct work_job own_job; /* unless it began as the body came */
+    bool job_queued;         /* on_done will come */
+    bool job_counted;        /* work_let_go is due */
     void (*on_written)(struct write *write, const struct backend_op_result *result); /* answers; only on KV_OK */
     uint8_t texts[];                                                                 /* key and content type */
 };

@@ -72,7 +72,8 @@ static struct kv_buf fields(const char *method, const char *path)
     return block;
 }
 
-static void request(struct kv_buf *out, const char *method, const char *path, unsigned flags, uint32_t stream)
+UNUSED_IS_FINE static void request(struct kv_buf *out, const char *method, const char *path, unsigned flags,
+                                   uint32_t stream)
 {
     struct kv_buf block = fields(method, path);
     frame(out, HEADERS, flags, stream, kv_buf_peek(&block));

@@ -10,6 +10,10 @@
 
 #include "body.h"
 #include "digest.h"
+#include "server.h"
+#include "work.h"
+/* behind harness.h, which has the token */
+#include "../attack/frames.h"
 
 enum { MIB = 1024 * 1024 };
 
@@ -309,6 +313,86 @@ Test(bodies, in_files_leave_the_next_request_alone)
     cr_expect_str_eq(text + answers.bytes - 5, "after");
     kv_buf_free(&answers);
     close(fd);
+}
+
+/* A value of known length is in work before it is complete, but for those on the disk; who leaves takes it along. */
+Test(bodies, are_hashed_as_they_come)
+{
+    int gone = begin_upload(BODY_FILE_MEMORY_MAX - 1000, 2 * MIB);
+    http_wait_until(work_load(http_server->work).jobs == 1);
+    close(gone);
+    http_wait_until(work_load(http_server->work).jobs == 0);
+    int fd = begin_upload(3 * MIB, 3 * MIB - 1), larger = begin_upload(9 * MIB, 8 * MIB);
+    http_wait_until(body_file_bytes() >= 11 * (uint64_t)MIB);
+    cr_expect_eq(work_load(http_server->work).jobs, 1);
+    http_send(fd, "x");
+    struct kv_buf answer = http_receive(fd, 1000);
+    cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 201", 12) == 0, "%s", answer.data);
+    kv_buf_free(&answer);
+    http_wait_until(work_load(http_server->work).jobs == 0);
+    close(larger);
+    close(fd);
+    http_wait_until(body_file_bytes() == 0);
+}
+
+/* A value that was refused may be in work still: what comes behind it on the connection lies elsewhere. */
+Test(bodies, that_are_refused_leave_the_next_request_alone)
+{
+    char *bytes = kv_alloc_zero(1, 3 * MIB);
+    for (int turn = 0; turn < 10; turn++) {
+        int fd = http_connect();
+        http_send(fd, "PUT /no HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+                      "\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 3145728\r\n\r\n");
+        for (size_t at = 0; at < 3 * MIB;) {
+            ssize_t put = write(fd, bytes + at, 3 * MIB - at);
+            cr_assert_gt(put, 0);
+            at += (size_t)put;
+        }
+        http_send(fd, "PUT /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+                      "\r\nContent-Length: 5\r\n\r\nafterGET /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
+                      "\r\nConnection: close\r\n\r\n");
+        struct kv_buf answers = http_receive(fd, 5000);
+        const char *text = (const char *)answers.data;
+        cr_expect(strncmp(text, "HTTP/1.1 400", 12) == 0, "%s", text);
+        cr_expect_str_eq(text + answers.bytes - 5, "after");
+        kv_buf_free(&answers);
+        close(fd);
+    }
+    free(bytes);
+    http_wait_until(work_load(http_server->work).jobs == 0);
+}
+
+/* HTTP/2 clients that send more than they said, in memory and on the disk: while the worker reads what has come, it must stay where it
+ * is. */
+Test(bodies, that_grow_longer_than_they_said_are_given_up)
+{
+    static const struct {
+        const char *declared;
+        size_t sent;
+    } cases[] = {{"3145728", 9 * MIB}, {"10485760", 12 * MIB}};
+    for (size_t i = 0; i < 2; i++) {
+        struct kv_buf out = {0}, block = fields("PUT", "/long");
+        kv_buf_append(&block, raw("\x0f\x0d", 2)); /* content-length */
+        short_string(&block, cases[i].declared);
+        hello(&out);
+        frame(&out, HEADERS, END_HEADERS, 1, kv_buf_peek(&block));
+        uint8_t zeros[16384] = {0};
+        for (size_t at = 0; at < cases[i].sent; at += sizeof(zeros))
+            frame(&out, DATA, at + sizeof(zeros) < cases[i].sent ? 0 : END_STREAM, 1, raw(zeros, sizeof(zeros)));
+        int fd = http_connect();
+        for (size_t at = 0; at < out.bytes;) {
+            ssize_t put = write(fd, out.data + at, out.bytes - at);
+            cr_assert_gt(put, 0);
+            at += (size_t)put;
+        }
+        http_wait_until(work_load(http_server->work).jobs == 0 && body_file_bytes() == 0);
+        close(fd);
+        kv_buf_free(&out);
+        kv_buf_free(&block);
+        struct answer get = http_get(H2, "/long", NULL);
+        cr_expect_eq(get.status, 404);
+        answer_free(&get);
+    }
 }
 
 /* 408 in words, where the protocol has room for it: HTTP/1, whose client has nothing else to read. */

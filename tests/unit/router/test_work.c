@@ -140,16 +140,21 @@ Test(work, what_is_not_let_go_of_holds_up_the_rest)
 enum { FILE_OFFSET = 5000, BEHIND = 7 };
 
 /* A file as a connection leaves it: something before the content, something behind it. */
-static struct body_file *make_file(struct kv_slice content)
+static struct body_file *make_file_of(struct kv_slice content, uint64_t expected)
 {
     uint8_t other[FILE_OFFSET];
     memset(other, 'x', sizeof(other));
-    struct body_file *file = body_file_new(SIZE_MAX, 0);
+    struct body_file *file = body_file_new(expected, 0);
     cr_assert_eq(body_file_extend(file, FILE_OFFSET + content.bytes + BEHIND, true), KV_OK);
     cr_assert_eq(body_file_write(file, 0, other, FILE_OFFSET), KV_OK);
     cr_assert_eq(body_file_write(file, FILE_OFFSET, content.data, content.bytes), KV_OK);
     cr_assert_eq(body_file_write(file, FILE_OFFSET + content.bytes, other, BEHIND), KV_OK);
     return file;
+}
+
+static struct body_file *make_file(struct kv_slice content)
+{
+    return make_file_of(content, SIZE_MAX);
 }
 
 static void expect_others_untouched(const struct body_file *file, size_t content_bytes)
@@ -244,21 +249,99 @@ Test(work, a_file_may_be_given_up_at_any_time)
     free((void *)(uintptr_t)content.data);
 }
 
-/* A file that ends too early, as on a broken disk. */
+static struct work_job arriving_job(struct body_file *file, size_t bytes)
+{
+    return (struct work_job){.content = kv_slice(NULL, bytes),
+                             .file = file,
+                             .file_offset = FILE_OFFSET,
+                             .arriving = true,
+                             .receiver = &receiver,
+                             .on_done = on_done};
+}
+
+/* What has not arrived is something else until just before work_arrived; of what compresses, frames are in the file long before the end
+ * is. In memory and on the disk, in steps that fit into nothing. */
+Test(work, a_content_that_arrives_is_worked_off_behind_it)
+{
+    body_files_init(UINT64_MAX);
+    for (unsigned i = 0; i < 4; i++) {
+        struct kv_slice content = make_content(i % 2 == 0 ? 3000000 : 2 * WORK_CHUNK_BYTES, i);
+        struct kv_slice wrong = make_content(content.bytes, i + 1);
+        struct body_file *file = make_file_of(wrong, i < 2 ? SIZE_MAX : BODY_FILE_MEMORY_MAX + 1);
+        if (i == 0)
+            cr_assert_not_null(body_file_map(file, body_file_length(file)));
+        struct work_job job = arriving_job(file, content.bytes);
+        size_t seen = 0;
+        cr_assert_eq(work_submit(work, &job), KV_OK);
+        for (size_t at = 0; at < content.bytes;) {
+            size_t left = content.bytes - at, bytes = left < 170001 ? left : 170001;
+            cr_assert_eq(body_file_write(file, FILE_OFFSET + at, content.data + at, bytes), KV_OK);
+            at += bytes;
+            for (int tries = 0; at == content.bytes && seen == 0 && tries < 10000; tries++) {
+                uint8_t first[8];
+                h2o_evloop_run(loop, 1);
+                cr_assert_eq(body_file_read(file, FILE_OFFSET, first, sizeof(first)), KV_OK);
+                seen = memcmp(first, content.data, sizeof(first)) != 0;
+            }
+            cr_expect_eq(done, i, "not before it is told of the end");
+            work_arrived(&job, at);
+        }
+        cr_expect_eq(seen, 1, "it did not begin before the end");
+        wait_done(i + 1);
+        expect_result_in_file(&job, content);
+        work_let_go(work, &job);
+        kv_buf_free(&job.stored);
+        body_file_free(&job.file);
+        free((void *)(uintptr_t)content.data);
+        free((void *)(uintptr_t)wrong.data);
+    }
+}
+
+/* Before anything has come, and in the middle, where it waits for more. */
+Test(work, a_content_that_stops_arriving_may_be_given_up)
+{
+    body_files_init(UINT64_MAX);
+    struct kv_slice content = make_content(3000000, 3);
+    struct work_job jobs[2];
+    for (unsigned i = 0; i < 2; i++) {
+        jobs[i] = arriving_job(make_file(content), content.bytes);
+        cr_assert_eq(work_submit(work, &jobs[i]), KV_OK);
+    }
+    work_arrived(&jobs[1], 2000000);
+    h2o_evloop_run(loop, 50);
+    cr_expect_eq(done, 0);
+    for (unsigned i = 0; i < 2; i++)
+        work_cancel(&jobs[i]);
+    wait_done(2);
+    for (unsigned i = 0; i < 2; i++) {
+        work_let_go(work, &jobs[i]);
+        kv_buf_free(&jobs[i].stored);
+        body_file_free(&jobs[i].file);
+    }
+    cr_expect_eq(work_load(work).jobs, 0);
+    free((void *)(uintptr_t)content.data);
+}
+
+/* A file that ends too early, as on a broken disk: nobody hears of it before the end has arrived. */
 Test(work, a_file_that_cannot_be_read_is_an_error)
 {
     body_files_init(UINT64_MAX);
     struct kv_slice content = make_content(600000, 3);
-    struct work_job job = {.content = kv_slice(NULL, 9000000),
-                           .file = make_file(content),
-                           .file_offset = FILE_OFFSET,
-                           .receiver = &receiver,
-                           .on_done = on_done};
-    cr_assert_eq(work_submit(work, &job), KV_OK);
-    wait_done(1);
-    cr_expect_eq(job.err, KV_IO);
-    work_let_go(work, &job);
-    kv_buf_free(&job.stored);
-    body_file_free(&job.file);
+    for (unsigned i = 0; i < 2; i++) {
+        struct work_job job = arriving_job(make_file(content), 9000000);
+        job.arriving = i == 1;
+        cr_assert_eq(work_submit(work, &job), KV_OK);
+        if (i == 1) {
+            work_arrived(&job, 8999999);
+            h2o_evloop_run(loop, 100);
+            cr_expect_eq(done, 1);
+            work_arrived(&job, 9000000);
+        }
+        wait_done(i + 1);
+        cr_expect_eq(job.err, KV_IO);
+        work_let_go(work, &job);
+        kv_buf_free(&job.stored);
+        body_file_free(&job.file);
+    }
     free((void *)(uintptr_t)content.data);
 }
