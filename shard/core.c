@@ -155,7 +155,7 @@ struct core_generation *core_freeze(struct core *core)
     struct core_generation *generation = kv_alloc_zero(1, sizeof *generation);
     generation->rows = core->ledger.active;
     core->ledger.frozen = core->ledger.active;
-    core->ledger.active = overlay_new_after(core->ledger.frozen);
+    core->ledger.active = overlay_new();
     core->ledger.dead_bytes = 0;
     core->changed = false;
     intents_encode(&core->intents, &generation->intents);

@@ -145,7 +145,8 @@ static bool is_adopted(const struct overlay_row **rows, size_t count, uint64_t o
 {
     for (size_t i = 0; i < count; i++) {
         struct kv_object object;
-        if (!rows[i]->tombstone && row_decode_object(rows[i]->value, &object) == KV_OK && object.object_id == object_id)
+        if (!rows[i]->tombstone && row_decode_object(overlay_value(rows[i]), &object) == KV_OK &&
+            object.object_id == object_id)
             return true;
     }
     return false;

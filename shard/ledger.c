@@ -66,7 +66,7 @@ enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv
         *position = row->position;
         if (row->tombstone)
             return KV_NOT_FOUND;
-        value = row->value;
+        value = overlay_value(row);
     } else {
         enum kv_err err = checked(ledger, ledger->world->get_key(ledger->world->ctx, key, &value), "key lookup");
         if (err != KV_OK)
@@ -103,7 +103,7 @@ enum kv_err ledger_open_object(struct ledger *ledger, const struct kv_hash *hash
         *position = row->position;
         if (row->tombstone)
             return KV_NOT_FOUND;
-        value = row->value;
+        value = overlay_value(row);
     } else {
         enum kv_err err = checked(ledger, ledger->world->get_object(ledger->world->ctx, hash, &value), "object lookup");
         if (err != KV_OK)
@@ -159,8 +159,8 @@ enum kv_err ledger_get_bytes(struct ledger *ledger, const struct kv_object *obje
         row = find_unapplied(ledger, OVERLAY_BLOBS, row_encode_id(object->object_id, space));
     if (row == NULL)
         return ledger->world->get_blob(ledger->world->ctx, object->object_id, offset, bytes, out);
-    kv_assert(!row->tombstone && offset <= row->value.bytes && bytes <= row->value.bytes - offset);
-    kv_buf_append(out, kv_slice(row->value.data + offset, (size_t)bytes));
+    kv_assert(!row->tombstone && offset <= overlay_value(row).bytes && bytes <= overlay_value(row).bytes - offset);
+    kv_buf_append(out, kv_slice(overlay_value(row).data + offset, (size_t)bytes));
     return KV_OK;
 }
 

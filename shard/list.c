@@ -26,7 +26,8 @@ static void load_overlay(struct merge *merge, int index)
 {
     const struct overlay_row *row = merge->rows[index];
     merge->sources[index] =
-        row == NULL ? (struct source){0} : (struct source){true, row->key, row->value, row->tombstone, row->position};
+        row == NULL ? (struct source){0}
+                    : (struct source){true, overlay_key(row), overlay_value(row), row->tombstone, row->position};
 }
 
 static void load_applied(struct merge *merge, enum kv_err err, struct kv_slice value)
@@ -40,7 +41,7 @@ static void merge_seek(struct merge *merge, struct kv_slice from)
 {
     const struct core_world *world = merge->ledger->world;
     for (int i = ACTIVE; i <= FROZEN; i++) {
-        merge->rows[i] = merge->overlays[i] == NULL ? NULL : overlay_seek(merge->overlays[i], OVERLAY_KEYS, from);
+        merge->rows[i] = merge->overlays[i] == NULL ? NULL : overlay_seek(merge->overlays[i], from);
         load_overlay(merge, i);
     }
     struct kv_slice value = {0};
@@ -55,7 +56,7 @@ static void step(struct merge *merge, int index)
         load_applied(merge, world->next_key(world->ctx, &merge->applied_key, &value), value);
         return;
     }
-    merge->rows[index] = overlay_next(merge->overlays[index], OVERLAY_KEYS, merge->rows[index]);
+    merge->rows[index] = overlay_next(merge->rows[index]);
     load_overlay(merge, index);
 }
 
@@ -96,13 +97,18 @@ static struct kv_slice shared_prefix(const struct kv_msg_list *list, struct kv_s
     return kv_slice(key.data, (size_t)(found - key.data) + list->delimiter.bytes);
 }
 
-/* The smallest key behind everything that starts with `prefix`: its last byte raised. A delimiter is UTF-8, so its last byte is
- * never 0xff. */
+/* Makes of a prefix the smallest key behind everything that starts with it: its last byte raised. A delimiter is UTF-8, so its last
+ * byte is never 0xff. */
+static void raise_last(struct kv_buf *prefix)
+{
+    prefix->data[prefix->bytes - 1]++;
+}
+
 static void skip_prefix(struct merge *merge, struct kv_slice prefix)
 {
     struct kv_buf behind = {0};
     kv_buf_append(&behind, prefix);
-    behind.data[behind.bytes - 1]++;
+    raise_last(&behind);
     merge_seek(merge, kv_buf_peek(&behind));
     kv_buf_free(&behind);
 }
@@ -117,36 +123,47 @@ static void put_row(struct merge *merge, const struct source *source, struct kv_
         kv_put_page_entry(entries, source->key, &row);
 }
 
-/* `after` skips its own whole group when it is a shared prefix itself: that is what `next` holds then. */
-static void seek_start(struct merge *merge, const struct kv_msg_list *list)
+/* The smallest key that the page may show, never empty. `after` skips its own whole group when it is a shared prefix itself: that is
+ * what `next` holds then. */
+static void put_start(const struct kv_msg_list *list, struct kv_buf *out)
 {
     struct kv_slice from = list->after;
     if (kv_slice_compare(from, list->prefix) < 0) {
-        merge_seek(merge, list->prefix);
+        kv_buf_append(out, list->prefix);
         return;
     }
     bool is_group = from.bytes > list->prefix.bytes && kv_slice_starts_with(from, list->prefix) &&
                     kv_slice_equal(shared_prefix(list, from), from);
-    if (is_group && !list->inclusive) {
-        skip_prefix(merge, from);
-        return;
-    }
-    merge_seek(merge, from);
-    const struct source *first = merge_peek(merge);
-    if (!list->inclusive && first != NULL && from.bytes > 0 && kv_slice_equal(first->key, from))
-        merge_next(merge);
+    kv_buf_append(out, from);
+    if (is_group && !list->inclusive)
+        raise_last(out);
+    else if (!list->inclusive || from.bytes == 0)
+        kv_buf_append(out, kv_slice("", 1)); /* a zero byte: the very next key there can be */
+}
+
+/* The frozen generation first: nothing is added to it any more. */
+static bool is_ordered(struct ledger *ledger)
+{
+    return (ledger->frozen == NULL || overlay_order(ledger->frozen, LIST_ORDER_MAX)) &&
+           overlay_order(ledger->active, LIST_ORDER_MAX);
 }
 
 uint64_t list_page(struct ledger *ledger, const struct kv_msg_list *list, struct kv_buf *entries, size_t *count,
                    bool *more, struct kv_buf *resume)
 {
     struct merge merge = {.ledger = ledger, .overlays = {ledger->active, ledger->frozen}};
+    struct kv_buf start = {0};
     const struct source *at;
     uint64_t position = 0;
     unsigned passed = 0;
     *count = 0;
-    *more = false;
-    for (seek_start(&merge, list); (at = merge_peek(&merge)) != NULL;) {
+    put_start(list, &start);
+    *more = !is_ordered(ledger);
+    if (*more)
+        kv_buf_append(resume, kv_buf_peek(&start));
+    else
+        merge_seek(&merge, kv_buf_peek(&start));
+    while ((at = merge_peek(&merge)) != NULL) {
         if (!kv_slice_starts_with(at->key, list->prefix))
             break;
         if (at->tombstone && passed++ == LIST_STEPS_MAX) {
@@ -173,6 +190,7 @@ uint64_t list_page(struct ledger *ledger, const struct kv_msg_list *list, struct
             merge_next(&merge);
         }
     }
+    kv_buf_free(&start);
     kv_buf_free(&merge.applied_key);
     return position;
 }

@@ -11,9 +11,14 @@
 #ifndef LIST_STEPS_MAX /* the simulation lowers it */
 #define LIST_STEPS_MAX 4096u
 #endif
+/* Nor does a page wait for all keys that came since the last listing to be put in order: half a microsecond each, and there may be
+ * hundreds of thousands. It orders this many, at most of each generation, and says, with no entry, that it has to be asked for again. */
+#ifndef LIST_ORDER_MAX
+#define LIST_ORDER_MAX 2048u
+#endif
 
 /* Appends entries of PAGE and their count, and gives the position that must be durable before they may be shown. `resume`
- * receives the key to go on with when LIST_STEPS_MAX was met, and stays empty otherwise. */
+ * receives the key to go on with when LIST_STEPS_MAX or LIST_ORDER_MAX was met, and stays empty otherwise. */
 uint64_t list_page(struct ledger *ledger, const struct kv_msg_list *list, struct kv_buf *entries, size_t *count,
                    bool *more, struct kv_buf *resume);
 

@@ -243,7 +243,7 @@ static enum kv_err settle(struct store_txn *txn, struct longkey_walk *walk, enum
 enum kv_err longkey_seek(struct store_txn *txn, struct longkey_walk *walk, struct kv_slice from, struct kv_slice *row)
 {
     uint8_t space[RECORD_BYTES_MAX];
-    if (from.bytes > KV_KEY_BYTES_MAX)
+    if (from.bytes > KV_KEY_BYTES_MAX + 1) /* the longest key and a zero byte: where one goes on behind it */
         return KV_INVALID;
     walk->valid = false;
     walk->depth = 0;

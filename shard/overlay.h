@@ -1,7 +1,7 @@
-/* shard/overlay.h -- the rows of one generation that are not yet in LMDB: an ordered map in memory.
+/* shard/overlay.h -- the rows of one generation that are not yet in LMDB: a map in memory, whose keys can be put in order.
  * Does:     keeps for (table, key) the newest value or a tombstone, with the journal position that made it.
- * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only: the loop may get any row and walk the
- *           keys while the applier uses overlay_sorted. The first walk of a table orders it: walks belong to one thread.
+ * Owns:     copies of keys and values. Not thread-safe; a frozen generation is read-only: the loop may get any row, put its
+ *           keys in order and walk them while the applier uses overlay_sorted and overlay_unsorted.
  * Fails:    never (allocation failure aborts). The bound is the caller's: it looks at overlay_bytes.
  * Tests:    unit/shard/test_overlay.c (against a sorted array). */
 #ifndef KV_SHARD_OVERLAY_H
@@ -16,24 +16,31 @@ enum overlay_table {
     OVERLAY_TABLES
 };
 
-/* Keys that wait to be put in order by the first walk, which keeps the loop from everything else for half a microsecond each. What is
- * more is ordered as it comes. */
-#ifndef OVERLAY_UNORDERED_MAX /* the simulation has fewer */
-#define OVERLAY_UNORDERED_MAX ((size_t)256 * 1024)
-#endif
-
+/* The head of a row: key and value lie right behind it, so that who finds a row has both in the same cache lines or the next. */
 struct overlay_row {
-    struct kv_slice key;
-    struct kv_slice value; /* meaningless in a tombstone */
-    bool tombstone;
     uint64_t position; /* journal record that must be durable before the row may be shown; 0 = none */
+    uint32_t value_bytes;
+    uint16_t key_bytes;
+    bool tombstone : 1;
+    bool gone : 1;      /* the rest is overlay.c's: forgotten, or moved: walks pass over it; */
+    uint8_t levels : 4; /* links of its order that lie in front of it; */
+    uint8_t spare;      /* what its block has to spare, in units of the arena */
 };
+
+static inline struct kv_slice overlay_key(const struct overlay_row *row)
+{
+    return kv_slice(row + 1, row->key_bytes);
+}
+
+/* Empty in a tombstone. */
+static inline struct kv_slice overlay_value(const struct overlay_row *row)
+{
+    return kv_slice((const uint8_t *)(row + 1) + row->key_bytes, row->value_bytes);
+}
 
 struct overlay;
 
 struct overlay *overlay_new(void);
-/* Keeps in order from the first row on what was walked in the one before: who lists once lists again. */
-struct overlay *overlay_new_after(const struct overlay *before);
 void overlay_free(struct overlay **overlay);
 
 /* The row of exactly this key or NULL; peek: valid until the next change of that row. */
@@ -45,13 +52,19 @@ void overlay_put(struct overlay *overlay, enum overlay_table table, struct kv_sl
 void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct kv_slice key, uint64_t position);
 /* Takes the row out without a trace: for what was put in this very generation and never reached another. */
 void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key);
-/* The first row with a key >= `from` (tombstones included), or NULL. */
-const struct overlay_row *overlay_seek(const struct overlay *overlay, enum overlay_table table, struct kv_slice from);
+
+/* Puts at most `rows_max` of the keys in order that are not yet. True: all of them are, and may be walked until the next change. */
+bool overlay_order(struct overlay *overlay, size_t rows_max);
+/* The first row of OVERLAY_KEYS with a key >= `from` (tombstones included), or NULL. */
+const struct overlay_row *overlay_seek(const struct overlay *overlay, struct kv_slice from);
 /* The row behind `row` in key order, or NULL. */
-const struct overlay_row *overlay_next(const struct overlay *overlay, enum overlay_table table,
-                                       const struct overlay_row *row);
+const struct overlay_row *overlay_next(const struct overlay_row *row);
+
 /* All rows of a table in key order, malloc'ed; valid until the next change. Faster than a walk, but for all rows only. */
 const struct overlay_row **overlay_sorted(const struct overlay *overlay, enum overlay_table table, size_t *count);
+/* The same in no order. */
+const struct overlay_row **overlay_unsorted(const struct overlay *overlay, enum overlay_table table, size_t *count);
+
 /* Gives back the memory that freed overlays left for the next ones. */
 void overlay_trim(void);
 /* Memory that rows, keys and values take, with an estimate of the allocator's share; and how many rows. */

@@ -16,7 +16,7 @@
 
 struct overlay_chunk {
     struct overlay_chunk *next;
-    size_t bytes; /* behind this head, which keeps them aligned to 16 bytes */
+    size_t bytes; /* behind this head, which keeps them aligned */
 };
 
 #define SMALL_BYTES_MAX 1024u
@@ -29,15 +29,20 @@ struct size_class {
 static struct size_class class_of(size_t bytes)
 {
     if (bytes <= SMALL_BYTES_MAX) {
-        size_t units = bytes == 0 ? 1 : (bytes + 15) / 16;
-        return (struct size_class){(unsigned)units - 1, units * 16};
+        size_t units = bytes == 0 ? 1 : (bytes + OVERLAY_ARENA_UNIT - 1) / OVERLAY_ARENA_UNIT;
+        return (struct size_class){(unsigned)units - 1, units * OVERLAY_ARENA_UNIT};
     }
     unsigned doubling = 63u - (unsigned)__builtin_clzll(bytes - 1); /* 2^doubling < bytes <= 2^(doubling + 1) */
-    size_t step = (size_t)1 << (doubling - 2);
-    size_t steps = (bytes - ((size_t)1 << doubling) + step - 1) / step; /* 1 to 4 */
-    struct size_class class = {64 + (doubling - 10) * 4 + (unsigned)steps - 1, ((size_t)1 << doubling) + steps * step};
+    size_t step = (size_t)1 << (doubling - 3);
+    size_t steps = (bytes - ((size_t)1 << doubling) + step - 1) / step; /* 1 to 8 */
+    struct size_class class = {128 + (doubling - 10) * 8 + (unsigned)steps - 1, ((size_t)1 << doubling) + steps * step};
     kv_assert(class.index < OVERLAY_CLASSES);
     return class;
+}
+
+size_t overlay_arena_rounded(size_t bytes)
+{
+    return class_of(bytes).bytes;
 }
 
 static struct overlay_chunk *waiting_chunks; /* of OVERLAY_CHUNK_BYTES: at most what the last generations took */

@@ -1,5 +1,5 @@
 /* shard/overlay_index.c -- see overlay_index.h. Linear probing; a removal moves the followers up instead of leaving a mark, so a
- * search never passes what is gone. */
+ * search never passes what is gone. Of a hash, the lowest bits pick the part, the next ones the home in it, the highest the tag. */
 #include "overlay_index.h"
 
 #include <pthread.h>
@@ -10,7 +10,8 @@
 #include "kv/clock.h"
 #include "kv/log.h"
 
-#define SLOTS_MIN 64u
+#define SLOTS_MIN 8u
+#define ROWS_AHEAD 8u /* fetched while the slots are walked: their rows lie anywhere */
 
 static uint64_t seed;
 static pthread_once_t seeded = PTHREAD_ONCE_INIT;
@@ -21,105 +22,147 @@ static void make_seed(void)
         seed = kv_clock_ns();
 }
 
-uint64_t overlay_index_hash(unsigned table, struct kv_slice key)
+uint64_t overlay_index_hash(struct kv_slice key)
 {
     pthread_once(&seeded, make_seed);
-    uint64_t hash = XXH3_64bits_withSeed(key.data, key.bytes, seed + table);
-    return (hash & ~((uint64_t)3 << 55)) | (uint64_t)table
-                                               << 55; /* between what picks the home and what makes the tag */
+    return XXH3_64bits_withSeed(key.data, key.bytes, seed);
 }
 
-/* The upper bits: the lower ones pick the home. */
+static struct overlay_part *part_of(const struct overlay_index *index, uint64_t hash)
+{
+    return (struct overlay_part *)(uintptr_t)&index->parts[hash % OVERLAY_PARTS];
+}
+
+static uint8_t *tags_of(const struct overlay_part *part)
+{
+    return (uint8_t *)(part->slots + part->slot_count);
+}
+
 static uint8_t tag_of(uint64_t hash)
 {
     return (uint8_t)(hash >> 57 | 0x80);
 }
 
-static size_t home_of(const struct overlay_index *index, uint64_t hash)
+static size_t home_of(const struct overlay_part *part, uint64_t hash)
 {
-    return hash & (index->slot_count - 1);
+    return hash / OVERLAY_PARTS & (part->slot_count - 1);
 }
 
-static size_t next_of(const struct overlay_index *index, size_t at)
+static size_t next_of(const struct overlay_part *part, size_t at)
 {
-    return (at + 1) & (index->slot_count - 1);
+    return (at + 1) & (part->slot_count - 1);
 }
 
-void *overlay_index_get(const struct overlay_index *index, uint64_t hash,
-                        bool (*is_wanted)(const void *wanted, const void *entry), const void *wanted)
+struct overlay_row *overlay_index_get(const struct overlay_index *index, uint64_t hash, struct kv_slice key)
 {
-    if (index->count == 0)
+    const struct overlay_part *part = part_of(index, hash);
+    if (part->count == 0)
         return NULL;
-    uint8_t tag = tag_of(hash);
-    for (size_t at = home_of(index, hash); index->tags[at] != 0; at = next_of(index, at)) {
-        const struct overlay_slot *slot = &index->slots[at];
-        if (index->tags[at] == tag && slot->hash == hash && is_wanted(wanted, slot->entry))
-            return slot->entry;
+    const uint8_t *tags = tags_of(part), tag = tag_of(hash);
+    for (size_t at = home_of(part, hash); tags[at] != 0; at = next_of(part, at)) {
+        if (tags[at] == tag && kv_slice_equal(overlay_key(part->slots[at]), key))
+            return part->slots[at];
     }
     return NULL;
 }
 
-static void place(struct overlay_index *index, struct overlay_slot slot)
+static void place(struct overlay_part *part, uint64_t hash, struct overlay_row *row)
 {
-    size_t at = home_of(index, slot.hash);
-    while (index->tags[at] != 0)
-        at = next_of(index, at);
-    index->tags[at] = tag_of(slot.hash);
-    index->slots[at] = slot;
+    uint8_t *tags = tags_of(part);
+    size_t at = home_of(part, hash);
+    while (tags[at] != 0)
+        at = next_of(part, at);
+    tags[at] = tag_of(hash);
+    part->slots[at] = row;
 }
 
-static void grow(struct overlay_index *index)
+static void grow(struct overlay_part *part)
 {
-    struct overlay_index larger = {.slot_count = index->slot_count == 0 ? SLOTS_MIN : index->slot_count * 2,
-                                   .count = index->count};
-    larger.tags = kv_alloc_zero(larger.slot_count, sizeof *larger.tags);
-    larger.slots = kv_alloc(larger.slot_count * sizeof *larger.slots);
-    for (size_t i = 0; i < index->slot_count; i++) {
-        if (index->tags[i] != 0)
-            place(&larger, index->slots[i]);
+    struct overlay_part larger = {.slot_count = part->slot_count == 0 ? SLOTS_MIN : part->slot_count * 2,
+                                  .count = part->count};
+    larger.slots = kv_alloc(larger.slot_count * (sizeof *larger.slots + 1));
+    memset(tags_of(&larger), 0, larger.slot_count);
+    const uint8_t *tags = tags_of(part);
+    for (size_t i = 0; i < part->slot_count; i++) {
+        if (i + ROWS_AHEAD < part->slot_count && tags[i + ROWS_AHEAD] != 0)
+            __builtin_prefetch(part->slots[i + ROWS_AHEAD]);
+        if (tags[i] != 0)
+            place(&larger, overlay_index_hash(overlay_key(part->slots[i])), part->slots[i]);
     }
-    overlay_index_free(index);
-    *index = larger;
+    free(part->slots);
+    *part = larger;
 }
 
-void overlay_index_add(struct overlay_index *index, uint64_t hash, void *entry)
+void overlay_index_add(struct overlay_index *index, uint64_t hash, struct overlay_row *row)
 {
-    if (2 * index->count >= index->slot_count)
-        grow(index);
-    place(index, (struct overlay_slot){hash, entry});
+    struct overlay_part *part = part_of(index, hash);
+    if (4 * part->count >= 3 * part->slot_count) {
+        index->slot_count -= part->slot_count;
+        grow(part);
+        index->slot_count += part->slot_count;
+    }
+    place(part, hash, row);
+    part->count++;
     index->count++;
 }
 
-/* A follower may move into the gap at `gap` when its home is not behind the gap on the way from its home to `at`. */
-static bool may_move(const struct overlay_index *index, size_t gap, size_t at)
+static size_t slot_of(const struct overlay_part *part, uint64_t hash, const struct overlay_row *row)
 {
-    size_t home = home_of(index, index->slots[at].hash), mask = index->slot_count - 1;
+    kv_assert(part->count > 0);
+    const uint8_t *tags = tags_of(part);
+    size_t at = home_of(part, hash);
+    for (; tags[at] != 0 && part->slots[at] != row;)
+        at = next_of(part, at);
+    kv_assert(tags[at] != 0);
+    return at;
+}
+
+void overlay_index_replace(struct overlay_index *index, uint64_t hash, const struct overlay_row *row,
+                           struct overlay_row *by)
+{
+    struct overlay_part *part = part_of(index, hash);
+    part->slots[slot_of(part, hash, row)] = by;
+}
+
+/* A follower may move into the gap at `gap` when its home is not behind the gap on the way from its home to `at`. */
+static bool may_move(const struct overlay_part *part, size_t gap, size_t at)
+{
+    size_t home = home_of(part, overlay_index_hash(overlay_key(part->slots[at]))), mask = part->slot_count - 1;
     return ((at - home) & mask) >= ((at - gap) & mask);
 }
 
-void overlay_index_remove(struct overlay_index *index, uint64_t hash, const void *entry)
+void overlay_index_remove(struct overlay_index *index, uint64_t hash, const struct overlay_row *row)
 {
-    kv_assert(index->count > 0);
-    size_t gap = home_of(index, hash);
-    kv_assert(index->tags[gap] != 0);
-    while (index->slots[gap].entry != entry) {
-        gap = next_of(index, gap);
-        kv_assert(index->tags[gap] != 0);
-    }
-    for (size_t at = next_of(index, gap); index->tags[at] != 0; at = next_of(index, at)) {
-        if (!may_move(index, gap, at))
+    struct overlay_part *part = part_of(index, hash);
+    uint8_t *tags = tags_of(part);
+    size_t gap = slot_of(part, hash, row);
+    for (size_t at = next_of(part, gap); tags[at] != 0; at = next_of(part, at)) {
+        if (!may_move(part, gap, at))
             continue;
-        index->tags[gap] = index->tags[at];
-        index->slots[gap] = index->slots[at];
+        tags[gap] = tags[at];
+        part->slots[gap] = part->slots[at];
         gap = at;
     }
-    index->tags[gap] = 0;
+    tags[gap] = 0;
+    part->count--;
     index->count--;
+}
+
+void overlay_index_list(const struct overlay_index *index, const struct overlay_row **rows)
+{
+    size_t found = 0;
+    for (const struct overlay_part *part = index->parts; part < index->parts + OVERLAY_PARTS; part++) {
+        const uint8_t *tags = tags_of(part);
+        for (size_t i = 0; i < part->slot_count; i++)
+            if (tags[i] != 0)
+                rows[found++] = part->slots[i];
+    }
+    kv_assert(found == index->count);
 }
 
 void overlay_index_free(struct overlay_index *index)
 {
-    free(index->tags);
-    free(index->slots);
+    for (struct overlay_part *part = index->parts; part < index->parts + OVERLAY_PARTS; part++)
+        free(part->slots);
     *index = (struct overlay_index){0};
 }

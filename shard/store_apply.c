@@ -36,9 +36,9 @@ struct apply {
 static enum kv_err apply_key(struct apply *apply, const struct overlay_row *row)
 {
     if (row->tombstone)
-        return store_ignore_missing(longkey_delete(apply->txn, row->key));
-    store_filter_add(apply->filter, STORE_FILTER_KEYS, row->key);
-    return longkey_put(apply->txn, row->key, row->value, &apply->node_id_next);
+        return store_ignore_missing(longkey_delete(apply->txn, overlay_key(row)));
+    store_filter_add(apply->filter, STORE_FILTER_KEYS, overlay_key(row));
+    return longkey_put(apply->txn, overlay_key(row), overlay_value(row), &apply->node_id_next);
 }
 
 /* What the table holds now; object_id 0 when that is nothing, or has its bytes with it. */
@@ -55,17 +55,17 @@ static enum kv_err old_object(struct apply *apply, struct kv_slice hash, struct 
 static enum kv_err apply_object(struct apply *apply, const struct overlay_row *row)
 {
     struct kv_object old, now = {0};
-    enum kv_err err = old_object(apply, row->key, &old);
+    enum kv_err err = old_object(apply, overlay_key(row), &old);
     if (err == KV_OK && !row->tombstone)
-        err = row_decode_object(row->value, &now);
+        err = row_decode_object(overlay_value(row), &now);
     if (err == KV_OK && old.object_id != 0 && old.object_id != now.object_id && old.stored_bytes > 0)
         err = store_put_id(apply->txn, STORE_SWEEP, old.object_id, old.stored_bytes);
     if (err != KV_OK)
         return err;
     if (row->tombstone)
-        return store_ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, row->key));
-    store_filter_add(apply->filter, STORE_FILTER_OBJECTS, row->key);
-    err = txn_put(apply->txn, STORE_OBJECTS, row->key, row->value);
+        return store_ignore_missing(txn_delete(apply->txn, STORE_OBJECTS, overlay_key(row)));
+    store_filter_add(apply->filter, STORE_FILTER_OBJECTS, overlay_key(row));
+    err = txn_put(apply->txn, STORE_OBJECTS, overlay_key(row), overlay_value(row));
     bool adopts = now.object_id != 0 && now.object_id != old.object_id;
     return err == KV_OK && adopts ? store_delete_id(apply->txn, STORE_STAGED, now.object_id) : err;
 }
@@ -74,10 +74,10 @@ static enum kv_err apply_object(struct apply *apply, const struct overlay_row *r
  * by a reader, so they go to the sweep like all others. */
 static enum kv_err apply_blob(struct apply *apply, const struct overlay_row *row)
 {
-    uint64_t object_id = row_decode_id(row->key);
+    uint64_t object_id = row_decode_id(overlay_key(row));
     if (row->tombstone)
         return store_unstage_id(apply->txn, object_id);
-    return blobs_write(&apply->blobs, object_id, 0, row->value);
+    return blobs_write(&apply->blobs, object_id, 0, overlay_value(row));
 }
 
 static enum kv_err (*const apply_row[OVERLAY_TABLES])(struct apply *, const struct overlay_row *) = {
@@ -129,7 +129,7 @@ static enum kv_err apply_rows(struct apply *apply, struct feed *feed, size_t row
     size_t bytes = 0;
     for (size_t i = 0; i < rows_max && bytes < bytes_max && err == KV_OK && (row = feed_peek(feed)) != NULL; i++) {
         err = apply_row[feed->tables - 1](apply, row);
-        bytes += row->value.bytes;
+        bytes += overlay_value(row).bytes;
         feed->at++;
     }
     return err;

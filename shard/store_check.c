@@ -158,10 +158,10 @@ static enum kv_err lay_key(struct check *check, const struct overlay_row *row)
 {
     struct kv_slice before;
     struct kv_row decoded;
-    enum kv_err err = longkey_get(check->txn, row->key, &before);
+    enum kv_err err = longkey_get(check->txn, overlay_key(row), &before);
     if (err != KV_OK && err != KV_NOT_FOUND)
         return err;
-    if (!row->tombstone && row_decode_key(row->value, &decoded) != KV_OK)
+    if (!row->tombstone && row_decode_key(overlay_value(row), &decoded) != KV_OK)
         return fault(check, "redo: a key row does not decode");
     check->keys += !row->tombstone;
     check->keys -= err == KV_OK;
@@ -172,12 +172,12 @@ static enum kv_err lay_object(struct check *check, const struct overlay_row *row
 {
     struct kv_slice value;
     struct kv_object before, object;
-    enum kv_err err = txn_get(check->txn, STORE_OBJECTS, row->key, &value);
+    enum kv_err err = txn_get(check->txn, STORE_OBJECTS, overlay_key(row), &value);
     if (err != KV_OK && err != KV_NOT_FOUND)
         return err;
     if (err == KV_OK && row_decode_object(value, &before) == KV_OK)
         count_object(check, &before, false);
-    if (!row->tombstone && row_decode_object(row->value, &object) != KV_OK)
+    if (!row->tombstone && row_decode_object(overlay_value(row), &object) != KV_OK)
         return fault(check, "redo: an object row does not decode");
     if (!row->tombstone)
         count_object(check, &object, true);
@@ -186,7 +186,7 @@ static enum kv_err lay_object(struct check *check, const struct overlay_row *row
 
 static enum kv_err lay_blob(struct check *check, const struct overlay_row *row)
 {
-    uint64_t id = row_decode_id(row->key);
+    uint64_t id = row_decode_id(overlay_key(row));
     kv_buf_append(&check->open_ids, kv_slice(&id, sizeof id));
     return KV_OK;
 }
@@ -197,9 +197,11 @@ static enum kv_err lay_redo(struct check *check)
         [OVERLAY_KEYS] = lay_key, [OVERLAY_OBJECTS] = lay_object, [OVERLAY_BLOBS] = lay_blob};
     enum kv_err err = KV_OK;
     for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES && err == KV_OK; table++) {
-        const struct overlay_row *row = overlay_seek(check->redo.rows, table, kv_slice(NULL, 0));
-        for (; row != NULL && err == KV_OK; row = overlay_next(check->redo.rows, table, row))
-            err = lay[table](check, row);
+        size_t count;
+        const struct overlay_row **rows = overlay_sorted(check->redo.rows, table, &count);
+        for (size_t i = 0; i < count && err == KV_OK; i++)
+            err = lay[table](check, rows[i]);
+        free(rows);
     }
     if (check->open_ids.bytes > 0)
         qsort(check->open_ids.data, check->open_ids.bytes / sizeof(uint64_t), sizeof(uint64_t), compare_numbers);

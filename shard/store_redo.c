@@ -81,16 +81,16 @@ static void put_head(struct kv_buf *out, const struct store_identity *identity, 
 
 static void put_row(struct kv_buf *out, enum overlay_table table, const struct overlay_row *row)
 {
-    struct kv_slice value = row->tombstone ? kv_slice(NULL, 0) : row->value;
-    uint16_t key_bytes = htole16((uint16_t)row->key.bytes);
+    struct kv_slice key = overlay_key(row), value = overlay_value(row);
+    uint16_t key_bytes = htole16((uint16_t)key.bytes);
     uint8_t head[ROW_HEAD_BYTES];
-    kv_assert(value.bytes <= UINT32_MAX && row->key.bytes <= UINT16_MAX);
+    kv_assert(value.bytes <= UINT32_MAX && key.bytes <= UINT16_MAX);
     bytes_put_u32(head, (uint32_t)value.bytes);
     memcpy(head + 4, &key_bytes, sizeof key_bytes);
     head[6] = (uint8_t)table;
     head[7] = row->tombstone;
     kv_buf_append(out, kv_slice(head, sizeof head));
-    kv_buf_append(out, row->key);
+    kv_buf_append(out, key);
     kv_buf_append(out, value);
 }
 
@@ -98,7 +98,7 @@ static void write_rows(struct writer *writer, const struct overlay *generation)
 {
     for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES && writer->err == KV_OK; table++) {
         size_t count;
-        const struct overlay_row **rows = overlay_sorted(generation, table, &count);
+        const struct overlay_row **rows = overlay_unsorted(generation, table, &count);
         for (size_t i = 0; i < count && writer->err == KV_OK; i++) {
             put_row(&writer->waiting, table, rows[i]);
             if (writer->waiting.bytes >= WRITE_BYTES)

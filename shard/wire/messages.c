@@ -257,7 +257,7 @@ enum kv_err kv_get_page(struct kv_slice body, struct kv_msg_page *out)
     out->err = kv_read_err(&in);
     out->more = kv_unpack_bool(&in);
     out->keys = kv_unpack_uint(&in, UINT64_MAX);
-    out->resume = kv_unpack_bin(&in, KV_KEY_BYTES_MAX);
+    out->resume = kv_unpack_bin(&in, KV_KEY_BYTES_MAX + 1);
     in.bad |= out->resume.bytes > 0 && !out->more;
     out->entries = kv_read_list(&in, KV_ELEMENT_ENTRY);
     return kv_unpack_end(&in);

@@ -1,21 +1,25 @@
 /* The file `redo`, as it lies behind its checksum. */
 #include "fuzz.h"
 
+#include <stdlib.h>
+
 #include "rows.h"
 #include "store_redo.h"
 
 static void look_at(const struct store_redo *redo)
 {
     for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
-        const struct overlay_row *row = overlay_seek(redo->rows, table, kv_slice(NULL, 0));
-        for (; row != NULL; row = overlay_next(redo->rows, table, row)) {
-            FUZZ_CHECK(row->key.bytes >= 1 && row->key.bytes <= KV_KEY_BYTES_MAX);
-            FUZZ_CHECK(table != OVERLAY_OBJECTS || row->key.bytes == KV_HASH_BYTES);
-            FUZZ_CHECK(table != OVERLAY_BLOBS || row->key.bytes == 8);
-            fuzz_look(row->key);
-            if (!row->tombstone)
-                fuzz_look(row->value);
+        size_t count;
+        const struct overlay_row **rows = overlay_unsorted(redo->rows, table, &count);
+        for (size_t i = 0; i < count; i++) {
+            struct kv_slice key = overlay_key(rows[i]);
+            FUZZ_CHECK(key.bytes >= 1 && key.bytes <= KV_KEY_BYTES_MAX);
+            FUZZ_CHECK(table != OVERLAY_OBJECTS || key.bytes == KV_HASH_BYTES);
+            FUZZ_CHECK(table != OVERLAY_BLOBS || key.bytes == 8);
+            fuzz_look(key);
+            fuzz_look(overlay_value(rows[i]));
         }
+        free(rows);
     }
     fuzz_look(redo->meta.intents);
 }

@@ -7,20 +7,15 @@
 #include "rows.h"
 #include "shard.h"
 
-static const struct overlay_row *first_row(const struct disk *disk, enum overlay_table table)
-{
-    return overlay_seek(disk->rows, table, kv_slice(NULL, 0));
-}
-
 /* Every row is one of the model's; gives how many there are. */
 static uint64_t check_keys(const struct shard *shard, const struct model *model)
 {
-    uint64_t count = 0;
-    const struct overlay_row *row = first_row(&shard->disk, OVERLAY_KEYS);
-    for (; row != NULL; row = overlay_next(shard->disk.rows, OVERLAY_KEYS, row), count++) {
+    size_t count;
+    const struct overlay_row **rows = overlay_sorted(shard->disk.rows, OVERLAY_KEYS, &count);
+    for (size_t i = 0; i < count; i++) {
         struct kv_row decoded;
-        unsigned key = client_key_index(row->key);
-        if (key == SIM_KEYS_MAX || row_decode_key(row->value, &decoded) != KV_OK)
+        unsigned key = client_key_index(overlay_key(rows[i]));
+        if (key == SIM_KEYS_MAX || row_decode_key(overlay_value(rows[i]), &decoded) != KV_OK)
             sim_fail("shard %u holds a key that nobody wrote", shard->index);
         char text[16] = {0};
         memcpy(text, decoded.content_type.data, decoded.content_type.bytes);
@@ -29,6 +24,7 @@ static uint64_t check_keys(const struct shard *shard, const struct model *model)
         if (client_content_of(&decoded.hash) != (int)model->rows[key].content)
             sim_fail("key %u holds another content", key);
     }
+    free(rows);
     return count;
 }
 
@@ -46,14 +42,15 @@ static void check_bytes(const struct shard *shard, const struct content *content
 
 static void check_objects(const struct shard *shard, const uint64_t *refs, unsigned shard_count)
 {
-    uint64_t objects = 0, stored_bytes = 0, expected = 0, with_blobs = 0;
-    const struct overlay_row *row = first_row(&shard->disk, OVERLAY_OBJECTS);
-    for (; row != NULL; row = overlay_next(shard->disk.rows, OVERLAY_OBJECTS, row), objects++) {
+    uint64_t stored_bytes = 0, expected = 0, with_blobs = 0;
+    size_t objects;
+    const struct overlay_row **rows = overlay_sorted(shard->disk.rows, OVERLAY_OBJECTS, &objects);
+    for (size_t i = 0; i < objects; i++) {
         struct kv_object object;
         struct kv_hash hash;
-        memcpy(hash.bytes, row->key.data, KV_HASH_BYTES);
+        memcpy(hash.bytes, overlay_key(rows[i]).data, KV_HASH_BYTES);
         int content = client_content_of(&hash);
-        if (content < 0 || row_decode_object(row->value, &object) != KV_OK)
+        if (content < 0 || row_decode_object(overlay_value(rows[i]), &object) != KV_OK)
             sim_fail("shard %u holds an object that nobody stored", shard->index);
         if (object.refs != refs[content] || object.refs == 0)
             sim_fail("content %d has %llu references, %llu keys hold it", content, (unsigned long long)object.refs,
@@ -62,21 +59,19 @@ static void check_objects(const struct shard *shard, const uint64_t *refs, unsig
         stored_bytes += object.stored_bytes;
         with_blobs += object.object_id != 0;
     }
+    free(rows);
     for (unsigned i = 0; i < SIM_CONTENTS_MAX; i++)
         expected +=
             refs[i] > 0 && kv_shard_of(kv_hash_slice(&client_contents[i].given.hash), shard_count) == shard->index;
     const struct store_meta *meta = &shard->disk.meta;
     if (objects != expected || meta->objects != objects || meta->stored_bytes != stored_bytes)
-        sim_fail("shard %u: %llu objects of %llu bytes are there, %llu of %llu counted, %llu expected", shard->index,
-                 (unsigned long long)objects, (unsigned long long)stored_bytes, (unsigned long long)meta->objects,
+        sim_fail("shard %u: %zu objects of %llu bytes are there, %llu of %llu counted, %llu expected", shard->index,
+                 objects, (unsigned long long)stored_bytes, (unsigned long long)meta->objects,
                  (unsigned long long)meta->stored_bytes, (unsigned long long)expected);
-    uint64_t blobs = 0;
-    for (row = first_row(&shard->disk, OVERLAY_BLOBS); row != NULL;
-         row = overlay_next(shard->disk.rows, OVERLAY_BLOBS, row))
-        blobs++;
+    size_t blobs = overlay_rows_of(shard->disk.rows, OVERLAY_BLOBS);
     if (blobs != with_blobs)
-        sim_fail("shard %u: %llu objects have bytes elsewhere, but there are the bytes of %llu", shard->index,
-                 (unsigned long long)with_blobs, (unsigned long long)blobs);
+        sim_fail("shard %u: %llu objects have bytes elsewhere, but there are the bytes of %zu", shard->index,
+                 (unsigned long long)with_blobs, blobs);
 }
 
 void check_disks(struct sim *sim, const struct model *model)

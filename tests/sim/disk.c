@@ -94,16 +94,16 @@ static void unstage(struct disk *disk, uint64_t id)
 static void apply_key(struct disk *disk, const struct overlay_row *row)
 {
     if (row->tombstone)
-        overlay_forget(disk->rows, OVERLAY_KEYS, row->key);
+        overlay_forget(disk->rows, OVERLAY_KEYS, overlay_key(row));
     else
-        overlay_put(disk->rows, OVERLAY_KEYS, row->key, row->value, 0);
+        overlay_put(disk->rows, OVERLAY_KEYS, overlay_key(row), overlay_value(row), 0);
 }
 
 static struct kv_object decode(const struct overlay_row *row)
 {
     struct kv_object object = {0};
     if (row != NULL && !row->tombstone) {
-        enum kv_err err = row_decode_object(row->value, &object);
+        enum kv_err err = row_decode_object(overlay_value(row), &object);
         kv_assert(err == KV_OK);
     }
     return object;
@@ -111,14 +111,14 @@ static struct kv_object decode(const struct overlay_row *row)
 
 static void apply_object(struct disk *disk, const struct overlay_row *row)
 {
-    struct kv_object old = decode(overlay_get(disk->rows, OVERLAY_OBJECTS, row->key)), now = decode(row);
+    struct kv_object old = decode(overlay_get(disk->rows, OVERLAY_OBJECTS, overlay_key(row))), now = decode(row);
     if (old.object_id != 0 && old.object_id != now.object_id && old.stored_bytes > 0)
         add_sweep(disk, old.object_id);
     if (row->tombstone) {
-        overlay_forget(disk->rows, OVERLAY_OBJECTS, row->key);
+        overlay_forget(disk->rows, OVERLAY_OBJECTS, overlay_key(row));
         return;
     }
-    overlay_put(disk->rows, OVERLAY_OBJECTS, row->key, row->value, 0);
+    overlay_put(disk->rows, OVERLAY_OBJECTS, overlay_key(row), overlay_value(row), 0);
     if (now.object_id != 0)
         id_remove(disk->staged, &disk->staged_count, now.object_id);
 }
@@ -126,9 +126,9 @@ static void apply_object(struct disk *disk, const struct overlay_row *row)
 static void apply_blob(struct disk *disk, const struct overlay_row *row)
 {
     if (row->tombstone)
-        unstage(disk, row_decode_id(row->key));
+        unstage(disk, row_decode_id(overlay_key(row)));
     else
-        overlay_put(disk->rows, OVERLAY_BLOBS, row->key, row->value, 0);
+        overlay_put(disk->rows, OVERLAY_BLOBS, overlay_key(row), overlay_value(row), 0);
 }
 
 /* At most `rows_max` rows. */
@@ -137,9 +137,11 @@ static void apply_rows(struct disk *disk, const struct overlay *generation, size
     static void (*const apply_row[OVERLAY_TABLES])(struct disk * disk, const struct overlay_row *row) = {
         [OVERLAY_KEYS] = apply_key, [OVERLAY_OBJECTS] = apply_object, [OVERLAY_BLOBS] = apply_blob};
     for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
-        const struct overlay_row *row = overlay_seek(generation, table, kv_slice(NULL, 0));
-        for (; row != NULL && rows_max > 0; row = overlay_next(generation, table, row), rows_max--)
-            apply_row[table](disk, row);
+        size_t count;
+        const struct overlay_row **rows = overlay_sorted(generation, table, &count);
+        for (size_t i = 0; i < count && rows_max > 0; i++, rows_max--)
+            apply_row[table](disk, rows[i]);
+        free(rows);
     }
 }
 
@@ -160,13 +162,15 @@ void disk_apply(struct disk *disk, const struct core_generation *generation)
 static void copy_rows(const struct overlay *from, struct overlay *to)
 {
     for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
-        const struct overlay_row *row = overlay_seek(from, table, kv_slice(NULL, 0));
-        for (; row != NULL; row = overlay_next(from, table, row)) {
-            if (row->tombstone)
-                overlay_tombstone(to, table, row->key, 0);
+        size_t count;
+        const struct overlay_row **rows = overlay_sorted(from, table, &count);
+        for (size_t i = 0; i < count; i++) {
+            if (rows[i]->tombstone)
+                overlay_tombstone(to, table, overlay_key(rows[i]), 0);
             else
-                overlay_put(to, table, row->key, row->value, 0);
+                overlay_put(to, table, overlay_key(rows[i]), overlay_value(rows[i]), 0);
         }
+        free(rows);
     }
 }
 
@@ -207,7 +211,7 @@ void disk_stage(struct disk *disk, const struct store_piece *piece)
     const struct overlay_row *row = overlay_get(disk->rows, OVERLAY_BLOBS, id);
     struct kv_buf whole = {0};
     if (row != NULL)
-        kv_buf_append(&whole, row->value);
+        kv_buf_append(&whole, overlay_value(row));
     kv_assert(whole.bytes <= piece->offset);
     if (whole.bytes < piece->offset) { /* an earlier piece met a full disk: nobody will refer to this */
         size_t hole = piece->offset - whole.bytes;
@@ -258,11 +262,13 @@ void disk_sweep(struct disk *disk, const uint64_t *held, size_t held_count, size
 struct store_meta disk_meta(const struct disk *disk)
 {
     struct store_meta meta = disk->meta;
-    const struct overlay_row *row = overlay_seek(disk->rows, OVERLAY_BLOBS, kv_slice(NULL, 0));
-    for (; row != NULL; row = overlay_next(disk->rows, OVERLAY_BLOBS, row)) {
-        if (row_decode_id(row->key) >= meta.object_id_next)
-            meta.object_id_next = row_decode_id(row->key) + 1;
+    size_t count;
+    const struct overlay_row **rows = overlay_unsorted(disk->rows, OVERLAY_BLOBS, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (row_decode_id(overlay_key(rows[i])) >= meta.object_id_next)
+            meta.object_id_next = row_decode_id(overlay_key(rows[i])) + 1;
     }
+    free(rows);
     return meta;
 }
 
@@ -272,7 +278,7 @@ enum kv_err disk_get_key(const struct disk *disk, struct kv_slice key, struct kv
 {
     const struct overlay_row *found = overlay_get(disk->rows, OVERLAY_KEYS, key);
     if (found != NULL)
-        *row = found->value;
+        *row = overlay_value(found);
     return found != NULL ? KV_OK : KV_NOT_FOUND;
 }
 
@@ -280,7 +286,7 @@ enum kv_err disk_get_object(const struct disk *disk, const struct kv_hash *hash,
 {
     const struct overlay_row *found = overlay_get(disk->rows, OVERLAY_OBJECTS, kv_hash_slice(hash));
     if (found != NULL)
-        *row = found->value;
+        *row = overlay_value(found);
     return found != NULL ? KV_OK : KV_NOT_FOUND;
 }
 
@@ -289,22 +295,23 @@ enum kv_err disk_get_blob(const struct disk *disk, uint64_t object_id, uint64_t 
 {
     uint8_t space[8];
     const struct overlay_row *found = overlay_get(disk->rows, OVERLAY_BLOBS, row_encode_id(object_id, space));
-    if (found == NULL || offset > found->value.bytes || bytes > found->value.bytes - offset)
+    if (found == NULL || offset > overlay_value(found).bytes || bytes > overlay_value(found).bytes - offset)
         return KV_CORRUPT;
-    kv_buf_append(out, kv_slice(found->value.data + offset, (size_t)bytes));
+    kv_buf_append(out, kv_slice(overlay_value(found).data + offset, (size_t)bytes));
     return KV_OK;
 }
 
 enum kv_err disk_seek_key(const struct disk *disk, struct kv_slice from, bool behind, struct kv_buf *key,
                           struct kv_slice *row)
 {
-    const struct overlay_row *found = overlay_seek(disk->rows, OVERLAY_KEYS, from);
-    if (found != NULL && behind && kv_slice_equal(found->key, from))
-        found = overlay_next(disk->rows, OVERLAY_KEYS, found);
+    overlay_order(disk->rows, SIZE_MAX);
+    const struct overlay_row *found = overlay_seek(disk->rows, from);
+    if (found != NULL && behind && kv_slice_equal(overlay_key(found), from))
+        found = overlay_next(found);
     if (found == NULL)
         return KV_NOT_FOUND;
     key->bytes = 0;
-    kv_buf_append(key, found->key);
-    *row = found->value;
+    kv_buf_append(key, overlay_key(found));
+    *row = overlay_value(found);
     return KV_OK;
 }

@@ -101,7 +101,7 @@ static inline enum kv_err rig_find(struct core_rig *rig, enum overlay_table tabl
 {
     const struct overlay_row *found = overlay_get(rig->applied, table, key);
     if (found != NULL)
-        *row = found->value;
+        *row = overlay_value(found);
     return found != NULL ? KV_OK : KV_NOT_FOUND;
 }
 
@@ -131,21 +131,23 @@ static inline enum kv_err rig_give_key(const struct overlay_row *found, struct k
     if (found == NULL)
         return KV_NOT_FOUND;
     key->bytes = 0;
-    kv_buf_append(key, found->key);
-    *row = found->value;
+    kv_buf_append(key, overlay_key(found));
+    *row = overlay_value(found);
     return KV_OK;
 }
 
 static inline enum kv_err rig_seek_key(void *ctx, struct kv_slice from, struct kv_buf *key, struct kv_slice *row)
 {
-    return rig_give_key(overlay_seek(((struct core_rig *)ctx)->applied, OVERLAY_KEYS, from), key, row);
+    struct core_rig *rig = ctx;
+    overlay_order(rig->applied, SIZE_MAX);
+    return rig_give_key(overlay_seek(rig->applied, from), key, row);
 }
 
 static inline enum kv_err rig_next_key(void *ctx, struct kv_buf *key, struct kv_slice *row)
 {
     struct core_rig *rig = ctx;
     const struct overlay_row *at = overlay_get(rig->applied, OVERLAY_KEYS, kv_buf_peek(key));
-    return rig_give_key(overlay_next(rig->applied, OVERLAY_KEYS, at), key, row);
+    return rig_give_key(overlay_next(at), key, row);
 }
 
 /* A core on what is applied; then the records behind it, up to `last`. */
@@ -210,13 +212,15 @@ static inline struct core_generation *rig_freeze(struct core_rig *rig)
 static inline void rig_apply(struct core_rig *rig, struct core_generation *generation)
 {
     for (int table = 0; table < OVERLAY_TABLES; table++) {
-        const struct overlay_row *row = overlay_seek(generation->rows, (enum overlay_table)table, kv_slice(NULL, 0));
-        for (; row != NULL; row = overlay_next(generation->rows, (enum overlay_table)table, row)) {
-            if (row->tombstone)
-                overlay_forget(rig->applied, (enum overlay_table)table, row->key);
+        size_t count;
+        const struct overlay_row **rows = overlay_sorted(generation->rows, (enum overlay_table)table, &count);
+        for (size_t i = 0; i < count; i++) {
+            if (rows[i]->tombstone)
+                overlay_forget(rig->applied, (enum overlay_table)table, overlay_key(rows[i]));
             else
-                overlay_put(rig->applied, (enum overlay_table)table, row->key, row->value, 0);
+                overlay_put(rig->applied, (enum overlay_table)table, overlay_key(rows[i]), overlay_value(rows[i]), 0);
         }
+        free(rows);
     }
     rig->meta = generation->meta;
     rig->intents.bytes = 0;

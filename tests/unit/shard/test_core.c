@@ -371,7 +371,7 @@ Test(core, a_small_content_may_lie_beside_its_row)
     struct core_generation *generation = rig_freeze(rig);
     const struct overlay_row *row = overlay_get(generation->rows, OVERLAY_OBJECTS, kv_hash_slice(&add.hash));
     cr_assert_not_null(row);
-    cr_assert_eq(row_decode_object(row->value, &now), KV_OK);
+    cr_assert_eq(row_decode_object(overlay_value(row), &now), KV_OK);
     cr_expect_eq(now.object_id, 7, "it stays where it is");
     rig_apply(rig, generation);
     RIG_PROPOSE(rig, APPLY, 7, rig_clear("a", 5), rig_drop('A'), rig_clear("b", 6), rig_drop('A'));
@@ -379,7 +379,7 @@ Test(core, a_small_content_may_lie_beside_its_row)
     generation = rig_freeze(rig);
     row = overlay_get(generation->rows, OVERLAY_OBJECTS, kv_hash_slice(&add.hash));
     cr_assert_not_null(row);
-    cr_assert_eq(row_decode_object(row->value, &now), KV_OK);
+    cr_assert_eq(row_decode_object(overlay_value(row), &now), KV_OK);
     cr_expect_eq(now.object_id, 0, "stored anew, it is its row");
     rig_apply(rig, generation);
     cr_expect_eq(rig_read_bytes(rig, "a", 'A'), 10);

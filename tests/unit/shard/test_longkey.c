@@ -278,16 +278,40 @@ Test(longkey, gets_do_not_move_a_walk)
     world_free(&world);
 }
 
+/* A listing goes on behind a key with the next one that there can be: the key and a zero byte, even where that is too long. */
+Test(longkey, a_seek_goes_on_behind_the_longest_key)
+{
+    struct world world;
+    world_init(&world, 7);
+    static uint8_t longest[2][KV_KEY_BYTES_MAX], behind[KV_KEY_BYTES_MAX + 1], space[ROW_KEY_BYTES_MAX];
+    struct kv_row row = {.txn_id = 1};
+    struct kv_slice value;
+    struct kv_buf key = {0};
+    struct overlay *overlay = overlay_new();
+    longest[1][KV_KEY_BYTES_MAX - 1] = 1;
+    for (size_t i = 0; i < 2; i++)
+        overlay_put(overlay, OVERLAY_KEYS, kv_slice(longest[i], KV_KEY_BYTES_MAX), row_encode_key(&row, space), 0);
+    apply(&world, &overlay);
+    cr_assert_eq(store_read_begin(world.store), KV_OK);
+    cr_assert_eq(store_seek_key(world.store, kv_slice(behind, sizeof behind), &key, &value), KV_OK);
+    cr_expect(kv_slice_equal(kv_buf_peek(&key), kv_slice(longest[1], KV_KEY_BYTES_MAX)), "not the first one again");
+    behind[KV_KEY_BYTES_MAX - 1] = 1;
+    cr_expect_eq(store_seek_key(world.store, kv_slice(behind, sizeof behind), &key, &value), KV_NOT_FOUND);
+    kv_buf_free(&key);
+    store_read_end(world.store);
+    world_free(&world);
+}
+
 Test(longkey, lengths_that_are_no_keys)
 {
     struct world world;
     world_init(&world, 6);
-    static uint8_t longer[KV_KEY_BYTES_MAX + 1];
+    static uint8_t longer[KV_KEY_BYTES_MAX + 2];
     struct kv_slice value;
     struct kv_buf key = {0};
     cr_assert_eq(store_read_begin(world.store), KV_OK);
     cr_expect_eq(store_get_key(world.store, kv_slice(NULL, 0), &value), KV_NOT_FOUND);
-    cr_expect_eq(store_get_key(world.store, kv_slice(longer, sizeof longer), &value), KV_NOT_FOUND);
+    cr_expect_eq(store_get_key(world.store, kv_slice(longer, KV_KEY_BYTES_MAX + 1), &value), KV_NOT_FOUND);
     cr_expect_eq(store_seek_key(world.store, kv_slice(longer, sizeof longer), &key, &value), KV_INVALID);
     cr_expect_eq(store_seek_key(world.store, kv_slice(NULL, 0), &key, &value), KV_NOT_FOUND, "empty store");
     store_read_end(world.store);

@@ -76,9 +76,9 @@ static bool same(const struct overlay_row *row, const struct model_row *model)
 {
     if (!row || !model)
         return !row && !model;
-    return kv_slice_equal(row->key, model_key(model)) && row->tombstone == model->tombstone &&
+    return kv_slice_equal(overlay_key(row), model_key(model)) && row->tombstone == model->tombstone &&
            row->position == model->position &&
-           (row->tombstone || kv_slice_equal(row->value, kv_slice(model->value, model->value_bytes)));
+           (row->tombstone || kv_slice_equal(overlay_value(row), kv_slice(model->value, model->value_bytes)));
 }
 
 /* Keys of 0 to 12 bytes out of three letters, the zero byte among them: many equal and many that are prefixes. */
@@ -121,10 +121,12 @@ static void step(struct overlay *overlay, struct model *model, uint64_t *state, 
 
 static void compare_walk(struct overlay *overlay, struct model *model, struct kv_slice from, uint64_t at_step)
 {
-    const struct overlay_row *row = overlay_seek(overlay, OVERLAY_KEYS, from);
+    while (!overlay_order(overlay, 1 + at_step % 7))
+        ;
+    const struct overlay_row *row = overlay_seek(overlay, from);
     for (size_t at = model_lower(model, from); at < model->count; at++) {
         cr_assert(same(row, &model->rows[at]), "step %zu, row %zu", (size_t)at_step, at);
-        row = overlay_next(overlay, OVERLAY_KEYS, row);
+        row = overlay_next(row);
     }
     cr_assert_null(row);
 }
@@ -150,41 +152,40 @@ Test(overlay, agrees_with_a_sorted_array)
     }
 }
 
-/* Rows that are there before the first walk, that come after it, and those of the generation after one that was walked. */
-Test(overlay, walks_are_ordered_whenever_they_begin)
+static void put_number(struct overlay *overlay, uint32_t n)
 {
-    struct overlay *overlays[2] = {overlay_new(), NULL};
-    for (uint64_t round = 0; round < 2; round++) {
-        uint64_t state = (round + 1) * 0x9e3779b97f4a7c15u;
-        struct model model = {calloc(MODEL_ROWS_MAX, sizeof(struct model_row)), 0};
-        for (uint64_t position = 1; position <= 1000; position++) {
-            step(overlays[round], &model, &state, position);
-            if (position == 500)
-                compare_walk(overlays[round], &model, kv_slice(NULL, 0), position);
-        }
-        compare_walk(overlays[round], &model, kv_slice(NULL, 0), 0);
-        cr_assert_gt(model.count, 20, "the test means something");
-        free(model.rows);
-        if (round == 0)
-            overlays[1] = overlay_new_after(overlays[0]);
-    }
-    overlay_free(&overlays[0]);
-    overlay_free(&overlays[1]);
+    uint32_t key = n * 2654435761u; /* each once, in no order */
+    overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(NULL, 0), n);
 }
 
-/* The order is the same on both sides of the limit, in the generation that meets it and in the next one. */
-Test(overlay, many_keys_are_ordered_before_a_walk)
+static size_t walk_all(const struct overlay *overlay)
 {
-    struct overlay *overlay = overlay_new();
     size_t walked = 0;
-    for (uint32_t n = 0; n < OVERLAY_UNORDERED_MAX + 1000; n++) {
-        uint32_t key = n * 2654435761u; /* each once */
-        overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(NULL, 0), n);
-    }
-    const struct overlay_row *last = NULL, *row = overlay_seek(overlay, OVERLAY_KEYS, kv_slice(NULL, 0));
-    for (; row != NULL; last = row, row = overlay_next(overlay, OVERLAY_KEYS, row), walked++)
-        cr_assert(last == NULL || kv_slice_compare(last->key, row->key) < 0);
-    cr_expect_eq(walked, OVERLAY_UNORDERED_MAX + 1000);
+    const struct overlay_row *last = NULL, *row = overlay_seek(overlay, kv_slice(NULL, 0));
+    for (; row != NULL; last = row, row = overlay_next(row), walked++)
+        cr_assert(last == NULL || kv_slice_compare(overlay_key(last), overlay_key(row)) < 0, "row %zu", walked);
+    return walked;
+}
+
+/* What keeps the loop from all else is bounded by a number of rows: those that came since the last walk, and so many at a time. */
+Test(overlay, keys_are_put_in_order_piece_by_piece)
+{
+    enum { KEYS = 100000, PIECE = 2048, MORE = 5000 };
+    struct overlay *overlay = overlay_new();
+    unsigned pieces = 1;
+    cr_expect(overlay_order(overlay, PIECE), "nothing to do");
+    for (uint32_t n = 0; n < KEYS; n++)
+        put_number(overlay, n);
+    while (!overlay_order(overlay, PIECE))
+        pieces++;
+    cr_expect_eq(pieces, (KEYS + PIECE - 1) / PIECE);
+    cr_expect_eq(walk_all(overlay), KEYS);
+    cr_expect(overlay_order(overlay, 0), "they stay in order");
+    for (uint32_t n = KEYS - 10; n < KEYS + MORE; n++)
+        put_number(overlay, n);
+    cr_expect_not(overlay_order(overlay, MORE - 1));
+    cr_expect(overlay_order(overlay, 1), "only the new ones were to do");
+    cr_expect_eq(walk_all(overlay), KEYS + MORE);
     overlay_free(&overlay);
 }
 
@@ -193,7 +194,7 @@ static void *sort_keys(void *arg)
     size_t count;
     const struct overlay_row **rows = overlay_sorted(arg, OVERLAY_KEYS, &count);
     for (size_t i = 1; i < count; i++)
-        cr_assert(kv_slice_compare(rows[i - 1]->key, rows[i]->key) < 0, "row %zu", i);
+        cr_assert(kv_slice_compare(overlay_key(rows[i - 1]), overlay_key(rows[i])) < 0, "row %zu", i);
     free(rows);
     return NULL;
 }
@@ -204,17 +205,13 @@ Test(overlay, a_first_walk_meets_the_applier)
     enum { KEYS = 20000 };
     struct overlay *overlay = overlay_new();
     pthread_t applier;
-    size_t walked = 0;
-    for (uint32_t n = 0; n < KEYS; n++) {
-        uint32_t key = n * 2654435761u;
-        overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(NULL, 0), n);
-    }
+    for (uint32_t n = 0; n < KEYS; n++)
+        put_number(overlay, n);
     cr_assert_eq(pthread_create(&applier, NULL, sort_keys, overlay), 0);
-    const struct overlay_row *row = overlay_seek(overlay, OVERLAY_KEYS, kv_slice(NULL, 0));
-    for (; row != NULL; row = overlay_next(overlay, OVERLAY_KEYS, row))
-        walked++;
+    while (!overlay_order(overlay, 100))
+        ;
+    cr_expect_eq(walk_all(overlay), KEYS);
     pthread_join(applier, NULL);
-    cr_expect_eq(walked, KEYS);
     overlay_free(&overlay);
 }
 
@@ -256,8 +253,8 @@ Test(overlay, sorting_leaves_the_other_tables_out)
     overlay_put(overlay, OVERLAY_BLOBS, kv_slice_text("12345678"), kv_slice_text("3"), 0);
     const struct overlay_row **rows = overlay_sorted(overlay, OVERLAY_OBJECTS, &count);
     cr_assert_eq(count, 2u);
-    cr_expect(kv_slice_equal(rows[0]->key, kv_slice_text("a")) && rows[0]->tombstone && rows[0]->position == 4);
-    cr_expect(kv_slice_equal(rows[1]->key, kv_slice_text("b")) && !rows[1]->tombstone);
+    cr_expect(kv_slice_equal(overlay_key(rows[0]), kv_slice_text("a")) && rows[0]->tombstone && rows[0]->position == 4);
+    cr_expect(kv_slice_equal(overlay_key(rows[1]), kv_slice_text("b")) && !rows[1]->tombstone);
     free(rows);
     rows = overlay_sorted(overlay, OVERLAY_KEYS, &count);
     cr_expect_eq(count, 0u);
@@ -280,7 +277,7 @@ Test(overlay, keys_that_share_their_beginning_are_sorted)
     const struct overlay_row **rows = overlay_sorted(overlay, OVERLAY_KEYS, &count);
     cr_assert_eq(count, 1001);
     for (size_t i = 1; i < count; i++)
-        cr_expect(kv_slice_compare(rows[i - 1]->key, rows[i]->key) < 0, "row %zu", i);
+        cr_expect(kv_slice_compare(overlay_key(rows[i - 1]), overlay_key(rows[i])) < 0, "row %zu", i);
     free((void *)rows);
     overlay_free(&overlay);
 }
@@ -291,19 +288,66 @@ Test(overlay, tables_are_apart)
     struct kv_slice key = kv_slice_text("12345678");
     overlay_put(overlay, OVERLAY_OBJECTS, key, kv_slice_text("object"), 3);
     cr_expect_null(overlay_get(overlay, OVERLAY_KEYS, key));
-    cr_expect_null(overlay_seek(overlay, OVERLAY_BLOBS, kv_slice(NULL, 0)));
-    cr_expect(kv_slice_equal(overlay_get(overlay, OVERLAY_OBJECTS, key)->value, kv_slice_text("object")));
+    cr_expect_null(overlay_get(overlay, OVERLAY_BLOBS, key));
+    cr_expect_null(overlay_seek(overlay, kv_slice(NULL, 0)));
+    cr_expect(kv_slice_equal(overlay_value(overlay_get(overlay, OVERLAY_OBJECTS, key)), kv_slice_text("object")));
     overlay_free(&overlay);
 }
 
+/* In place, and out of a block that the row leaves. */
 Test(overlay, value_may_borrow_from_the_row_it_replaces)
 {
+    for (enum overlay_table table = OVERLAY_KEYS; table < OVERLAY_TABLES; table++) {
+        struct overlay *overlay = overlay_new();
+        struct kv_slice key = kv_slice_text("k");
+        overlay_put(overlay, table, key, kv_slice_text("0123456789"), 1);
+        struct kv_slice old = overlay_value(overlay_get(overlay, table, key));
+        overlay_put(overlay, table, key, kv_slice(old.data + 1, 8), 2);
+        cr_expect(kv_slice_equal(overlay_value(overlay_get(overlay, table, key)), kv_slice_text("12345678")));
+        old = overlay_value(overlay_get(overlay, table, key));
+        overlay_put(overlay, table, key, kv_slice(old.data + 2, 1), 3);
+        cr_expect(kv_slice_equal(overlay_value(overlay_get(overlay, table, key)), kv_slice_text("3")));
+        overlay_free(&overlay);
+    }
+}
+
+/* A key that is overwritten over and over, with content types of all lengths, takes no more than its longest row did. */
+Test(overlay, a_key_that_shrinks_and_grows_stays_where_it_is)
+{
     struct overlay *overlay = overlay_new();
-    struct kv_slice key = kv_slice_text("k");
-    overlay_put(overlay, OVERLAY_KEYS, key, kv_slice_text("0123456789"), 1);
-    struct kv_slice old = overlay_get(overlay, OVERLAY_KEYS, key)->value;
-    overlay_put(overlay, OVERLAY_KEYS, key, kv_slice(old.data + 2, 5), 2);
-    cr_expect(kv_slice_equal(overlay_get(overlay, OVERLAY_KEYS, key)->value, kv_slice_text("23456")));
+    static const uint8_t row[300];
+    overlay_put(overlay, OVERLAY_KEYS, kv_slice_text("key"), kv_slice(row, sizeof row), 1);
+    size_t bytes = overlay_bytes(overlay);
+    for (size_t i = 0; i < 1000; i++) {
+        overlay_put(overlay, OVERLAY_KEYS, kv_slice_text("key"), kv_slice(row, i * 7 % sizeof row), 1);
+        if (i % 5 == 0)
+            overlay_tombstone(overlay, OVERLAY_KEYS, kv_slice_text("key"), 2);
+    }
+    cr_expect_eq(overlay_bytes(overlay), bytes);
+    overlay_free(&overlay);
+}
+
+/* What a PUT of 100 bytes under a new key, and then the overwrite of one, take: how many of them make a generation. */
+Test(overlay, rows_of_a_write_take_little_more_than_what_they_hold)
+{
+    enum { WRITES = 40000, KEY = 16, KEY_ROW = 56 + 24, CONTENT = 32, OBJECT_ROW = 108 + 17 };
+    enum { HELD = KEY + KEY_ROW + CONTENT + OBJECT_ROW };
+    struct overlay *overlay = overlay_new();
+    static const uint8_t row[OBJECT_ROW];
+    uint8_t name[CONTENT] = {0};
+    for (uint32_t n = 0; n < WRITES; n++) {
+        memcpy(name, &n, sizeof n);
+        overlay_put(overlay, OVERLAY_KEYS, kv_slice(name, KEY), kv_slice(row, KEY_ROW), n);
+        overlay_put(overlay, OVERLAY_OBJECTS, kv_slice(name, CONTENT), kv_slice(row, OBJECT_ROW), n);
+    }
+    cr_expect_leq(overlay_bytes(overlay) / WRITES, HELD + 100, "%zu bytes a write", overlay_bytes(overlay) / WRITES);
+    for (uint32_t n = 0; n < WRITES; n++) {
+        uint32_t old = WRITES + n;
+        memcpy(name, &old, sizeof old);
+        overlay_tombstone(overlay, OVERLAY_OBJECTS, kv_slice(name, CONTENT), n);
+    }
+    cr_expect_leq(overlay_bytes(overlay) / WRITES, HELD + CONTENT + 145, "%zu bytes an overwrite",
+                  overlay_bytes(overlay) / WRITES);
     overlay_free(&overlay);
 }
 
@@ -320,15 +364,17 @@ Test(overlay, blobs_of_all_sizes_and_bytes_that_are_counted)
         stored += bytes;
     }
     cr_expect_geq(overlay_bytes(overlay), stored);
-    cr_expect_leq(overlay_bytes(overlay), stored + stored / 3 + 200 * 256);
-    size_t seen = 0;
-    for (const struct overlay_row *row = overlay_seek(overlay, OVERLAY_BLOBS, kv_slice(NULL, 0)); row;
-         row = overlay_next(overlay, OVERLAY_BLOBS, row), seen++) {
-        cr_assert_eq(row->value.bytes, seen * 331 % sizeof blob);
-        for (size_t i = 0; i < row->value.bytes; i++)
-            cr_assert_eq(row->value.data[i], (uint8_t)seen);
+    cr_expect_leq(overlay_bytes(overlay), stored + stored / 8 + 200 * 64);
+    size_t count;
+    const struct overlay_row **rows = overlay_sorted(overlay, OVERLAY_BLOBS, &count);
+    cr_assert_eq(count, 200);
+    for (size_t n = 0; n < count; n++) {
+        struct kv_slice value = overlay_value(rows[n]);
+        cr_assert_eq(value.bytes, n * 331 % sizeof blob);
+        for (size_t i = 0; i < value.bytes; i++)
+            cr_assert_eq(value.data[i], (uint8_t)n);
     }
-    cr_expect_eq(seen, 200);
+    free(rows);
     overlay_free(&overlay);
 }
 
