@@ -11,10 +11,10 @@
 #ifndef LIST_STEPS_MAX /* the simulation lowers it */
 #define LIST_STEPS_MAX 4096u
 #endif
-/* Nor does a page wait for all keys that came since the last listing to be put in order: half a microsecond each, and there may be
- * hundreds of thousands. It orders this many, at most of each generation, and says, with no entry, that it has to be asked for again. */
-#ifndef LIST_ORDER_MAX
-#define LIST_ORDER_MAX 2048u
+/* Nor does a page wait until all keys that came since the last listing are in order, which may be hundreds of thousands. It takes so many
+ * steps towards that (overlay_order) in each generation and says, with no entry, that it has to be asked for again. */
+#ifndef LIST_ORDER_MAX /* the simulation lowers it */
+#define LIST_ORDER_MAX 4096u
 #endif
 
 /* Appends entries of PAGE and their count, and gives the position that must be durable before they may be shown. `resume`

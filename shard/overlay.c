@@ -41,6 +41,7 @@ void overlay_free(struct overlay **overlay)
     overlay_arena_free(&(*overlay)->arena);
     for (size_t table = 0; table < OVERLAY_TABLES; table++)
         overlay_index_free(&(*overlay)->indexes[table]);
+    overlay_order_free(&(*overlay)->order);
     free(*overlay);
     *overlay = NULL;
 }
@@ -173,9 +174,9 @@ void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv
 
 /* ---- in order, and all of them ----------------------------------------------------------------------------------- */
 
-bool overlay_order(struct overlay *overlay, size_t rows_max)
+bool overlay_order(struct overlay *overlay, size_t steps_max)
 {
-    return overlay_order_some(&overlay->order, rows_max, overlay->shared_bytes);
+    return overlay_order_some(&overlay->order, steps_max, overlay->shared_bytes);
 }
 
 const struct overlay_row *overlay_seek(const struct overlay *overlay, struct kv_slice from)

@@ -53,8 +53,9 @@ void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct
 /* Takes the row out without a trace: for what was put in this very generation and never reached another. */
 void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key);
 
-/* Puts at most `rows_max` of the keys in order that are not yet. True: all of them are, and may be walked until the next change. */
-bool overlay_order(struct overlay *overlay, size_t rows_max);
+/* Takes about `steps_max` steps towards all keys in order: some three for each that came since, which cost a tenth of a microsecond each,
+ * and up to some dozen where few come between many. True: all are, and may be walked until the next change. */
+bool overlay_order(struct overlay *overlay, size_t steps_max);
 /* The first row of OVERLAY_KEYS with a key >= `from` (tombstones included), or NULL. */
 const struct overlay_row *overlay_seek(const struct overlay *overlay, struct kv_slice from);
 /* The row behind `row` in key order, or NULL. */

@@ -1,5 +1,7 @@
 /* Goal: a page shows every key once, in byte order, whether it is applied, frozen or new, and whatever hides behind a delimiter.
  * Method: random rows and deletions in three layers; pages of all sizes against the sorted truth. */
+#include <stdio.h>
+
 #include "core_rig.h"
 
 #define KEYS 24u
@@ -110,6 +112,70 @@ Test(list, pages_agree_with_the_sorted_truth)
         }
         rig_apply(pages.rig, frozen);
         core_rig_free(pages.rig);
+    }
+}
+
+/* Asks until there is no `resume`; gives how often, and compares the first entry. */
+static unsigned ask_on(struct core_rig *rig, struct kv_msg_list list, const char *first)
+{
+    struct kv_msg_page page;
+    struct kv_slice key;
+    bool has_row;
+    struct kv_row row;
+    uint8_t resume[KV_KEY_BYTES_MAX + 1];
+    for (unsigned asked = 1;; asked++) {
+        struct kv_buf body = {0};
+        kv_put_list(&body, &list);
+        cr_assert_eq(rig_say(rig, 1, KV_MSG_LIST, &body), KV_OK);
+        cr_assert_eq(kv_get_page(kv_buf_peek(&rig->answer), &page), KV_OK);
+        if (page.resume.bytes == 0) {
+            cr_assert(kv_next_page_entry(&page.entries, &key, &has_row, &row) &&
+                          kv_slice_equal(key, kv_slice_text(first)),
+                      "%.*s is not %s", (int)key.bytes, key.data, first);
+            return asked;
+        }
+        cr_assert(page.more && page.entries.count == 0);
+        memcpy(resume, page.resume.data, page.resume.bytes);
+        list.after = kv_slice(resume, page.resume.bytes);
+        list.inclusive = true;
+    }
+}
+
+/* Wherever it begins: two thousand keys are more than one answer puts in order (LIST_ORDER_MAX). */
+Test(list, a_page_of_many_new_keys_comes_after_several_answers)
+{
+    static const struct {
+        const char *after, *prefix, *delimiter, *first;
+        bool inclusive;
+    } cases[] = {{"", "", "", "k/1000", false},
+                 {"", "", "/", "k/", false},
+                 {"k/", "", "/", "m", false},
+                 {"k/", "", "/", "k/", true},
+                 {"k/1007", "", "", "k/1008", false},
+                 {"k/1007", "", "", "k/1007", true},
+                 {"k/1", "k/1007", "", "k/1007", false},
+                 {"", "k/2", "", "k/2000", false},
+                 {"k/2000", "k/2", "", "k/2001", false},
+                 {"k/2999", "", "", "m", false},
+                 {NULL, "", "", "k/1000", false} /* the longest key there can be */};
+    char longest[KV_KEY_BYTES_MAX + 1] = {0};
+    memset(longest, 'j', KV_KEY_BYTES_MAX);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct core_rig *rig = core_rig_new();
+        RIG_PROPOSE(rig, APPLY, 1, rig_set("m", 0, 'A'), rig_add('A'));
+        for (unsigned n = 0; n < 2000; n++) {
+            char key[16];
+            snprintf(key, sizeof key, "k/%u", 1000 + n * 7 % 2000);
+            RIG_PROPOSE(rig, APPLY, n + 2, rig_set(key, 0, 'A'), rig_add('A'));
+        }
+        struct kv_msg_list list = {.after = kv_slice_text(cases[i].after == NULL ? longest : cases[i].after),
+                                   .inclusive = cases[i].inclusive,
+                                   .prefix = kv_slice_text(cases[i].prefix),
+                                   .delimiter = kv_slice_text(cases[i].delimiter),
+                                   .limit = 3};
+        cr_expect_eq(ask_on(rig, list, cases[i].first), 2u, "case %zu", i);
+        cr_expect_eq(ask_on(rig, list, cases[i].first), 1u, "case %zu, again", i);
+        core_rig_free(rig);
     }
 }
 

@@ -119,10 +119,17 @@ static void step(struct overlay *overlay, struct model *model, uint64_t *state, 
     cr_assert(same(overlay_get(overlay, OVERLAY_KEYS, key), model_get(model, key)), "step %zu", (size_t)position);
 }
 
+static unsigned order_all(struct overlay *overlay, size_t steps_max)
+{
+    unsigned pieces = 1;
+    while (!overlay_order(overlay, steps_max))
+        pieces++;
+    return pieces;
+}
+
 static void compare_walk(struct overlay *overlay, struct model *model, struct kv_slice from, uint64_t at_step)
 {
-    while (!overlay_order(overlay, 1 + at_step % 7))
-        ;
+    order_all(overlay, 1 + at_step % 7);
     const struct overlay_row *row = overlay_seek(overlay, from);
     for (size_t at = model_lower(model, from); at < model->count; at++) {
         cr_assert(same(row, &model->rows[at]), "step %zu, row %zu", (size_t)at_step, at);
@@ -167,25 +174,56 @@ static size_t walk_all(const struct overlay *overlay)
     return walked;
 }
 
-/* What keeps the loop from all else is bounded by a number of rows: those that came since the last walk, and so many at a time. */
+/* What keeps the loop from all else is bounded by a number of steps at a time, and so is the number of times: it grows with the rows
+ * that came since the last walk, not with those that were there. */
 Test(overlay, keys_are_put_in_order_piece_by_piece)
 {
     enum { KEYS = 100000, PIECE = 2048, MORE = 5000 };
     struct overlay *overlay = overlay_new();
-    unsigned pieces = 1;
-    cr_expect(overlay_order(overlay, PIECE), "nothing to do");
+    cr_expect(overlay_order(overlay, 1), "nothing to do");
     for (uint32_t n = 0; n < KEYS; n++)
         put_number(overlay, n);
-    while (!overlay_order(overlay, PIECE))
-        pieces++;
-    cr_expect_eq(pieces, (KEYS + PIECE - 1) / PIECE);
+    unsigned pieces = order_all(overlay, PIECE);
+    cr_expect_geq(pieces, 2 * KEYS / PIECE, "%u", pieces); /* each is sorted, and merged */
+    cr_expect_leq(pieces, 4 * KEYS / PIECE, "%u", pieces);
     cr_expect_eq(walk_all(overlay), KEYS);
     cr_expect(overlay_order(overlay, 0), "they stay in order");
     for (uint32_t n = KEYS - 10; n < KEYS + MORE; n++)
         put_number(overlay, n);
-    cr_expect_not(overlay_order(overlay, MORE - 1));
-    cr_expect(overlay_order(overlay, 1), "only the new ones were to do");
+    pieces = order_all(overlay, PIECE);
+    cr_expect_geq(pieces, 2 * MORE / PIECE, "%u", pieces);
+    cr_expect_leq(pieces, 40 * MORE / PIECE, "%u", pieces); /* a way down is some dozen steps */
     cr_expect_eq(walk_all(overlay), KEYS + MORE);
+    overlay_free(&overlay);
+}
+
+/* Rows that come, move and go while others are on their way into the order. */
+Test(overlay, changes_between_two_pieces_are_seen)
+{
+    enum { KEYS = 1000 };
+    for (size_t pieces = 1; pieces < 60; pieces++) {
+        struct overlay *overlay = overlay_new();
+        uint8_t large[100] = {0};
+        for (uint32_t n = 0; n < KEYS; n++)
+            put_number(overlay, n);
+        for (size_t i = 0; i < pieces; i++)
+            overlay_order(overlay, 50);
+        for (uint32_t n = 0; n < KEYS; n += 2) {
+            uint32_t key = n * 2654435761u;
+            if (n % 4 == 0)
+                overlay_forget(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key));
+            else
+                overlay_put(overlay, OVERLAY_KEYS, kv_slice(&key, sizeof key), kv_slice(large, sizeof large), 1);
+        }
+        put_number(overlay, KEYS);
+        order_all(overlay, 50);
+        cr_assert_eq(walk_all(overlay), KEYS - KEYS / 4 + 1, "%zu pieces", pieces);
+        overlay_free(&overlay);
+    }
+    struct overlay *overlay = overlay_new();
+    put_number(overlay, 1);
+    put_number(overlay, 2);
+    cr_expect_not(overlay_order(overlay, 1), "given up half way: for the leak checker");
     overlay_free(&overlay);
 }
 
@@ -208,8 +246,7 @@ Test(overlay, a_first_walk_meets_the_applier)
     for (uint32_t n = 0; n < KEYS; n++)
         put_number(overlay, n);
     cr_assert_eq(pthread_create(&applier, NULL, sort_keys, overlay), 0);
-    while (!overlay_order(overlay, 100))
-        ;
+    order_all(overlay, 100);
     cr_expect_eq(walk_all(overlay), KEYS);
     pthread_join(applier, NULL);
     overlay_free(&overlay);
