@@ -78,7 +78,7 @@ struct core *core_new(const struct core_options *options, const struct core_worl
     ledger_init(&core->ledger, &core->world, meta);
     enum kv_err err = intents_decode(meta->intents, &core->intents);
     if (err != KV_OK)
-        core->world.failed(core->world.ctx, err, "open transactions");
+        core->world.failed(core->world.ctx, err, "cannot read the open transactions");
     for (const struct intent *intent = core->intents.open; intent != NULL; intent = intent->hh.next) {
         ledger_restore_votes(&core->ledger, &intent->ops);
         core_take_locks(core, intent->txn_id, &intent->ops);
@@ -233,6 +233,13 @@ void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum
     }
 }
 
+void core_waiting(const struct core *core, uint64_t *rows, uint64_t *bytes)
+{
+    const struct overlay *frozen = core->ledger.frozen;
+    *rows = overlay_rows(core->ledger.active) + (frozen == NULL ? 0 : overlay_rows(frozen));
+    *bytes = overlay_bytes(core->ledger.active) + (frozen == NULL ? 0 : overlay_bytes(frozen));
+}
+
 void core_stats(const struct core *core, struct core_stats *out)
 {
     *out = core->stats;
@@ -240,12 +247,7 @@ void core_stats(const struct core *core, struct core_stats *out)
     out->objects = core->ledger.objects;
     out->stored_bytes = core->ledger.stored_bytes;
     out->object_id_next = core->ledger.object_id_next;
-    out->overlay_rows = overlay_rows(core->ledger.active);
-    out->overlay_bytes = overlay_bytes(core->ledger.active);
-    if (core->ledger.frozen != NULL) {
-        out->overlay_rows += overlay_rows(core->ledger.frozen);
-        out->overlay_bytes += overlay_bytes(core->ledger.frozen);
-    }
+    core_waiting(core, &out->overlay_rows, &out->overlay_bytes);
     out->locks = locks_count(core->locks);
     out->lock_waits = locks_waiting(core->locks);
     out->intents = HASH_COUNT(core->intents.open);

@@ -108,8 +108,8 @@ bool core_wants_freeze(const struct core *core, bool idle);
 struct core_generation *core_freeze(struct core *core);
 /* It is in LMDB, and reads of the world already see it: releases it, lets stalled writes go on. */
 void core_applied(struct core *core, struct core_generation **generation);
-/* Refuses the writes that have stalled since before `deadline_ms` ago with `err` (KV_OVERLOADED or KV_NO_SPACE).
- * `now_ms` comes from the caller's clock; call it about every 100 ms. */
+/* Refuses with `err` (KV_OVERLOADED or KV_NO_SPACE) the writes that have stalled for `stalled_ms_max`. `now_ms` comes from the
+ * caller's clock; call it about every 100 ms. */
 void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum kv_err err);
 void core_stats(const struct core *core, struct core_stats *out);
 /* Between messages: gives back buffers in which nothing is. */

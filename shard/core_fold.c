@@ -6,7 +6,7 @@
 
 #include "kv/log.h"
 
-/* ---- what a record does: the only way in which state changes -------------------------------------------------- */
+/* ---- what a record does --------------------------------------------------------------------------------------- */
 
 void core_take_locks(struct core *core, uint64_t txn_id, const struct kv_ops *ops)
 {

@@ -158,15 +158,11 @@ static void accept(struct core *core, struct kv_msg_prepare *prepare, enum core_
     core_record_prepare(core, type, prepare);
 }
 
-/* Rows that wait in memory, both generations; a transaction larger than the bound passes when nothing else waits. */
+/* A transaction larger than the bound passes when nothing else waits. */
 static bool overlay_has_room(const struct core *core, bool frees, size_t more)
 {
-    size_t rows = overlay_rows(core->ledger.active);
-    size_t bytes = overlay_bytes(core->ledger.active);
-    if (core->ledger.frozen != NULL) {
-        rows += overlay_rows(core->ledger.frozen);
-        bytes += overlay_bytes(core->ledger.frozen);
-    }
+    uint64_t rows, bytes;
+    core_waiting(core, &rows, &bytes);
     uint64_t bytes_max = core->options.overlay_bytes_max * (frees ? 2 : 1);
     return rows == 0 || bytes + more <= bytes_max;
 }
