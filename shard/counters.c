@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "kv/log.h"
 #include "wire/messages.h"
@@ -55,7 +56,7 @@ _Static_assert((int)COUNTERS_CARRIED < (int)KV_COUNTERS_SHARD_WORDS, "the shard'
 
 enum { CARRY_GAUGE, CARRY_PEAK, CARRY_COUNTER };
 
-/* The first word: tells another table's numbers from ours. FNV-1a, since no hash library is linked here. */
+/* The first word: tells another table's numbers from ours. */
 static uint64_t layout(void)
 {
     static const char names[] =
@@ -65,10 +66,7 @@ static uint64_t layout(void)
 #define X(name, member, shape) #name "=" #shape ";"
             COUNTERS_HISTOGRAMS(X);
 #undef X
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < sizeof(names); i++)
-        hash = (hash ^ (uint8_t)names[i]) * 1099511628211u;
-    return hash;
+    return XXH3_64bits(names, sizeof(names));
 }
 
 struct counters_carry counters_carry_open(kv_counter *words)
