@@ -143,7 +143,7 @@ static void run_generation(struct applier *applier, struct core_generation *gene
     }
     applier->retry_ms = kv_clock_ms() + APPLIER_RETRY_MS;
     if (err != KV_NO_SPACE) {
-        applier_report_failure(applier, err, "applying rows");
+        applier_report_failure(applier, err, "cannot apply rows");
         return;
     }
     pthread_mutex_lock(&applier->mutex);
@@ -168,7 +168,7 @@ static void run_sweep(struct applier *applier)
     applier->stats.sweep_ns += kv_clock_ns() - start_ns;
     pthread_mutex_unlock(&applier->mutex);
     if (err != KV_OK && err != KV_NO_SPACE) /* without room: again after the next generation */
-        applier_report_failure(applier, err, "sweeping dead content");
+        applier_report_failure(applier, err, "cannot sweep dead content");
 }
 
 static void run_learn(struct applier *applier)
@@ -176,7 +176,7 @@ static void run_learn(struct applier *applier)
     enum kv_err err = applier->world.learn(applier->world.ctx);
     applier->learn_pending = err == KV_OK;
     if (err != KV_OK && err != KV_NOT_FOUND)
-        applier_report_failure(applier, err, "reading rows");
+        applier_report_failure(applier, err, "cannot read rows for the filter");
 }
 
 /* ---- the thread ----------------------------------------------------------------------------------------------- */

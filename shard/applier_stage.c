@@ -66,7 +66,7 @@ static void run_stage(struct applier *applier, const struct job *jobs, size_t co
         return;
     }
     if (err != KV_OK && err != KV_NO_SPACE && err != KV_INVALID) {
-        applier_report_failure(applier, err, "staging content");
+        applier_report_failure(applier, err, "cannot stage content");
         return;
     }
     for (; count > 0; count--, jobs = jobs->next)
@@ -86,7 +86,7 @@ static void run_unstage(struct applier *applier, const struct job *jobs, size_t 
     if (err == KV_NO_SPACE)
         kv_warn("no space to give up staged content: left to the next start");
     else if (err != KV_OK)
-        applier_report_failure(applier, err, "giving up staged content");
+        applier_report_failure(applier, err, "cannot give up staged content");
 }
 
 void applier_free_jobs(struct job *jobs)

@@ -181,6 +181,17 @@ struct core_generation *core_restore(struct core *core, struct store_redo *redo)
     return generation;
 }
 
+void core_generation_free(struct core_generation **generation)
+{
+    if (*generation == NULL)
+        return;
+    overlay_free(&(*generation)->rows);
+    kv_buf_free(&(*generation)->intents);
+    free((*generation)->held);
+    free(*generation);
+    *generation = NULL;
+}
+
 static void run_stalled(struct core *core)
 {
     struct parked *list = core->stalled, *parked, *after;
@@ -205,11 +216,7 @@ void core_applied(struct core *core, struct core_generation **generation)
 {
     kv_assert(*generation != NULL && (*generation)->rows == core->ledger.frozen);
     core->ledger.frozen = NULL;
-    overlay_free(&(*generation)->rows);
-    kv_buf_free(&(*generation)->intents);
-    free((*generation)->held);
-    free(*generation);
-    *generation = NULL;
+    core_generation_free(generation);
     run_stalled(core);
 }
 

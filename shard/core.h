@@ -106,6 +106,8 @@ void core_staged(struct core *core, uint64_t object_id, uint64_t bytes);
 bool core_wants_freeze(const struct core *core, bool idle);
 /* Freezes the active generation. The caller applies it once meta.position is durable, and then calls core_applied. */
 struct core_generation *core_freeze(struct core *core);
+/* It will not be applied: its core goes, too, and does not look at it. NULL is accepted. */
+void core_generation_free(struct core_generation **generation);
 /* It is in LMDB, and reads of the world already see it: releases it, lets stalled writes go on. */
 void core_applied(struct core *core, struct core_generation **generation);
 /* Refuses with `err` (KV_OVERLOADED or KV_NO_SPACE) the writes that have stalled for `stalled_ms_max`. `now_ms` comes from the

@@ -68,11 +68,12 @@ enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv
             return KV_NOT_FOUND;
         value = overlay_value(row);
     } else {
-        enum kv_err err = checked(ledger, ledger->world->get_key(ledger->world->ctx, key, &value), "key lookup");
+        enum kv_err err =
+            checked(ledger, ledger->world->get_key(ledger->world->ctx, key, &value), "cannot look up a key");
         if (err != KV_OK)
             return err;
     }
-    return checked(ledger, row_decode_key(value, out), "key row");
+    return checked(ledger, row_decode_key(value, out), "cannot read a key's row");
 }
 
 static struct ledger_memo *memo_of(const struct ledger *ledger, const struct kv_hash *hash)
@@ -105,11 +106,12 @@ enum kv_err ledger_open_object(struct ledger *ledger, const struct kv_hash *hash
             return KV_NOT_FOUND;
         value = overlay_value(row);
     } else {
-        enum kv_err err = checked(ledger, ledger->world->get_object(ledger->world->ctx, hash, &value), "object lookup");
+        enum kv_err err =
+            checked(ledger, ledger->world->get_object(ledger->world->ctx, hash, &value), "cannot look up a content");
         if (err != KV_OK)
             return err;
     }
-    return checked(ledger, row_decode_object(value, out), "object row");
+    return checked(ledger, row_decode_object(value, out), "cannot read a content's row");
 }
 
 enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash, struct kv_object *out,

@@ -92,7 +92,7 @@ static struct serve *open_shard(const struct kv_settings *settings, unsigned sha
     struct serve *serve = NULL;
     enum kv_err err = serve_open(&options, why, sizeof(why), &serve);
     if (err != KV_OK)
-        recovered_die(err, why);
+        recovered_end(err, why);
     return serve;
 }
 

@@ -10,12 +10,17 @@
 #include "kv/child.h"
 #include "kv/log.h"
 
+_Noreturn void recovered_end(enum kv_err err, const char *sentence)
+{
+    kv_error("%s", sentence);
+    _exit(err == KV_CORRUPT ? KV_EXIT_CORRUPT : err == KV_INVALID ? KV_EXIT_CONFIG : KV_EXIT_FATAL);
+}
+
 _Noreturn void recovered_die(enum kv_err err, const char *what)
 {
-    if (err == KV_OK || (err != KV_CORRUPT && err != KV_INVALID))
-        kv_fatal("%s: %s", what, kv_err_text(err));
-    kv_error("%s: %s", what, kv_err_text(err));
-    _exit(err == KV_CORRUPT ? KV_EXIT_CORRUPT : KV_EXIT_CONFIG);
+    char sentence[256];
+    snprintf(sentence, sizeof sentence, "%s: %s", what, kv_err_text(err));
+    recovered_end(err, sentence);
 }
 
 /* ---- the reading half of core_world --------------------------------------------------------------------------- */
@@ -191,8 +196,7 @@ void recovered_close(struct recovered *recovered)
 {
     if (recovered->journal != NULL)
         journal_close(&recovered->journal);
-    if (recovered->frozen != NULL)
-        core_applied(recovered->core, &recovered->frozen); /* it only goes with the core */
+    core_generation_free(&recovered->frozen);
     core_free(&recovered->core);
     if (recovered->store == NULL)
         return;

@@ -46,7 +46,8 @@ void recovered_read_end(struct recovered *recovered);
 /* Journal first: it flushes what was submitted. */
 void recovered_close(struct recovered *recovered);
 
-/* Logs and leaves with the exit code that belongs to `err` (kv/child.h). */
+/* Logs the sentence, or what could not be done and why, and leaves with the exit code that belongs to `err` (kv/child.h). */
+_Noreturn void recovered_end(enum kv_err err, const char *sentence);
 _Noreturn void recovered_die(enum kv_err err, const char *what);
 
 #endif

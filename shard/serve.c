@@ -380,7 +380,7 @@ void serve_stop(struct serve *serve)
     sessions_stop(serve->sessions);
 }
 
-/* The applier first: it reads the frozen generation, and the store. The core does not look at a frozen generation when it goes. */
+/* The applier first: it reads the frozen generation, and the store. */
 void serve_close(struct serve **serve_at)
 {
     struct serve *serve = *serve_at;
@@ -391,12 +391,7 @@ void serve_close(struct serve **serve_at)
     sessions_free(&serve->sessions);
     applier_free(&serve->applier);
     recovered_close(&serve->on);
-    if (serve->frozen != NULL) {
-        overlay_free(&serve->frozen->rows);
-        kv_buf_free(&serve->frozen->intents);
-        free(serve->frozen->held);
-        free(serve->frozen);
-    }
+    core_generation_free(&serve->frozen);
     loop_free(&serve->loop);
     kv_ops_free(&serve->seen.ops);
     free(serve);

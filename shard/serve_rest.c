@@ -12,7 +12,7 @@ static void rest(struct serve *serve)
     if (serve->written_bytes >= SERVE_REST_BYTES) {
         enum kv_err err = store_renew(serve->on.store, why, sizeof why);
         if (err != KV_OK)
-            recovered_die(err, why);
+            recovered_end(err, why);
         serve->written_bytes = 0;
     }
     sessions_trim(serve->sessions);

@@ -215,7 +215,7 @@ static bool session_process(struct session *session)
     struct kv_buf *input = &session->inbox.bytes;
     size_t done = 0;
     enum kv_err err = KV_OK;
-    char refused[64] = "it sent what is no frame";
+    char refused[64] = "it sent bytes that are no frame";
     if (is_heard(session))
         session->sessions->options.on_input(session->sessions->options.ctx, kv_buf_peek(input));
     while (is_heard(session)) {

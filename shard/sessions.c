@@ -181,7 +181,7 @@ struct sessions *sessions_new(const struct sessions_options *options)
     sessions->file = -1;
     int flags = fcntl(options->listen_fd, F_GETFL);
     if (flags < 0 || fcntl(options->listen_fd, F_SETFL, flags | O_NONBLOCK) != 0)
-        kv_fatal("the listening socket is none: %m");
+        kv_fatal("descriptor %d is not a socket to listen on: %m", options->listen_fd);
     if (loop_add(options->loop, &sessions->listener, options->listen_fd, EPOLLIN, on_connection, sessions) != KV_OK)
         kv_fatal("cannot watch the listening socket: %m");
     return sessions;

@@ -321,7 +321,7 @@ Test(sessions, garbage_is_hung_up_on)
     capture_begin(&saved, &reader);
     cr_expect(hung_up(&peer));
     capture_end(saved, reader);
-    cr_expect(strstr(line, "closed: it sent what is no frame\n") != NULL, "%s", line);
+    cr_expect(strstr(line, "closed: it sent bytes that are no frame\n") != NULL, "%s", line);
     cr_expect_eq(rig->closed, 1u);
     kv_buf_free(&junk);
     peer_free(&peer);
