@@ -1,5 +1,5 @@
-/* shard/serve_internal.h -- what serve.c (turns), serve_stats.c (STATS), serve_rest.c (memory) and serve_touch.c (messages that came
- * together) share. Nobody else. */
+/* shard/serve_internal.h -- what serve.c (turns), serve_world.c (what the core asks), serve_stats.c (STATS), serve_rest.c (memory) and
+ * serve_touch.c (messages that came together) share. Nobody else. */
 #ifndef KV_SHARD_SERVE_INTERNAL_H
 #define KV_SHARD_SERVE_INTERNAL_H
 
@@ -57,6 +57,7 @@ static inline bool serve_is_full(const struct serve *serve)
     return refused || applier_full(serve->applier);
 }
 
+struct core_world serve_world(struct serve *serve);
 /* Also goes into the page that outlives the process. */
 void serve_counters(struct serve *serve, struct counters *out);
 void serve_answer_stats(struct serve *serve, uint64_t session, uint64_t request_id);
