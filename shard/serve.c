@@ -314,7 +314,6 @@ void serve_close(struct serve **serve_at)
     recovered_close(&serve->on);
     core_generation_free(&serve->frozen);
     loop_free(&serve->loop);
-    kv_ops_free(&serve->seen.ops);
     free(serve);
     *serve_at = NULL;
 }

@@ -25,14 +25,13 @@ struct serve {
     struct counters_carry carry;
     uint64_t flush_ns_max, generation_ns_max; /* since they were told last */
 
-    uint64_t position;          /* of the last record appended */
-    uint64_t applied;           /* of the last record in LMDB */
-    uint64_t appended_ms;       /* when */
-    uint64_t active_ms;         /* when the first record that no generation has yet was appended; 0: there is none */
-    uint64_t frozen_ms;         /* the same of the frozen generation */
-    bool submit;                /* somebody waits for what was appended in this turn */
-    unsigned messages;          /* of this turn */
-    struct kv_msg_prepare seen; /* serve_touch.c: decoded, under way */
+    uint64_t position;    /* of the last record appended */
+    uint64_t applied;     /* of the last record in LMDB */
+    uint64_t appended_ms; /* when */
+    uint64_t active_ms;   /* when the first record that no generation has yet was appended; 0: there is none */
+    uint64_t frozen_ms;   /* the same of the frozen generation */
+    bool submit;          /* somebody waits for what was appended in this turn */
+    unsigned messages;    /* of this turn */
 
     struct core_generation *frozen; /* waits for its position to become durable, or is being applied */
     bool applying;

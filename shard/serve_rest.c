@@ -17,7 +17,6 @@ static void rest(struct serve *serve)
     }
     sessions_trim(serve->sessions);
     core_trim(serve->on.core);
-    kv_ops_free(&serve->seen.ops);
     journal_trim(serve->on.journal);
     kv_trim();
     applier_trim(serve->applier); /* behind what came from its thread and was freed here */

@@ -70,13 +70,13 @@ static void add_lock(struct group *group, struct kv_slice body)
 
 static void add_prepare(struct group *group, struct kv_slice body)
 {
-    struct kv_msg_prepare *prepare = &group->serve->seen;
-    if (kv_get_prepare(body, prepare) != KV_OK)
+    struct kv_list ops;
+    struct kv_op op;
+    if (kv_peek_prepare_ops(body, &ops) != KV_OK)
         return;
-    for (size_t i = 0; i < prepare->ops.count; i++) {
-        const struct kv_op *op = &prepare->ops.at[i];
-        if (!kv_op_is_on_key(op))
-            want_content(group, &op->hash);
+    while (kv_next_op(&ops, &op)) {
+        if (!kv_op_is_on_key(&op))
+            want_content(group, &op.hash);
     }
 }
 

@@ -227,6 +227,11 @@ bool kv_next_row(struct kv_list *rows, bool *present, struct kv_row *out)
     NEXT(rows, *present = kv_read_row(in, out));
 }
 
+bool kv_next_op(struct kv_list *ops, struct kv_op *out)
+{
+    NEXT(ops, read_op(in, out));
+}
+
 static struct kv_slice read_intent(struct kv_unpack *in, uint64_t *txn_id, kv_shard_set *participants)
 {
     kv_unpack_array_of(in, 2);

@@ -165,6 +165,9 @@ void kv_put_prepare(struct kv_buf *buf, const struct kv_msg_prepare *prepare);
 void kv_put_prepare_begin(struct kv_buf *buf, uint64_t txn_id, kv_shard_set participants, size_t count);
 void kv_put_op(struct kv_buf *buf, const struct kv_op *op);
 enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out);
+/* For a look ahead: its operations, none of them checked yet. One that is malformed ends the walk. */
+enum kv_err kv_peek_prepare_ops(struct kv_slice body, struct kv_list *ops);
+bool kv_next_op(struct kv_list *ops, struct kv_op *out);
 
 void kv_put_vote_begin(struct kv_buf *buf, enum kv_err err, size_t count); /* then kv_pack_bool */
 enum kv_err kv_get_vote(struct kv_slice body, enum kv_err *err, struct kv_list *existed);

@@ -71,6 +71,17 @@ enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out)
     return kv_unpack_end(&in);
 }
 
+enum kv_err kv_peek_prepare_ops(struct kv_slice body, struct kv_list *ops)
+{
+    struct kv_unpack in = kv_unpack_start(body);
+    kv_unpack_array_of(&in, 3);
+    kv_unpack_uint(&in, UINT64_MAX);
+    kv_unpack_uint(&in, UINT64_MAX);
+    ops->count = kv_unpack_array(&in, KV_TXN_OPS_MAX);
+    ops->encoded = kv_slice(in.at, (size_t)(in.end - in.at));
+    return in.bad ? KV_INVALID : KV_OK;
+}
+
 void kv_put_vote_begin(struct kv_buf *buf, enum kv_err err, size_t count)
 {
     kv_put_err_and_list(buf, err, count);

@@ -461,11 +461,24 @@ static bool same_prepare(const struct kv_msg_prepare *prepare)
     return same;
 }
 
+/* A look ahead finds the operations that decoding finds. `decoded` is NULL when the body is malformed: then it only has to end. */
+static bool same_ahead(struct kv_slice body, const struct kv_ops *decoded)
+{
+    struct kv_list ops = {.count = 0};
+    struct kv_op op;
+    size_t count = 0;
+    bool same = kv_peek_prepare_ops(body, &ops) == KV_OK;
+    for (; kv_next_op(&ops, &op); count++)
+        same = same && (decoded == NULL || (count < decoded->count && same_op(&op, &decoded->at[count])));
+    return decoded == NULL || (same && count == decoded->count);
+}
+
 static enum kv_err get_prepare(struct kv_slice body, bool compare)
 {
     struct kv_msg_prepare prepare = {0};
     enum kv_err err = kv_get_prepare(body, &prepare);
-    bool same = err != KV_OK || !compare || same_prepare(&prepare);
+    bool same =
+        same_ahead(body, err == KV_OK ? &prepare.ops : NULL) && (err != KV_OK || !compare || same_prepare(&prepare));
     kv_ops_free(&prepare.ops);
     SAME(same);
     return err;
