@@ -23,9 +23,9 @@
 #include "privilege.h"
 #include "supervise.h"
 
-#define DRAIN_SLACK_MS 2000u /* the router ends its drain by itself; only a stuck one is killed */
-#define SHARD_WAIT_MS 10000u
-#define DESCRIPTORS_MIN 128u /* of each process, without the links between router threads and shards */
+#define DRAIN_SLACK_MS 2000u  /* the router ends its drain by itself; only a stuck one is killed */
+#define SHARDS_STOP_MS 10000u /* likewise the shards */
+#define DESCRIPTORS_MIN 128u  /* of each process, without the links between router threads and shards */
 
 struct world {
     struct kv_settings settings;
@@ -72,8 +72,9 @@ static enum kv_err check_descriptor_limit(const struct world *world, struct why 
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
         return KV_OK;
-    return why_not(why, "RLIMIT_NOFILE: %lu open files are allowed; SHARDS=%lu with ROUTER_THREADS=%lu needs %lu",
-                   (uint64_t)limit.rlim_cur, shards, world->settings.router_threads, needed);
+    return why_not(
+        why, "RLIMIT_NOFILE: %lu open files are allowed; SHARDS=%lu with ROUTER_THREADS=%lu needs %lu (ulimit -n)",
+        (uint64_t)limit.rlim_cur, shards, world->settings.router_threads, needed);
 }
 
 /* A listening socket, or /dev/null so that the router's descriptors keep their numbers. */
@@ -231,8 +232,8 @@ static int run(struct world *world)
     }
     tell_confinement();
     struct supervise_options options = {
-        .router_wait_ms = world->settings.drain_wait_ms + DRAIN_SLACK_MS,
-        .shard_wait_ms = SHARD_WAIT_MS,
+        .router_stop_ms = world->settings.drain_wait_ms + DRAIN_SLACK_MS,
+        .shards_stop_ms = SHARDS_STOP_MS,
         .on_all_ready = on_all_ready,
         .arg = world,
     };

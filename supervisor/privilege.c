@@ -76,7 +76,7 @@ enum kv_err privilege_begin(const char *run_as, struct why *why)
     if (err != KV_OK)
         return err;
     if (user.uid == 0)
-        return why_not(why, "RUN_AS: that is root itself");
+        return why_not(why, "RUN_AS: that is root itself: name a user without its rights");
     if (geteuid() == user.uid)
         return KV_OK;
     if (geteuid() != 0)
@@ -118,7 +118,7 @@ enum kv_err privilege_drop(struct why *why)
     if (setresgid(user.gid, user.gid, user.gid) != 0 || setresuid(user.uid, user.uid, user.uid) != 0)
         return why_not(why, "RUN_AS: root cannot be given up: %s", strerror(errno));
     if (seteuid(0) == 0)
-        return why_not(why, "RUN_AS: root can be had again");
+        return why_not(why, "RUN_AS: root was given up and could be had again: nothing is started");
     user.begun = false;
     kv_info("root is given up: user %u, group %u", (unsigned)user.uid, (unsigned)user.gid);
     return KV_OK;

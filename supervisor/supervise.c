@@ -59,10 +59,10 @@ static void enter_stage(struct supervision *supervision, enum stage stage)
     if (stage == STAGE_ROUTER) {
         family_stop_router(family, SIGTERM);
         refuse_connections(&family->world);
-        loop_timer_arm(supervision->loop, &supervision->stage_timer, supervision->options.router_wait_ms);
+        loop_timer_arm(supervision->loop, &supervision->stage_timer, supervision->options.router_stop_ms);
     } else if (stage == STAGE_SHARDS) {
         family_stop_shards(family, SIGTERM);
-        loop_timer_arm(supervision->loop, &supervision->stage_timer, supervision->options.shard_wait_ms);
+        loop_timer_arm(supervision->loop, &supervision->stage_timer, supervision->options.shards_stop_ms);
     } else if (stage == STAGE_OVER) {
         loop_timer_disarm(supervision->loop, &supervision->stage_timer);
         loop_stop(supervision->loop);

@@ -10,8 +10,8 @@
 void supervise_block_signals(void);
 
 struct supervise_options {
-    uint64_t router_wait_ms; /* how long the router may take to drain before it is killed */
-    uint64_t shard_wait_ms;  /* how long shards may take to flush and close */
+    uint64_t router_stop_ms; /* how long the router may take to drain before it is killed, */
+    uint64_t shards_stop_ms; /* and shards to flush and close */
     void (*on_all_ready)(void *arg);
     void *arg;
 };

@@ -59,7 +59,7 @@ Test(privilege, others_are_refused)
 Test(privilege, root_is_no_other_user)
 {
     cr_expect_eq(privilege_begin("root", &why), KV_INVALID);
-    cr_expect_str_eq(why.text, "RUN_AS: that is root itself");
+    cr_expect_str_eq(why.text, "RUN_AS: that is root itself: name a user without its rights");
 }
 
 Test(privilege, without_run_as_nothing_happens)

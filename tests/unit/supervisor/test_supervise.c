@@ -77,7 +77,7 @@ static int run_supervisor(void)
         if (datadir_listen(&datadir, i, &world.shard_fds[i], &why) != KV_OK)
             return 101;
     supervise_block_signals();
-    struct supervise_options options = {.router_wait_ms = 500, .shard_wait_ms = 500, .on_all_ready = note_all_ready};
+    struct supervise_options options = {.router_stop_ms = 500, .shards_stop_ms = 500, .on_all_ready = note_all_ready};
     int code = supervise(&world, &options, &served);
     for (unsigned i = 0; i < SHARDS; i++)
         close(world.shard_fds[i]);
