@@ -34,8 +34,9 @@ enum {
 };
 #define FS_READ (FS_READ_FILE | FS_READ_DIR)
 #define FS_UPLOADS (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE)
-#define FS_DATA                                                                                                        \
-    (FS_READ | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_REFER | FS_TRUNCATE)
+#define FS_MAKE (FS_MAKE_DIR | FS_MAKE_REG)
+#define FS_REMOVE (FS_REMOVE_DIR | FS_REMOVE_FILE)
+#define FS_DATA (FS_READ | FS_WRITE_FILE | FS_MAKE | FS_REMOVE | FS_REFER | FS_TRUNCATE)
 
 struct ruleset {
     uint64_t fs;     /* what is forbidden unless a rule allows it */

@@ -18,8 +18,7 @@ static uint8_t *take_arena(struct seen *seen)
     uint64_t request_id;
     calls_next_output(seen->rig.calls, 0, &fd);
     cr_assert_geq(fd, 0);
-    size_t bytes = (size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES;
-    uint8_t *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    uint8_t *map = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     cr_assert_neq(map, MAP_FAILED);
     cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_ARENA);
     cr_assert_eq(kv_get_empty(kv_buf_peek(&seen->rig.taken)), KV_OK);
@@ -60,14 +59,32 @@ static struct kv_msg_fetch fetch_in_slot(struct seen *seen, uint8_t *arena, cons
     return asked;
 }
 
-Test(backend_pieces, come_in_a_slot_that_the_next_one_may_use)
+/* With a first piece behind it, which came in a message: the shard had not mapped the arena. */
+static struct seen *begin_with_arena(uint8_t **arena)
 {
     struct seen *seen = begin();
     read_held(seen);
     fetch(seen, 100);
-    uint8_t *arena = take_arena(seen);
-    answer_piece(seen, KV_OK); /* the shard has not mapped it: the bytes come as they may */
+    *arena = take_arena(seen);
+    answer_piece(seen, KV_OK);
     cr_expect(has(seen, "piece"));
+    return seen;
+}
+
+/* With a FETCH for more than goes into a slot on its way. */
+static struct seen *begin_with_large(uint64_t *request_id)
+{
+    struct seen *seen = begin();
+    read_held(seen);
+    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
+    cr_expect_not(take_fetch(seen, request_id).has_slot);
+    return seen;
+}
+
+Test(backend_pieces, come_in_a_slot_that_the_next_one_may_use)
+{
+    uint8_t *arena;
+    struct seen *seen = begin_with_arena(&arena);
     struct kv_msg_fetch first = fetch_in_slot(seen, arena, "first");
     struct kv_msg_fetch second = fetch_in_slot(seen, arena, "second");
     cr_expect_eq(first.slot, second.slot, "nobody kept it");
@@ -76,11 +93,8 @@ Test(backend_pieces, come_in_a_slot_that_the_next_one_may_use)
 
 Test(backend_pieces, larger_than_a_slot_come_in_their_messages)
 {
-    struct seen *seen = begin();
     uint64_t request_id;
-    read_held(seen);
-    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
-    cr_expect_not(take_fetch(seen, &request_id).has_slot);
+    struct seen *seen = begin_with_large(&request_id);
     answer_fetch(seen, request_id, (struct kv_msg_piece){.bytes = kv_slice_text("large")});
     cr_expect(has(seen, "large"));
     end(seen);
@@ -89,11 +103,8 @@ Test(backend_pieces, larger_than_a_slot_come_in_their_messages)
 /* A shard that says that bytes are in a slot which nobody named. */
 Test(backend_pieces, in_no_slot_are_damage)
 {
-    struct seen *seen = begin();
     uint64_t request_id;
-    read_held(seen);
-    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
-    take_fetch(seen, &request_id);
+    struct seen *seen = begin_with_large(&request_id);
     answer_in_slot(seen, request_id, 5);
     cr_expect_eq(seen->err, KV_CORRUPT);
     end(seen);
@@ -102,12 +113,9 @@ Test(backend_pieces, in_no_slot_are_damage)
 /* Slow clients have all slots that are lent: the others' pieces come in those that are not, and are copied. */
 Test(backend_pieces, keep_their_bytes_for_as_long_as_somebody_has_the_slot)
 {
-    struct seen *seen = begin();
     char text[16];
-    read_held(seen);
-    fetch(seen, 100);
-    uint8_t *arena = take_arena(seen);
-    answer_piece(seen, KV_OK);
+    uint8_t *arena;
+    struct seen *seen = begin_with_arena(&arena);
     seen->lends = true;
     for (unsigned i = 0; i < 2 * KV_ARENA_SLOTS; i++) {
         snprintf(text, sizeof text, "%u", i);
@@ -166,7 +174,7 @@ Test(backend_pieces, of_the_next_link_come_in_another_arena)
     put_into(old, &asked, "late");
     answer_in_slot(seen, request_id, 4);
     cr_expect(has(seen, "next"));
-    memset(arena, 'x', (size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES);
+    memset(arena, 'x', KV_ARENA_BYTES);
     cr_expect(kv_slice_equal(arena_peek(&seen->lent[0], 4), kv_slice_text("kept")), "slot %lu", lent.slot);
     end(seen);
 }
