@@ -196,8 +196,8 @@ void recovered_close(struct recovered *recovered)
 {
     if (recovered->journal != NULL)
         journal_close(&recovered->journal);
-    core_generation_free(&recovered->frozen);
     core_free(&recovered->core);
+    core_generation_free(&recovered->frozen);
     if (recovered->store == NULL)
         return;
     recovered_read_end(recovered);
