@@ -36,7 +36,7 @@ struct cache_entry {
         bool asked;         /* for, since the last sweep passed */
     } inside;
     struct kv_row row; /* its content type is within the entry */
-    /* Of both, all the bytes, or none above CACHE_CONTENT_BYTES_MAX; no shard holds the object for it. */
+    /* All bytes of both, or, above CACHE_CONTENT_BYTES_MAX, none of either. No shard holds the object for an entry. */
     struct kv_object object;
     struct kv_slice content;
     struct value_text text;
@@ -48,8 +48,8 @@ struct cache;
 struct cache *cache_new(uint64_t bytes_max, struct marks *marks);
 void cache_free(struct cache **cache);
 
-/* Before cache_get, if there is something else to do meanwhile: ask for the memory that it looks at first, and with what that returned, a
- * while later, for the rest. */
+/* Before cache_get, if there is something else to do meanwhile: the first asks the processor for the memory that a look-up begins with;
+ * the second, a while later and given what the first returned, for the rest. */
 uint64_t cache_fetch_place(struct cache *cache, struct kv_slice key);
 void cache_fetch_entry(struct cache *cache, uint64_t hash);
 /* The entry, held once more until cache_let_go, or NULL. */

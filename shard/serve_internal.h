@@ -60,7 +60,7 @@ struct core_world serve_world(struct serve *serve);
 /* Also goes into the page that outlives the process. */
 void serve_counters(struct serve *serve, struct counters *out);
 void serve_answer_stats(struct serve *serve, uint64_t session, uint64_t request_id);
-/* Before these frames are handled: the rows that they will look up come near. Returns how many there are. */
+/* Before these frames are handled: brings the rows that they will look up into the processor's caches. Returns how many there are. */
 size_t serve_touch(struct serve *serve, struct kv_slice frames);
 /* At the end of a turn, outside of every read of the store. */
 void serve_rest_if_due(struct serve *serve);

@@ -33,7 +33,7 @@ struct sessions_options {
     unsigned shard_count;
     uint64_t epoch; /* the newest that is known already: older routers are refused */
     void *ctx;
-    /* What a session has sent, some whole frames and perhaps a part of one: their on_message comes next, as far as it comes. */
+    /* What a session has sent: whole frames, perhaps with a part of one behind. on_message follows for those that are handled now. */
     void (*on_input)(void *ctx, struct kv_slice frames);
     /* A request of a session that has greeted. Anything but KV_OK closes the session (and calls on_closed). */
     enum kv_err (*on_message)(void *ctx, uint64_t session, enum kv_msg type, uint64_t request_id, struct kv_slice body);

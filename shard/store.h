@@ -76,9 +76,9 @@ enum kv_err store_renew(struct store *store, char *why, size_t why_bytes);
 enum kv_err store_read_begin(struct store *store);
 void store_read_end(struct store *store);
 
-/* Rows that will be looked up, at most TOUCH_ROWS_MAX (touch.h), come near together: contents; keys; keys with those of their contents
- * that are on this shard. Return how many are there; those that the filter denies leave `keys`. Do nothing, and return 0, for one
- * alone, and for a table below STORE_TOUCH_BYTES_MIN, which is near anyway. */
+/* Bring rows that will be looked up into the processor's caches together, at most TOUCH_ROWS_MAX (touch.h): of contents; of keys; of keys
+ * and of those of their contents that are on this shard. Return how many there are; what the filter denies leaves `keys`. Do nothing,
+ * and return 0, for a single row, and for a table below STORE_TOUCH_BYTES_MIN, which is in the caches anyway. */
 #define STORE_TOUCH_BYTES_MIN ((uint64_t)4 << 20)
 size_t store_touch_objects(struct store *store, struct kv_slice *hashes, size_t count);
 size_t store_touch_keys(struct store *store, struct kv_slice *keys, size_t count);

@@ -11,8 +11,8 @@
 void *kv_alloc(size_t bytes);
 void *kv_alloc_zero(size_t count, size_t bytes);
 void *kv_realloc(void *old, size_t bytes);
-/* Gives back to the system what the allocator keeps of the memory that the calling thread took and that was freed since. All of
- * it after kv_trim_prepare, which comes before the first thread. */
+/* Gives memory back to the system that the calling thread took and that was freed since. kv_trim_prepare, called before the first
+ * thread starts, makes the allocator give back all of it. */
 void kv_trim(void);
 void kv_trim_prepare(void);
 /* A malloc'ed copy of the slice (at least one byte is allocated). */

@@ -30,7 +30,7 @@
 
 /* 128 MiB: a batch of 64 MiB with its overhead; a larger frame closes the link. */
 #define KV_FRAME_BODY_BYTES_MAX 134217728u
-#define KV_STORED_BYTES_MAX ((uint64_t)1 << 40) /* 1 TiB: ends arithmetic worries, not a user's limit */
+#define KV_STORED_BYTES_MAX ((uint64_t)1 << 40) /* 1 TiB: keeps sums from overflowing; users never meet it */
 #define KV_EPOCH_MAX 1048575u                   /* 20 bits: starts of a router over the life of a store */
 #define KV_TXN_SEQUENCE_BITS 44                 /* transactions of one epoch: five years at 100,000 a second */
 

@@ -3,7 +3,7 @@
  * Environment NAME, flag --name with dashes (`DB_PATH`, `--db-path`); flags win. Kinds:
  *   TEXT      any string;            NUMBER  decimal integer in [min, max];
  *   SIZE      bytes, decimal with optional K, M, G, T (powers of 1024), in [min, max];
- *   CHOICE    one of the words separated by '|' in the default column's first word order (value = its index).
+ *   CHOICE    one of the words between '|'; the value is its place among them, counted from 0.
  * Implementation: supervisor/base/settings.c (parse one, parse all, write and read NAME=value lines).
  * What needs the machine (paths, ports, cores) is checked by supervisor/config.c.
  * Tests: unit/base/test_settings.c, system/test_supervisor.c. */
