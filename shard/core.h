@@ -57,7 +57,6 @@ struct core_options {
     unsigned shard_index;
     unsigned shard_count;
     uint64_t overlay_bytes_max; /* both generations together; a generation is frozen at half of it */
-    bool verify;                /* simulation and tests: check all invariants after every message */
 };
 
 /* A frozen generation on its way to LMDB. Read-only for everyone from core_freeze to core_applied. */

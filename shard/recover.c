@@ -84,7 +84,6 @@ static enum kv_err apply_now(struct recovered *recovered, struct core_generation
     recovered_read_end(recovered);
     enum kv_err err = store_apply(recovered->store, generation->rows, &generation->meta, NULL, 0, 0);
     recovered_read(recovered);
-    recovered->generations++;
     return err;
 }
 

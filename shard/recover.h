@@ -32,7 +32,6 @@ struct recovered {
     /* Half applied, and not finished for want of room, or because nothing may be changed. */
     struct core_generation *frozen;
     uint64_t records; /* replayed */
-    uint64_t generations;
 };
 
 /* Fills in get_key … next_key. */

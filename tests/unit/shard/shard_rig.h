@@ -60,7 +60,7 @@ static inline struct rig *rig_new(unsigned shard_count)
         .recover = {.path = rig->path,
                     .identity = &rig->identity,
                     .map_bytes = KV_GIB,
-                    .core = {.shard_count = shard_count, .overlay_bytes_max = 64 * KV_MIB, .verify = true},
+                    .core = {.shard_count = shard_count, .overlay_bytes_max = 64 * KV_MIB},
                     .flush = true},
         .listen_fd = rig->listen_fd,
         .shard_wait_ms = 10000,

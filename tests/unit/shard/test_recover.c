@@ -81,7 +81,6 @@ static struct rig *rig_with_half(unsigned at)
 {
     struct rig *rig = rig_new(1);
     int status = 0;
-    rig->options.recover.core.verify = false;
     for (uint64_t number = 1, life = 1; life <= 2; life++) {
         rig_open(rig);
         rig_connect(rig, life);

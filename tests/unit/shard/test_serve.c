@@ -226,7 +226,6 @@ Test(serve, a_small_overlay_is_applied_again_and_again)
     enum { PUTS = 3000 };
     struct rig *rig = rig_new(1);
     rig->options.recover.core.overlay_bytes_max = KV_MIB;
-    rig->options.recover.core.verify = false;
     rig_open(rig);
     rig_connect(rig, 1);
     for (uint64_t i = 1; i <= PUTS; i++) { /* 64 at a time, as a router would */
@@ -262,7 +261,6 @@ Test(serve, a_full_map_refuses_writes_and_goes_on_reading)
     uint64_t stored = 0;
     rig->options.recover.map_bytes = 16 * KV_MIB;
     rig->options.recover.core.overlay_bytes_max = KV_MIB;
-    rig->options.recover.core.verify = false;
     rig->options.shard_wait_ms = 1000;
     rig_open(rig);
     rig_connect(rig, 1);
