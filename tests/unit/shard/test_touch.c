@@ -243,7 +243,6 @@ Test(touch, writes_that_came_together)
     put_prepare(&frames, KV_MSG_PREPARE, PREPARES, OPS_OF_ONE);
     cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), LOCKS + KEYS_OF_ONE - 2 + PREPARES + OPS_OF_ONE);
     kv_buf_free(&frames);
-    kv_ops_free(&serve->seen.ops);
     free(serve);
     place_free(&place);
 }
