@@ -87,12 +87,19 @@ static enum kv_err apply_now(struct recovered *recovered, struct core_generation
     return err;
 }
 
+/* Without room it waits: reads go on, and so does what frees. */
+static enum kv_err apply_frozen(struct recovered *recovered)
+{
+    enum kv_err err = apply_now(recovered, recovered->frozen);
+    if (err == KV_OK)
+        core_applied(recovered->core, &recovered->frozen);
+    return err == KV_NO_SPACE ? KV_OK : err;
+}
+
 static enum kv_err freeze_and_apply(struct recovered *recovered)
 {
-    struct core_generation *generation = core_freeze(recovered->core);
-    enum kv_err err = apply_now(recovered, generation);
-    core_applied(recovered->core, &generation); /* on an error too: the core is thrown away then */
-    return err;
+    recovered->frozen = core_freeze(recovered->core);
+    return apply_frozen(recovered);
 }
 
 static enum kv_err on_record(void *ctx, uint64_t position, uint32_t type, struct kv_slice body)
@@ -123,15 +130,12 @@ static enum kv_err replay(const struct recover_options *options, uint64_t positi
     return err;
 }
 
-/* Without room it waits: reads go on, and so does what frees. */
 static enum kv_err finish(struct recovered *recovered, char *why, size_t why_bytes)
 {
-    enum kv_err err = apply_now(recovered, recovered->frozen);
-    if (err == KV_OK)
-        core_applied(recovered->core, &recovered->frozen);
-    else
+    enum kv_err err = apply_frozen(recovered);
+    if (err != KV_OK)
         snprintf(why, why_bytes, "cannot apply the rest of a generation: %s", kv_err_text(err));
-    return err == KV_NO_SPACE ? KV_OK : err;
+    return err;
 }
 
 static enum kv_err read_meta(struct store *store, struct store_meta *meta, struct kv_buf *intents, char *why,

@@ -1,11 +1,12 @@
 /* shard/recover.h -- from files to a shard that knows its state: store, core, journal, in this order.
  * Does:     opens LMDB, reads its meta row, finishes a half applied generation, replays the journal behind it into a core, applying
- *           generations on the way when the overlay is full: a start after any crash needs no more memory than running does.
+ *           generations on the way when the overlay is full: a start after any crash needs no more memory than running does. Where
+ *           the disk or the map has no room for one, it and all behind it stay in memory, as they were before the crash.
  * Owns:     what it opened, until recovered_close. Also provides the reading half of core_world.
  * Promises: nothing is answered, locked or appended meanwhile; a record that is replayed is on disk already, so its
  *           generation may be applied at once.
  * Fails:    `why` holds one sentence. KV_INVALID: files of another store, shard or count. KV_CORRUPT: damaged.
- * Tests:    unit/shard/test_serve.c (restart), system/. */
+ * Tests:    unit/shard/test_serve.c (restart), unit/shard/test_recover.c, system/. */
 #ifndef KV_SHARD_RECOVER_H
 #define KV_SHARD_RECOVER_H
 
@@ -29,7 +30,7 @@ struct recovered {
     struct core *core;
     struct journal *journal;
     bool reading; /* a snapshot is open: recovered_read began it */
-    /* Half applied, and not finished for want of room, or because nothing may be changed. */
+    /* Not applied, or by half, for want of room, or because nothing may be changed. */
     struct core_generation *frozen;
     uint64_t records; /* replayed */
 };

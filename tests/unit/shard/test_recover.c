@@ -1,5 +1,5 @@
 /* Goal: a shard that died while it put a generation into LMDB by pieces is whole again with its next start; until then its files count as
- * whole, and where no room is left for the rest, it serves all it has.
+ * whole, and where no room is left for the rest, or for what the journal has, it serves all.
  * Method: shard_rig.h; a child replays the journal and ends at the n-th flush of store_apply, which a small bound makes apply in many
  * pieces. Then the real start. */
 #include "shard_rig.h"
@@ -77,10 +77,10 @@ static void apply_and_die(struct rig *rig, unsigned at)
     _exit(err == KV_OK ? 0 : 1);
 }
 
-static struct rig *rig_with_half(unsigned at)
+/* The second half of all puts is in the journal only. */
+static struct rig *rig_with_journal(void)
 {
     struct rig *rig = rig_new(1);
-    int status = 0;
     for (uint64_t number = 1, life = 1; life <= 2; life++) {
         rig_open(rig);
         rig_connect(rig, life);
@@ -91,6 +91,13 @@ static struct rig *rig_with_half(unsigned at)
         else
             rig_drop(rig);
     }
+    return rig;
+}
+
+static struct rig *rig_with_half(unsigned at)
+{
+    struct rig *rig = rig_with_journal();
+    int status = 0;
     pid_t child = fork();
     cr_assert_geq(child, 0);
     if (child == 0)
@@ -164,6 +171,31 @@ Test(recover, without_room_for_the_rest_it_serves_all)
     cr_expect_eq(rig_counter(rig, "full"), 0u);
     rig_stop(rig);
     cr_expect_neq(stat(path, &status), 0);
+    expect_check(rig);
+    rig_free(rig);
+}
+
+/* The journal has more than fits into one generation, and the first one finds no room. */
+Test(recover, without_room_for_what_is_replayed_it_serves_all)
+{
+    struct rig *rig = rig_with_journal();
+    rig->options.recover.core.overlay_bytes_max = 64 << 10;
+    rig->options.recover.map_bytes = 1;
+    for (uint64_t life = 3; life <= 4; life++) {
+        rig_open(rig);
+        rig_connect(rig, life);
+        cr_expect_eq(rig_counter(rig, "journal_replayed"), PUTS - APPLIED);
+        expect_all(rig);
+        cr_expect_eq(rig_counter(rig, "full"), 1u);
+        rig_stop(rig);
+        expect_check(rig);
+    }
+    rig->options.recover.map_bytes = KV_GIB;
+    rig_open(rig);
+    rig_connect(rig, 5);
+    expect_all(rig);
+    cr_expect_eq(rig_counter(rig, "full"), 0u);
+    rig_stop(rig);
     expect_check(rig);
     rig_free(rig);
 }
