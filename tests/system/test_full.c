@@ -4,16 +4,12 @@
  * MAP_SIZE=16M on a roomy one; filled to the brim with staged contents, then with small ones; then all but some is deleted; the check of
  * all data in the end. */
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "client.h"
+#include "disk.h"
 #include "kv/clock.h"
 #include "stream.h"
 
@@ -135,25 +131,10 @@ static void run_full_and_back(struct server *server, unsigned shard_count)
 
 /* ---- a full disk ---------------------------------------------------------------------------------------------- */
 
-/* False: not allowed here. Afterwards the server's files lie on a filesystem of their own. */
-static bool mount_small_disk(struct server *server, const char *kind)
-{
-    char disk[80], image[80], command[512], options[64] = "size=64m,mode=0700";
-    snprintf(disk, sizeof disk, "%s/disk", server->folder);
-    snprintf(image, sizeof image, "%s/image", server->folder);
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mkdir(disk, 0700) != 0)
-        return false;
-    snprintf(command, sizeof command, "truncate -s 64M %s && mkfs.ext4 -q -m 0 -F %s && mount -o loop %s %s", image,
-             image, image, disk);
-    bool mounted = strcmp(kind, "ext4") == 0 ? system(command) == 0 : mount("none", disk, kind, 0, options) == 0;
-    snprintf(server->db_path, sizeof server->db_path, "%.60s/disk/db", server->folder);
-    return mounted;
-}
-
 static void run_on_small_disk(const char *kind, unsigned shards)
 {
     struct server *server = server_new((struct server_opts){.shards = shards});
-    if (!mount_small_disk(server, kind)) {
+    if (!disk_mount(server, kind)) {
         fprintf(stderr, "SKIPPED: no %s of 64 MiB can be mounted here: %s\n", kind, strerror(errno));
         return;
     }
@@ -161,9 +142,7 @@ static void run_on_small_disk(const char *kind, unsigned shards)
     server_wait_ready(server);
     run_full_and_back(server, shards);
     server_stop(server);
-    char disk[80];
-    snprintf(disk, sizeof disk, "%s/disk", server->folder);
-    umount2(disk, MNT_DETACH);
+    disk_unmount(server);
 }
 
 Test(full, a_disk_of_64_mib_with_one_shard)
@@ -181,33 +160,17 @@ Test(full, an_ext4_of_64_mib)
     run_on_small_disk("ext4", 1);
 }
 
-/* Takes all that the disk has left, to the last block. */
-static void add_ballast(const char *path)
-{
-    static const uint8_t bytes[4096];
-    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    CHECK(fd >= 0, "%s: %s", path, strerror(errno));
-    for (off_t step = 1 << 20, at = 0; step >= 4096;)
-        if (posix_fallocate(fd, at, step) == 0)
-            at += step;
-        else
-            step /= 2;
-    while (write(fd, bytes, sizeof bytes) > 0)
-        continue;
-    close(fd);
-}
-
 /* What deletes have freed is taken, too; then every process below the supervisor dies, and the store stops and starts. */
-static void start_on_full_disk(struct server *server, const char *ballast)
+static void start_on_full_disk(struct server *server)
 {
     struct child children[CHILDREN_MAX];
     size_t count = server_children(server, children);
-    add_ballast(ballast);
+    disk_fill(server, 0);
     for (size_t i = 0; i < count; i++)
         CHECK(kill(children[i].pid, SIGKILL) == 0 && processes_die_within(&children[i].pid, 1, 10000));
     server_wait_ready(server);
     server_stop(server);
-    add_ballast(ballast);
+    disk_fill(server, 0);
     server_spawn(server);
     server_wait_ready(server);
 }
@@ -216,18 +179,16 @@ static void start_on_full_disk(struct server *server, const char *ballast)
 Test(full, a_disk_that_others_fill)
 {
     struct server *server = server_new((struct server_opts){.shards = 2});
-    if (!mount_small_disk(server, "ext4") && !mount_small_disk(server, "tmpfs")) {
+    if (!disk_mount(server, "ext4") && !disk_mount(server, "tmpfs")) {
         fprintf(stderr, "SKIPPED: nothing can be mounted here: %s\n", strerror(errno));
         return;
     }
-    char ballast[100];
-    snprintf(ballast, sizeof ballast, "%.60s/disk/ballast", server->folder);
     server_spawn(server);
     server_wait_ready(server);
     struct client *client = client_new(server, HTTP_2);
     for (unsigned i = 0; i < 40; i++)
         CHECK(put(client, "large", i, i + LARGE_BYTES, LARGE_BYTES) == 201, "%u", i);
-    add_ballast(ballast);
+    disk_fill(server, 0);
     unsigned large = fill(client, "more", LARGE_BYTES), small = fill(client, "small", SMALL_BYTES);
     fprintf(stderr, "on a full disk: %u values of %d bytes, %u of %d\n", large, LARGE_BYTES, small, SMALL_BYTES);
     expect_all_there(client, "large", 40, LARGE_BYTES);
@@ -237,18 +198,16 @@ Test(full, a_disk_that_others_fill)
     expect_all_there(client, "more", large, LARGE_BYTES);
     CHECK(!server_log_has(server, " ended: "), "a process gave up");
     client_free(&client);
-    start_on_full_disk(server, ballast);
+    start_on_full_disk(server);
     client = client_new(server, HTTP_2);
     expect_all_there(client, "more", large, LARGE_BYTES);
     CHECK(client_delete(client, name_of("large", 10))->status == 204);
-    CHECK(unlink(ballast) == 0);
+    disk_empty(server);
     put_when_there_is_room(client, "again", 0);
     client_free(&client);
     server_stop(server);
     CHECK(server_check_files(server, 2).keys == 30 + large);
-    char disk[80];
-    snprintf(disk, sizeof disk, "%s/disk", server->folder);
-    umount2(disk, MNT_DETACH);
+    disk_unmount(server);
 }
 
 /* ---- a full map ----------------------------------------------------------------------------------------------- */
