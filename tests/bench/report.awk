@@ -36,15 +36,13 @@ function values(field, key,    found, i) {
         value[key, run, name] = pair[name]
     if (pair["requests"] > 0 && "server_cpu_us" in pair)
         value[key, run, "cpu_per_request"] = pair["server_cpu_us"] / pair["requests"]
-    if (pair["requests"] > 0 && "server_written_bytes" in pair)
-        value[key, run, "kib_written_per_request"] = pair["server_written_bytes"] / pair["requests"] / 1024
     if (pair["requests"] > 0 && "client_cpu_us" in pair)
         value[key, run, "client_cpu_per_request"] = pair["client_cpu_us"] / pair["requests"]
 }
 
 END {
-    row = "%-20s %-24s %11s %11s %9s %10s %10s %11s %9s %11s\n"
-    printf row, "scenario", "system", "requests/s", "ops/s", "MiB/s", "p50 us", "p99 us", "cpu us/req", "KiB/req", "load us/req"
+    row = "%-20s %-24s %11s %11s %9s %10s %10s %11s %11s\n"
+    printf row, "scenario", "system", "requests/s", "ops/s", "MiB/s", "p50 us", "p99 us", "cpu us/req", "load us/req"
     for (s = 1; s <= scenario_count; s++)
         for (k = 1; k <= keys; k++) {
             split(order[k], part, SUBSEP)
@@ -52,8 +50,7 @@ END {
                 continue
             printf row, part[1], part[2], values("per_s", order[k]), values("ops_per_s", order[k]),
                 values("mib_per_s", order[k]), values("p50_us", order[k]), values("p99_us", order[k]),
-                rounded(values("cpu_per_request", order[k])), rounded(values("kib_written_per_request", order[k])),
-                rounded(values("client_cpu_per_request", order[k]))
+                rounded(values("cpu_per_request", order[k])), rounded(values("client_cpu_per_request", order[k]))
             for (field in wanted)
                 if ((order[k], 1, field) in value)
                     printf "    %s %s\n", field, values(field, order[k])
@@ -127,14 +124,16 @@ function of_fewest_keys(scenario, target,    k, part, fewest, most) {
         ratio(scenario, most, fewest, "per_s", target, 1)
 }
 
-# Bytes that all of a scenario's requests made the kernel write, to what the disk takes at most.
-function of_disk(scenario,    k, part, mib, disk) {
+# What a scenario's requests made the disk write, to what it takes at most.
+function of_disk(scenario,    k, part, kib, disk) {
     disk = values("mib_per_s", scenario SUBSEP "disk-4k-pages")
     for (k = 1; k <= keys && disk > 0; k++) {
         split(order[k], part, SUBSEP)
-        mib = values("kib_written_per_request", order[k]) * values("per_s", order[k]) / 1024
-        if (part[1] == scenario && part[2] ~ /-keys$/)
-            verdict(scenario " " part[2] " MiB/s written / disk-4k-pages", mib / disk, 0, 1)
+        if (part[1] != scenario || part[2] !~ /-keys$/)
+            continue
+        kib = values("device_kib", order[k]) / values("requests", order[k])
+        printf "      %-60s %7.2f KiB\n", scenario " " part[2] " written for a request", kib
+        verdict(scenario " " part[2] " MiB/s written / disk-4k-pages", kib * values("per_s", order[k]) / 1024 / disk, 0, 1)
     }
 }
 

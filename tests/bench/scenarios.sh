@@ -5,17 +5,15 @@ note() { echo "round=$round $*" >>"$results"; }
 
 # load scenario system server kv-load-options...: one measurement
 load() {
-    local scenario=$1 system=$2 server=$3 before after written line
+    local scenario=$1 system=$2 server=$3 before after line
     shift 3
     before=$(cpu_us "${pid[$server]}")
-    written=$(written_bytes "${pid[$server]}")
     if ! line=$("$bin/kv-load" --port "${port[$server]}" --token "$token" --seconds "$seconds" "$@"); then
         failed=1
         line=${line:-kind=none requests=0 errors=1}
     fi
     after=$(cpu_us "${pid[$server]}")
-    note "scenario=$scenario system=$system $line server_cpu_us=$((after - before))" \
-        "server_written_bytes=$(($(written_bytes "${pid[$server]}") - written))"
+    note "scenario=$scenario system=$system $line server_cpu_us=$((after - before))"
 }
 
 fill() { # fill server prefix keys value-bytes: before anything is measured
@@ -164,14 +162,21 @@ scenario_keys() {
             wait_until "the applier" is_applied "$name"
             cat "$work"/grown/shard-*/data.mdb >/dev/null
             load "get-100-bytes-$name" "ours-$each-keys" "$name" --kind get --keys "$each" --value-bytes 100 --seed "$round$each"
-            [ "$name" = uncached ] || load "overwrite-100-bytes" "ours-$each-keys" grown --kind overwrite --keys "$each" \
-                --value-bytes 100 --seed "$round$each" --seconds "$steady_seconds"
+            [ "$name" = uncached ] || overwrite "$each"
             stop "$name"
         done
     done
     disk overwrite-100-bytes disk-4k-pages --rw=randwrite --bs=4k --fdatasync=8192 --time_based \
         --filename="$work/grown/shard-0/data.mdb:$work/grown/shard-1/data.mdb"
     rm -rf "$work/grown"
+}
+
+overwrite() { # overwrite keys
+    local before
+    before=$(device_kib)
+    load overwrite-100-bytes "ours-$1-keys" grown --kind overwrite --keys "$1" --value-bytes 100 --seed "$round$1" \
+        --seconds "$steady_seconds"
+    note "scenario=overwrite-100-bytes system=ours-$1-keys errors=0 device_kib=$(($(device_kib) - before))"
 }
 
 start_keys() { # start_keys grown|uncached: the same files, with a cache and without

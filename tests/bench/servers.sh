@@ -38,12 +38,10 @@ cpu_us() {
     done | awk '{ sum += $12 + $13 } END { printf "%d\n", sum * 10000 }'
 }
 
-# Bytes of pages that the tree has made the kernel write, journals and LMDB's files alike
-written_bytes() {
-    local each
-    for each in $(tree "$1"); do
-        sed -n 's/^write_bytes: //p' "/proc/$each/io" 2>/dev/null
-    done | awk '{ sum += $1 } END { printf "%d\n", sum }'
+# KiB that the device below $work has been given, by anybody (what a process counts itself, in /proc/PID/io, are whole large folios)
+device_kib() {
+    sync -f "$work"
+    awk '{ print int($7 / 2) }' "/sys/dev/block/$(mountpoint -d "$(stat -c %m "$work")")/stat" 2>/dev/null || echo 0
 }
 
 memory_kib() { # memory_kib pid field: without the page cache; VmHWM with it
