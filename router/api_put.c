@@ -1,7 +1,7 @@
 /* router/api_put.c -- PUT /{key}: stores the body, answers when it is durable.
  * Does:     looks at headers, then size; hashes and encodes (contents above HTTP_INLINE_BYTES_MAX on the worker thread, from
- *           memory or from the file that body.h put them into, where that has begun as they came); compares X-Content-Sha256; then write.h; offers the cache
- *           what was written.
+ *           memory or from the file that body.h put them into, where that may have begun as they came); compares
+ *           X-Content-Sha256; then write.h; offers the cache what was written.
  * Decides:  a Content-Encoding other than identity and a Content-Range are refused with 400: the body is the value, whole and
  *           as it is, and no client shall believe otherwise.
  * Tests:    http/test_http_values.c, http/test_http_large.c, http/test_http_disconnects.c. */

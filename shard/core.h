@@ -113,6 +113,8 @@ void core_applied(struct core *core, struct core_generation **generation);
  * caller's clock; call it about every 100 ms. */
 void core_tick(struct core *core, uint64_t now_ms, uint64_t stalled_ms_max, enum kv_err err);
 void core_stats(const struct core *core, struct core_stats *out);
+/* Of these, what is asked for all the time: rows that wait in memory, of both generations. */
+void core_waiting(const struct core *core, uint64_t *rows, uint64_t *bytes);
 /* Between messages: gives back buffers in which nothing is. */
 void core_trim(struct core *core);
 

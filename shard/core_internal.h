@@ -64,8 +64,6 @@ struct kv_buf *core_answer(struct core *core, const struct request *request, enu
 void core_answered(struct core *core);
 void core_answer_done(struct core *core, const struct request *request, enum kv_err err, uint64_t position);
 enum kv_err core_dispatch(struct core *core, const struct request *request);
-/* Rows that wait in memory, of both generations. */
-void core_waiting(const struct core *core, uint64_t *rows, uint64_t *bytes);
 
 /* core_fold.c: each journals and folds one record of our own making. */
 /* APPLY or PREPARE. Whoever asked waits for it. */

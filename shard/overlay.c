@@ -53,17 +53,16 @@ static size_t block_bytes(const struct overlay_row *row, size_t value_bytes)
     return row->levels * sizeof(struct overlay_row *) + sizeof *row + row->key_bytes + value_bytes;
 }
 
-/* What is left over, in units of the arena, when the row has a value of that size where it is; negative: it does not fit. */
-static int64_t spare_with(const struct overlay_row *row, size_t value_bytes)
+/* The row has a value of that size where it is, if that fits: all but keys give back a block that is too large, too. */
+static bool resize(struct overlay_row *row, size_t value_bytes)
 {
     int64_t has = (int64_t)overlay_arena_rounded(block_bytes(row, row->value_bytes)) / OVERLAY_ARENA_UNIT + row->spare;
-    return has - (int64_t)overlay_arena_rounded(block_bytes(row, value_bytes)) / OVERLAY_ARENA_UNIT;
-}
-
-static bool stays(const struct overlay_row *row, size_t value_bytes)
-{
-    int64_t spare = spare_with(row, value_bytes);
-    return spare >= 0 && spare <= (row->levels > 0 ? UINT8_MAX : 0);
+    int64_t spare = has - (int64_t)overlay_arena_rounded(block_bytes(row, value_bytes)) / OVERLAY_ARENA_UNIT;
+    if (spare < 0 || spare > (row->levels > 0 ? UINT8_MAX : 0))
+        return false;
+    row->spare = (uint8_t)spare;
+    row->value_bytes = (uint32_t)value_bytes;
+    return true;
 }
 
 static void release(struct overlay *overlay, struct overlay_row *row)
@@ -136,10 +135,7 @@ static void set(struct overlay *overlay, enum overlay_table table, struct kv_sli
     struct overlay_row *row = overlay_index_get(index, hash, key), *old = NULL;
     if (row == NULL) {
         row = insert(overlay, table, key, hash, value.bytes);
-    } else if (stays(row, value.bytes)) {
-        row->spare = (uint8_t)spare_with(row, value.bytes);
-        row->value_bytes = (uint32_t)value.bytes;
-    } else {
+    } else if (!resize(row, value.bytes)) {
         old = row;
         row = make(overlay, table, key, hash, value.bytes);
         overlay_index_replace(index, hash, old, row);

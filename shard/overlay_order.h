@@ -27,8 +27,8 @@ struct overlay_order {
     struct overlay_run *runs; /* while they are merged a heap, the one with the smallest key first */
     size_t run_count;
     bool merging;
-    const struct overlay_row
-        *at[OVERLAY_LEVELS]; /* the last row of each level in front of what is merged next; NULL: none is */
+    /* The last row of each level in front of what is merged next; NULL: none is. */
+    const struct overlay_row *at[OVERLAY_LEVELS];
 };
 
 /* How many links a row has, 1 to OVERLAY_LEVELS; from its hash, since that nobody can choose. */

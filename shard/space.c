@@ -51,13 +51,13 @@ bool space_has_room_now(struct space *space, uint64_t bytes)
  * page they touch, at most one per row and never more than there are. */
 void space_read_waiting(struct space *space, const struct core *core)
 {
-    struct core_stats stats;
-    core_stats(core, &stats);
-    uint64_t touched = stats.overlay_rows * LMDB_PAGE_BYTES;
+    uint64_t rows, bytes;
+    core_waiting(core, &rows, &bytes);
+    uint64_t touched = rows * LMDB_PAGE_BYTES;
     if (touched > space->usage.used_bytes)
         touched = space->usage.used_bytes;
-    space->waiting_bytes = 2 * stats.overlay_bytes + touched;
-    space->redo_bytes = stats.overlay_bytes;
+    space->waiting_bytes = 2 * bytes + touched;
+    space->redo_bytes = bytes;
 }
 
 enum kv_err space_read(struct space *space, struct store *store, uint64_t now_ms)

@@ -10,7 +10,8 @@
 enum config_action { CONFIG_RUN, CONFIG_HEALTH, CONFIG_HELP, CONFIG_VERSION };
 
 /* Environment first, then flags (`--name=value` or `--name value`; flags win). An empty environment variable counts as
- * not set. With CONFIG_RUN the result is checked as a whole, and ROUTER_THREADS is resolved; SHARDS stays 0 when not given, since an existing store decides. On error `settings` is untouched. */
+ * not set. With CONFIG_RUN the result is checked as a whole, and ROUTER_THREADS is resolved; SHARDS stays 0 when not given,
+ * since an existing store decides. On error `settings` is untouched. */
 enum kv_err config_read(int argc, char *const *argv, char *const *environment, struct kv_settings *settings,
                         enum config_action *action, struct why *why);
 

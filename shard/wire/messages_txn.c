@@ -61,22 +61,28 @@ void kv_put_prepare(struct kv_buf *buf, const struct kv_msg_prepare *prepare)
         kv_put_op(buf, &prepare->ops.at[i]);
 }
 
-enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out)
+/* What comes behind it are the operations. */
+static struct kv_unpack read_prepare_begin(struct kv_slice body, uint64_t *txn_id, kv_shard_set *participants)
 {
     struct kv_unpack in = kv_unpack_start(body);
     kv_unpack_array_of(&in, 3);
-    out->txn_id = kv_unpack_uint(&in, UINT64_MAX);
-    out->participants = kv_unpack_uint(&in, UINT64_MAX);
+    *txn_id = kv_unpack_uint(&in, UINT64_MAX);
+    *participants = kv_unpack_uint(&in, UINT64_MAX);
+    return in;
+}
+
+enum kv_err kv_get_prepare(struct kv_slice body, struct kv_msg_prepare *out)
+{
+    struct kv_unpack in = read_prepare_begin(body, &out->txn_id, &out->participants);
     kv_read_ops(&in, &out->ops);
     return kv_unpack_end(&in);
 }
 
 enum kv_err kv_peek_prepare_ops(struct kv_slice body, struct kv_list *ops)
 {
-    struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 3);
-    kv_unpack_uint(&in, UINT64_MAX);
-    kv_unpack_uint(&in, UINT64_MAX);
+    uint64_t txn_id;
+    kv_shard_set participants;
+    struct kv_unpack in = read_prepare_begin(body, &txn_id, &participants);
     ops->count = kv_unpack_array(&in, KV_TXN_OPS_MAX);
     ops->encoded = kv_slice(in.at, (size_t)(in.end - in.at));
     return in.bad ? KV_INVALID : KV_OK;
