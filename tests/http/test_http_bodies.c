@@ -301,18 +301,24 @@ Test(bodies, in_memory_have_a_budget)
     http_wait_until(body_memory_bytes() == 0);
 }
 
+/* The answer to an upload, and behind it what a value of 5 bytes was stored as. Closes the connection. */
+static void expect_then_after(int fd, const char *status)
+{
+    struct kv_buf answers = http_receive(fd, 5000);
+    const char *text = (const char *)answers.data;
+    cr_expect(strncmp(text, status, strlen(status)) == 0, "%s", text);
+    cr_expect_str_eq(text + answers.bytes - 5, "after");
+    kv_buf_free(&answers);
+    close(fd);
+}
+
 /* What comes behind a body in a file on the same connection is a request like any other. */
 Test(bodies, in_files_leave_the_next_request_alone)
 {
     int fd = begin_upload(3 * MIB, 3 * MIB - 1);
     http_send(fd, "xPUT /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN "\r\nContent-Length: 5\r\n\r\nafter"
                   "GET /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN "\r\nConnection: close\r\n\r\n");
-    struct kv_buf answers = http_receive(fd, 5000);
-    const char *text = (const char *)answers.data;
-    cr_expect(strncmp(text, "HTTP/1.1 201", 12) == 0, "%s", text);
-    cr_expect_str_eq(text + answers.bytes - 5, "after");
-    kv_buf_free(&answers);
-    close(fd);
+    expect_then_after(fd, "HTTP/1.1 201");
 }
 
 /* A value of known length is in work before it is complete, but for those on the disk; who leaves takes it along. */
@@ -351,12 +357,7 @@ Test(bodies, that_are_refused_leave_the_next_request_alone)
         http_send(fd, "PUT /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
                       "\r\nContent-Length: 5\r\n\r\nafterGET /next HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
                       "\r\nConnection: close\r\n\r\n");
-        struct kv_buf answers = http_receive(fd, 5000);
-        const char *text = (const char *)answers.data;
-        cr_expect(strncmp(text, "HTTP/1.1 400", 12) == 0, "%s", text);
-        cr_expect_str_eq(text + answers.bytes - 5, "after");
-        kv_buf_free(&answers);
-        close(fd);
+        expect_then_after(fd, "HTTP/1.1 400");
     }
     free(bytes);
     http_wait_until(work_load(http_server->work).jobs == 0);

@@ -183,6 +183,13 @@ static void expect_result_in_file(struct work_job *job, struct kv_slice content)
     expect_others_untouched(job->file, content.bytes);
 }
 
+static void end_in_file(struct work_job *job)
+{
+    work_let_go(work, job);
+    kv_buf_free(&job->stored);
+    body_file_free(&job->file);
+}
+
 static void fill_random(uint8_t *bytes, size_t count)
 {
     uint64_t state = 88172645463325252u;
@@ -212,9 +219,7 @@ Test(work, a_content_in_a_file_becomes_its_frames_in_place)
         cr_assert_eq(work_submit(work, &job), KV_OK);
         wait_done(i + 1);
         expect_result_in_file(&job, content);
-        work_let_go(work, &job);
-        kv_buf_free(&job.stored);
-        body_file_free(&job.file);
+        end_in_file(&job);
         free((void *)(uintptr_t)content.data);
     }
     cr_expect_eq(body_file_bytes(), 0);
@@ -289,9 +294,7 @@ Test(work, a_content_that_arrives_is_worked_off_behind_it)
         cr_expect_eq(seen, 1, "it did not begin before the end");
         wait_done(i + 1);
         expect_result_in_file(&job, content);
-        work_let_go(work, &job);
-        kv_buf_free(&job.stored);
-        body_file_free(&job.file);
+        end_in_file(&job);
         free((void *)(uintptr_t)content.data);
         free((void *)(uintptr_t)wrong.data);
     }
@@ -339,9 +342,7 @@ Test(work, a_file_that_cannot_be_read_is_an_error)
         }
         wait_done(i + 1);
         cr_expect_eq(job.err, KV_IO);
-        work_let_go(work, &job);
-        kv_buf_free(&job.stored);
-        body_file_free(&job.file);
+        end_in_file(&job);
     }
     free((void *)(uintptr_t)content.data);
 }

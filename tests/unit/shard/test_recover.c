@@ -126,6 +126,15 @@ static void expect_check(struct rig *rig)
     cr_expect_eq(check_stores(paths, 1), 0);
 }
 
+/* Of a life that serves all, with room or without. */
+static void expect_end(struct rig *rig, bool full)
+{
+    expect_all(rig);
+    cr_expect_eq(rig_counter(rig, "full"), full ? 1u : 0u);
+    rig_stop(rig);
+    expect_check(rig);
+}
+
 TestSuite(recover, .timeout = 120);
 
 ParameterizedTestParameters(recover, a_start_finishes_what_is_half_applied)
@@ -157,21 +166,15 @@ Test(recover, without_room_for_the_rest_it_serves_all)
     for (uint64_t life = 3; life <= 4; life++) {
         rig_open(rig);
         rig_connect(rig, life);
-        expect_all(rig);
-        cr_expect_eq(rig_counter(rig, "full"), 1u);
-        rig_stop(rig);
-        expect_check(rig);
+        expect_end(rig, true);
     }
     snprintf(path, sizeof(path), "%s/redo", rig->path);
     cr_expect_eq(stat(path, &status), 0);
     rig->options.recover.map_bytes = KV_GIB;
     rig_open(rig);
     rig_connect(rig, 5);
-    expect_all(rig);
-    cr_expect_eq(rig_counter(rig, "full"), 0u);
-    rig_stop(rig);
+    expect_end(rig, false);
     cr_expect_neq(stat(path, &status), 0);
-    expect_check(rig);
     rig_free(rig);
 }
 
@@ -185,18 +188,12 @@ Test(recover, without_room_for_what_is_replayed_it_serves_all)
         rig_open(rig);
         rig_connect(rig, life);
         cr_expect_eq(rig_counter(rig, "journal_replayed"), PUTS - APPLIED);
-        expect_all(rig);
-        cr_expect_eq(rig_counter(rig, "full"), 1u);
-        rig_stop(rig);
-        expect_check(rig);
+        expect_end(rig, true);
     }
     rig->options.recover.map_bytes = KV_GIB;
     rig_open(rig);
     rig_connect(rig, 5);
-    expect_all(rig);
-    cr_expect_eq(rig_counter(rig, "full"), 0u);
-    rig_stop(rig);
-    expect_check(rig);
+    expect_end(rig, false);
     rig_free(rig);
 }
 
