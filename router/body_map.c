@@ -200,12 +200,23 @@ static size_t turn_used_of(const struct body_map *map)
     return map->turn_used - (size_t)(map->buffer.bytes - map->buffer._buf);
 }
 
+/* From where on in the buffer somebody may still look: the decoder of a chunked body may not have seen the last bytes yet. A body that
+ * is in work has a length instead, and until its end it is the worker's, who writes there: only what comes behind it is looked at. */
+static size_t unseen_from(const h2o_buffer_t *buffer, struct body_map *map)
+{
+    size_t from = buffer->size - (buffer->size < SINK_TURN_BYTES_MAX ? buffer->size : SINK_TURN_BYTES_MAX);
+    if (map == NULL || map->job == NULL)
+        return from;
+    size_t end = map->job->file_offset + map->job->content.bytes - (size_t)(buffer->bytes - (char *)map);
+    return end < from ? from : end < buffer->size ? end : buffer->size;
+}
+
 /* Memory without pages: what is written there is dropped again by body_map_drop_pages. The buffer it replaces may be a sink that has
  * grown full: that one counts already. */
 enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_err why)
 {
     h2o_buffer_t *old = *inbuf;
-    const struct body_map *before = old->_fd != -1 ? body_map_of(old) : NULL;
+    struct body_map *before = old->_fd != -1 ? body_map_of(old) : NULL;
     bool was_sink = before != NULL && before->file == NULL;
     int fd = eventfd(0, EFD_CLOEXEC); /* marks the buffer as ours; nothing is opened: confine.h */
     if (fd < 0)
@@ -220,9 +231,8 @@ enum kv_err body_map_sink(h2o_buffer_t **inbuf, size_t min_guarantee, enum kv_er
     adopt(sink, bytes, old, fd);
     sink->turn_ms = before != NULL ? before->turn_ms : h2o_now(own.context->loop);
     sink->turn_used = before != NULL ? turn_used_of(before) : 0;
-    /* the decoder of a chunked body may not have seen the last bytes yet */
-    size_t tail = old->size < SINK_TURN_BYTES_MAX ? old->size : SINK_TURN_BYTES_MAX;
-    memcpy(sink->buffer.bytes + old->size - tail, old->bytes + old->size - tail, tail);
+    size_t from = unseen_from(old, before);
+    memcpy(sink->buffer.bytes + from, old->bytes + from, old->size - from);
     h2o_buffer__do_free(old);
     *inbuf = &sink->buffer;
     return KV_OK;
