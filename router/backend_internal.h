@@ -1,5 +1,6 @@
 /* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_pause.c, backend_read.c,
- * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c, backend_stats.c. Nobody else includes it. */
+ * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c, backend_refs.c, backend_stats.c. Nobody else includes
+ * it. */
 #ifndef KV_ROUTER_BACKEND_INTERNAL_H
 #define KV_ROUTER_BACKEND_INTERNAL_H
 
@@ -127,6 +128,19 @@ void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uin
 
 /* Gives back memory in which no piece is. */
 void backend_trim_fetches(struct backend *backend);
+
+/* ---- reference counts (backend_refs.c) ------------------------------------------------------------------------ */
+
+struct refs;
+/* From an answer, once; may free. */
+typedef void (*refs_on_counted)(void *arg);
+struct refs *refs_new(struct backend *backend, size_t count_max, refs_on_counted on_counted, void *arg);
+/* The count of this content goes to `*out`; both are borrowed. */
+void refs_add(struct refs *refs, const struct kv_hash *hash, uint64_t *out);
+/* Asks for all that was added. False: that is nothing, and on_counted will not run. */
+bool refs_ask(struct refs *refs);
+/* Takes back what is under way. Sets NULL, which is accepted. */
+void refs_free(struct refs **refs);
 
 /* ---- contents on their way from the shards (backend_load.c) --------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* router/backend_list.c -- listing over all shards: bounded pages of every shard are merged in key order. A shard whose page is used
  * up is asked for the next one, which begins behind the last entry, or where the shard says that it had to stop. A shared prefix may
- * come from several shards and is shown once. References are asked for at the end, one REFS a shard. */
+ * come from several shards and is shown once. References are asked for at the end. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -41,6 +41,7 @@ struct list_call {
     struct cursor cursors[KV_SHARDS_MAX];
     struct backend_list_entry *entries; /* keys and content types are copies */
     size_t count;
+    struct refs *refs;
     backend_on_list on_list;
     void *arg;
 };
@@ -53,6 +54,7 @@ static void list_end(struct list_call *list)
         kv_buf_free(&list->cursors[i].after);
         kv_buf_free(&list->cursors[i].resume);
     }
+    refs_free(&list->refs);
     for (size_t i = 0; i < list->count; i++) {
         free((void *)(uintptr_t)list->entries[i].key.data);
         free((void *)(uintptr_t)list->entries[i].row.content_type.data);
@@ -80,55 +82,19 @@ static void list_fail(struct backend_call *head, enum kv_err err)
 
 /* ---- references ----------------------------------------------------------------------------------------------- */
 
-static bool is_counted(const struct cursor *cursor, const struct backend_list_entry *entry)
+static void on_counted(void *arg)
 {
-    return !entry->is_prefix && backend_shard_of(cursor->list->head.backend, &entry->row.hash) == cursor->shard_index;
-}
-
-static size_t count_counted(const struct cursor *cursor)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < cursor->list->count; i++)
-        count += is_counted(cursor, &cursor->list->entries[i]);
-    return count;
-}
-
-static void write_refs(void *arg, struct kv_buf *buf)
-{
-    const struct cursor *cursor = arg;
-    kv_put_refs_begin(buf, count_counted(cursor));
-    for (size_t i = 0; i < cursor->list->count; i++) {
-        if (is_counted(cursor, &cursor->list->entries[i]))
-            kv_put_hash(buf, &cursor->list->entries[i].row.hash);
-    }
-}
-
-static void on_counts(void *arg, struct kv_slice body)
-{
-    struct cursor *cursor = arg;
-    cursor->call = NULL;
-    enum kv_err err;
-    struct kv_list numbers;
-    enum kv_err decoded = kv_get_counts(body, &err, &numbers);
-    kv_assert(decoded == KV_OK && err == KV_OK);
-    for (size_t i = 0; i < cursor->list->count; i++) {
-        if (is_counted(cursor, &cursor->list->entries[i]))
-            kv_next_uint(&numbers, &cursor->list->entries[i].refs);
-    }
-    if (--cursor->list->waiting == 0)
-        list_answer(cursor->list, KV_OK);
+    list_answer(arg, KV_OK);
 }
 
 static void ask_refs(struct list_call *list)
 {
-    for (unsigned i = 0; i < list->head.backend->shard_count; i++) {
-        struct cursor *cursor = &list->cursors[i];
-        if (count_counted(cursor) == 0)
-            continue;
-        list->waiting++;
-        cursor->call = calls_send(list->head.backend->calls, i, KV_MSG_REFS, true, write_refs, on_counts, cursor);
+    list->refs = refs_new(list->head.backend, list->count, on_counted, list);
+    for (size_t i = 0; i < list->count; i++) {
+        if (!list->entries[i].is_prefix)
+            refs_add(list->refs, &list->entries[i].row.hash, &list->entries[i].refs);
     }
-    if (list->waiting == 0)
+    if (!refs_ask(list->refs))
         list_answer(list, KV_OK);
 }
 

@@ -1,5 +1,5 @@
-/* router/backend_load.c -- what a transaction wants to know under its locks: reference counts, by one REFS to each shard, and the
- * contents that GETs saw, a few at a time. */
+/* router/backend_load.c -- what a transaction wants to know under its locks: reference counts, and the contents that GETs saw, a few at a
+ * time. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -9,12 +9,6 @@
 #include "wire/messages.h"
 
 #define WINDOW 32u
-
-struct counting {
-    struct loader *loader;
-    unsigned shard_index;
-    struct call *call;
-};
 
 struct loading {
     struct loader *loader;
@@ -32,7 +26,7 @@ struct loader {
     size_t count;
     size_t next; /* content to look at */
     unsigned waiting;
-    struct counting counting[KV_SHARDS_MAX];
+    struct refs *refs;
     struct loading loading[WINDOW];
     loader_on_loaded on_loaded;
     void *arg;
@@ -54,8 +48,7 @@ void loader_cancel(struct loader *loader)
 {
     if (loader == NULL)
         return;
-    for (unsigned i = 0; i < KV_SHARDS_MAX; i++)
-        calls_cancel(loader->backend->calls, loader->counting[i].call);
+    refs_free(&loader->refs);
     for (unsigned i = 0; i < WINDOW; i++)
         release(&loader->loading[i]);
     free(loader);
@@ -177,52 +170,20 @@ static void load_more(struct loader *loader)
 
 /* ---- reference counts ----------------------------------------------------------------------------------------- */
 
-static bool is_counted(const struct counting *counting, const struct plan_content *content)
+static void on_counted(void *arg)
 {
-    return content->want_refs && backend_shard_of(counting->loader->backend, &content->hash) == counting->shard_index;
-}
-
-static void write_refs(void *arg, struct kv_buf *buf)
-{
-    const struct counting *counting = arg;
-    const struct loader *loader = counting->loader;
-    size_t count = 0;
-    for (size_t i = 0; i < loader->count; i++)
-        count += is_counted(counting, &loader->contents[i]);
-    kv_put_refs_begin(buf, count);
-    for (size_t i = 0; i < loader->count; i++) {
-        if (is_counted(counting, &loader->contents[i]))
-            kv_put_hash(buf, &loader->contents[i].hash);
-    }
-}
-
-static void on_counts(void *arg, struct kv_slice body)
-{
-    struct counting *counting = arg;
-    struct loader *loader = counting->loader;
-    counting->call = NULL;
-    enum kv_err err;
-    struct kv_list numbers;
-    enum kv_err decoded = kv_get_counts(body, &err, &numbers);
-    kv_assert(decoded == KV_OK && err == KV_OK);
-    for (size_t i = 0; i < loader->count; i++) {
-        if (is_counted(counting, &loader->contents[i]))
-            kv_next_uint(&numbers, &loader->contents[i].refs);
-    }
-    if (--loader->waiting == 0)
-        load_more(loader);
+    struct loader *loader = arg;
+    refs_free(&loader->refs);
+    load_more(loader);
 }
 
 struct loader *loader_new(struct backend *backend, struct plan *plan, loader_on_loaded on_loaded, void *arg)
 {
-    size_t count;
+    size_t count, wanted = 0;
     struct plan_content *contents = plan_contents(plan, &count);
-    kv_shard_set shards = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (contents[i].want_refs)
-            shards |= kv_shard_bit(backend_shard_of(backend, &contents[i].hash));
-    }
-    if (shards == 0)
+    for (size_t i = 0; i < count; i++)
+        wanted += contents[i].want_refs;
+    if (wanted == 0)
         return NULL;
     struct loader *loader = kv_alloc_zero(1, sizeof *loader);
     loader->backend = backend;
@@ -232,13 +193,11 @@ struct loader *loader_new(struct backend *backend, struct plan *plan, loader_on_
     loader->arg = arg;
     for (unsigned i = 0; i < WINDOW; i++)
         loader->loading[i].loader = loader;
-    for (unsigned i = 0; i < backend->shard_count; i++) {
-        loader->counting[i] = (struct counting){loader, i, NULL};
-        if ((shards & kv_shard_bit(i)) == 0)
-            continue;
-        loader->waiting++;
-        loader->counting[i].call =
-            calls_send(backend->calls, i, KV_MSG_REFS, true, write_refs, on_counts, &loader->counting[i]);
+    loader->refs = refs_new(backend, wanted, on_counted, loader);
+    for (size_t i = 0; i < count; i++) {
+        if (contents[i].want_refs)
+            refs_add(loader->refs, &contents[i].hash, &contents[i].refs);
     }
+    refs_ask(loader->refs);
     return loader;
 }
