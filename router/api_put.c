@@ -27,6 +27,16 @@ static bool is_whole(struct exchange *exchange)
     return !ranged && !http_body_is_encoded(exchange);
 }
 
+/* More than one: whichever were stored, somebody else would take another (RFC 9110, 8.3). */
+static bool has_content_types(const struct exchange *exchange)
+{
+    const h2o_headers_t *headers = &exchange->req->headers;
+    size_t count = 0;
+    for (size_t i = 0; i < headers->size; i++)
+        count += headers->entries[i].name == &H2O_TOKEN_CONTENT_TYPE->buf;
+    return count > 1;
+}
+
 /* Answers and returns false when a header or the size is not what it should be. */
 static bool check(struct exchange *exchange, struct kv_slice *content_type)
 {
@@ -35,7 +45,9 @@ static bool check(struct exchange *exchange, struct kv_slice *content_type)
     struct kv_slice declaration = http_header_named(exchange, "x-content-sha256", &declared);
     uint64_t bytes_max = exchange->thread->server->settings->value_bytes_max;
     struct kv_slice given = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL));
-    if (content_type_check(given, content_type) != KV_OK)
+    if (has_content_types(exchange))
+        answer_error(exchange, 400, "invalid_request", "A value has one Content-Type; there are several.");
+    else if (content_type_check(given, content_type) != KV_OK)
         answer_error(exchange, 400, "invalid_request",
                      "Content-Type is longer than %u bytes or holds control characters.", KV_CONTENT_TYPE_BYTES_MAX);
     else if (!is_whole(exchange))

@@ -332,6 +332,24 @@ Test(values, headers_of_a_put_are_checked)
     }
 }
 
+/* Whichever of the two were stored, somebody in between might have read the other. */
+Test(values, several_content_types_are_refused)
+{
+    static const char *const pairs[][2] = {{"Content-Type: a/b", "Content-Type: c/d"},
+                                           {"Content-Type: a/b", "Content-Type: a/b"}};
+    for (size_t i = 0; i < 2 * sizeof(pairs) / sizeof(pairs[0]); i++) {
+        const char *const *pair = pairs[i / 2];
+        struct answer answer = http_ask(
+            http_versions[i % 2],
+            &(struct request){
+                .method = "PUT", .path = "/t", .body = text("abc"), .has_body = true, .headers = {pair[0], pair[1]}});
+        cr_expect_eq(answer.status, 400, "%s, %s: %ld", pair[0], pair[1], answer.status);
+        cr_expect(strstr((const char *)answer.body.data, "Content-Type") != NULL, "%s", answer.body.data);
+        answer_free(&answer);
+    }
+    cr_expect_eq(fake_keys(), 0);
+}
+
 Test(values, uploads_without_a_length)
 {
     int fd = http_connect();
