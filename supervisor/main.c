@@ -20,6 +20,7 @@
 #include "kv/child.h"
 #include "kv/files.h"
 #include "kv/log.h"
+#include "memory.h"
 #include "privilege.h"
 #include "supervise.h"
 
@@ -231,6 +232,7 @@ static int run(struct world *world)
         return KV_EXIT_CONFIG;
     }
     tell_confinement();
+    memory_warn(&world->settings, world->family.shard_count);
     struct supervise_options options = {
         .router_stop_ms = world->settings.drain_wait_ms + DRAIN_SLACK_MS,
         .shards_stop_ms = SHARDS_STOP_MS,
