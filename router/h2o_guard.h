@@ -157,7 +157,7 @@ struct guard_refusal {
     bool unread; /* there is no request behind it, and no token */
 };
 /* Of the request that a handler is being called for, or NULL. Once per request; its HTTP/1 connection must end with it. */
-const struct guard_refusal *h2o_guard_refusal(void);
+const struct guard_refusal *h2o_guard_refusal(const h2o_req_t *req);
 
 /* All that belongs to the HTTP/1 request whose complete head `buf` begins with, its body too; SIZE_MAX when that does not tell, and
  * `head_bytes` is as it was. */

@@ -7,6 +7,8 @@
 #include "h2o_guard.h"
 
 #include <dlfcn.h>
+#include <h2o/http2.h>
+#include <h2o/http2_internal.h>
 #include <strings.h>
 
 #include "body.h"
@@ -39,6 +41,8 @@ static const struct guard_refusal too_large = {413, "too_large", "The body is la
 static const struct guard_refusal chunks = {400, "invalid_request", "The body is not chunked as it should be.", false};
 static const struct guard_refusal characters = {400, "invalid_request", "A header holds characters that it must not.",
                                                 false};
+static const struct guard_refusal no_body = {400, "invalid_request", "Content-Length announces a body that never came.",
+                                             false};
 /* Nothing is wrong but what the handler will find: only the body is not wanted any more. */
 static const struct guard_refusal not_invited = {0, NULL, NULL, false};
 
@@ -46,11 +50,20 @@ struct guard_head_library guard_head_library;
 
 static __thread const struct guard_refusal *found; /* for the handler that is called next */
 
-const struct guard_refusal *h2o_guard_refusal(void)
+/* HTTP/2 whose head ends the stream. The library compares the two lengths only where a body begins; a PUT would lose its value. */
+static bool lacks_body(const h2o_req_t *req)
+{
+    const h2o_http2_stream_t *stream =
+        (const h2o_http2_stream_t *)((const char *)req - offsetof(h2o_http2_stream_t, req));
+    return req->version >= 0x200 && stream->_req_body == NULL && stream->_expected_content_length != SIZE_MAX &&
+           stream->_expected_content_length != 0;
+}
+
+const struct guard_refusal *h2o_guard_refusal(const h2o_req_t *req)
 {
     const struct guard_refusal *refusal = found;
     found = NULL;
-    return refusal;
+    return refusal == NULL && lacks_body(req) ? &no_body : refusal;
 }
 
 /* ---- a parsed head ------------------------------------------------------------------------------------------------ */

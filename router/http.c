@@ -194,7 +194,7 @@ static const struct guard_refusal *refusal_of(h2o_req_t *req)
     static const struct guard_refusal draining = {503, "unavailable", "The server is stopping; nothing was done.",
                                                   false};
     const struct router_thread *thread = H2O_STRUCT_FROM_MEMBER(struct router_thread, context, req->conn->ctx);
-    const struct guard_refusal *refusal = h2o_guard_refusal();
+    const struct guard_refusal *refusal = h2o_guard_refusal(req);
     if (refusal == NULL && thread->drain.asked &&
         timercmp(&req->timestamps.request_begin_at, &thread->drain.asked_at, >))
         refusal = &draining;

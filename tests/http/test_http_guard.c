@@ -334,6 +334,36 @@ Test(guard, trailers_are_no_headers)
     cr_expect(answers_trailed_put(true, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
 }
 
+/* ---- a body that never came --------------------------------------------------------------------------------------- */
+
+/* `method` of /announced, whose head ends the stream and says this of its body: whether the answer holds `text`. */
+static bool answers_announced(const char *method, const char *content_length, const char *text)
+{
+    struct kv_buf out = {0}, block = fields(method, "/announced");
+    int fd = h2_connect();
+    kv_buf_append(&block, raw("\x0f\x0d", 2)); /* content-length */
+    short_string(&block, content_length);
+    frame(&out, HEADERS, END_STREAM | END_HEADERS, 1, kv_buf_peek(&block));
+    kv_buf_free(&block);
+    cr_expect(give(fd, &out));
+    bool found = receives(fd, text, strlen(text));
+    close(fd);
+    return found;
+}
+
+/* It would have become the value of nothing, in the place of what the key had. */
+Test(guard, a_body_that_was_announced_and_never_came_is_no_value)
+{
+    static const char refusal[] = "announces a body that never came";
+    struct victim victim = victim_start(true);
+    cr_expect(answers_announced("PUT", "5", refusal));
+    cr_expect(answers_announced("GET", "0", "The key does not exist"));
+    cr_expect(answers_announced("POST", "5", refusal));
+    cr_expect(answers_announced("GET", "5", refusal));
+    cr_expect(answers_announced("PUT", "0", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
+    victim_end(&victim);
+}
+
 /* ---- is the guard there ------------------------------------------------------------------------------------------- */
 
 Test(guard, knows_its_library)
