@@ -4,17 +4,35 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+/* Ids are given out one after the other by our own router: without a hash each has a bucket of its own, beside its neighbours in time. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 2U
+
+/* Most that come are the newest ever: nothing is known of them. */
+static bool is_new(const struct intents *intents, uint64_t txn_id)
+{
+    return txn_id > intents->txn_id_last;
+}
+
+static void saw(struct intents *intents, uint64_t txn_id)
+{
+    if (is_new(intents, txn_id))
+        intents->txn_id_last = txn_id;
+}
+
 struct intent *intents_find(const struct intents *intents, uint64_t txn_id)
 {
     struct intent *intent = NULL;
-    HASH_FIND(hh, intents->open, &txn_id, sizeof txn_id, intent);
+    if (!is_new(intents, txn_id))
+        HASH_FIND_BYHASHVALUE(hh, intents->open, &txn_id, sizeof txn_id, (unsigned)txn_id, intent);
     return intent;
 }
 
 struct done *intents_find_done(const struct intents *intents, uint64_t txn_id)
 {
     struct done *done = NULL;
-    HASH_FIND(hh, intents->done, &txn_id, sizeof txn_id, done);
+    if (!is_new(intents, txn_id))
+        HASH_FIND_BYHASHVALUE(hh, intents->done, &txn_id, sizeof txn_id, (unsigned)txn_id, done);
     return done;
 }
 
@@ -65,7 +83,8 @@ struct intent *intents_add(struct intents *intents, const struct kv_msg_prepare 
     for (size_t i = 0; i < count; i++)
         intent->ops.at[i] = keep_op(&prepare->ops.at[i], &at);
     intent->existed = keep_slice(existed, &at);
-    HASH_ADD(hh, intents->open, txn_id, sizeof intent->txn_id, intent);
+    saw(intents, intent->txn_id);
+    HASH_ADD_BYHASHVALUE(hh, intents->open, txn_id, sizeof intent->txn_id, (unsigned)intent->txn_id, intent);
     intents->bytes += bytes;
     return intent;
 }
@@ -86,7 +105,8 @@ void intents_add_done(struct intents *intents, uint64_t txn_id, struct kv_slice 
     done->existed_bytes = existed.bytes;
     if (existed.bytes > 0)
         memcpy(done->existed, existed.data, existed.bytes);
-    HASH_ADD(hh, intents->done, txn_id, sizeof done->txn_id, done);
+    saw(intents, txn_id);
+    HASH_ADD_BYHASHVALUE(hh, intents->done, txn_id, sizeof done->txn_id, (unsigned)txn_id, done);
     intents->bytes += sizeof *done + existed.bytes;
 }
 

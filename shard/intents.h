@@ -53,6 +53,7 @@ struct done {
 struct intents {
     struct intent *open;
     struct done *done;
+    uint64_t txn_id_last; /* the largest of all that were ever in one of them */
     uint64_t sequence_last;
     size_t bytes;
 };
