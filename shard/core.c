@@ -66,6 +66,22 @@ enum kv_err core_message(struct core *core, uint64_t session, enum kv_msg type, 
     return core_dispatch(core, &request);
 }
 
+size_t core_fetch(const struct core *core, enum overlay_table table, struct kv_slice *keys, size_t count)
+{
+    return ledger_fetch(&core->ledger, table, keys, count);
+}
+
+const struct kv_ops *core_voted(const struct core *core, uint64_t txn_id)
+{
+    const struct intent *intent = intents_find(&core->intents, txn_id);
+    return intent == NULL ? NULL : &intent->ops;
+}
+
+bool core_will_look_up(const struct core *core, struct kv_slice key)
+{
+    return !locks_state(core->locks, key).has_version;
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------------- */
 
 struct core *core_new(const struct core_options *options, const struct core_world *world, const struct store_meta *meta)

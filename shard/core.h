@@ -94,6 +94,14 @@ void core_start(struct core *core, const uint64_t *staged, size_t staged_count);
  * are the rim's and never come here. */
 enum kv_err core_message(struct core *core, uint64_t session, enum kv_msg type, uint64_t request_id,
                          struct kv_slice body);
+/* Before messages that came together: brings near what they will look up here, CORE_FETCH_MAX keys of a table at a time. Returns how many
+ * have no row here and come first in `keys` afterwards: those are LMDB's. */
+#define CORE_FETCH_MAX 32u
+size_t core_fetch(const struct core *core, enum overlay_table table, struct kv_slice *keys, size_t count);
+/* The operations that a COMMIT of this transaction will carry out, or NULL. A peek until then. */
+const struct kv_ops *core_voted(const struct core *core, uint64_t txn_id);
+/* Whether a PREPARE of this key will look its row up: no lock remembers it. */
+bool core_will_look_up(const struct core *core, struct kv_slice key);
 /* The connection is gone: its locks without intents are released, its waiting requests, holds and stages dropped. */
 void core_session_closed(struct core *core, uint64_t session);
 /* A piece handed to world.stage is durable, up to `bytes` of its object from the beginning. */

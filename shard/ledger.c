@@ -7,6 +7,10 @@
 #include "kv/log.h"
 #include "rows.h"
 
+/* Contents are chosen by clients, look-ups wait for the memory of each in a bucket: fewer than the usual ten. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 4U
+
 /* Votes given and not decided, per content. Gone when both are zero. */
 struct pending {
     struct kv_hash hash;
@@ -46,6 +50,25 @@ static const struct overlay_row *find_unapplied(const struct ledger *ledger, enu
     if (row == NULL && ledger->frozen != NULL)
         row = overlay_get(ledger->frozen, table, key);
     return row;
+}
+
+size_t ledger_fetch(const struct ledger *ledger, enum overlay_table table, struct kv_slice *keys, size_t count)
+{
+    uint64_t hashes[CORE_FETCH_MAX];
+    size_t absent = 0;
+    kv_assert(count <= CORE_FETCH_MAX);
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = overlay_hash(keys[i]);
+        overlay_fetch_place(ledger->active, table, hashes[i]);
+        if (ledger->frozen != NULL)
+            overlay_fetch_place(ledger->frozen, table, hashes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!overlay_fetch_row(ledger->active, table, hashes[i]) &&
+            (ledger->frozen == NULL || !overlay_fetch_row(ledger->frozen, table, hashes[i])))
+            keys[absent++] = keys[i];
+    }
+    return absent;
 }
 
 /* Reports anything but found and not found to the rim, which stops the process. */
@@ -129,10 +152,16 @@ enum kv_err ledger_get_object(struct ledger *ledger, const struct kv_hash *hash,
     return memo->err;
 }
 
+/* Seeded: clients choose contents, and shall not choose which of them meet in a bucket. */
+static unsigned bucket_hash(const struct kv_hash *hash)
+{
+    return (unsigned)overlay_hash(kv_hash_slice(hash));
+}
+
 static struct pending *find_pending(const struct ledger *ledger, const struct kv_hash *hash)
 {
     struct pending *pending = NULL;
-    HASH_FIND(hh, ledger->pending, hash, sizeof *hash, pending);
+    HASH_FIND_BYHASHVALUE(hh, ledger->pending, hash, sizeof *hash, bucket_hash(hash), pending);
     return pending;
 }
 
@@ -174,22 +203,25 @@ static void add_pending(struct ledger *ledger, const struct kv_hash *hash, uint6
     if (pending == NULL) {
         pending = kv_alloc_zero(1, sizeof *pending);
         pending->hash = *hash;
-        HASH_ADD(hh, ledger->pending, hash, sizeof pending->hash, pending);
+        HASH_ADD_BYHASHVALUE(hh, ledger->pending, hash, sizeof pending->hash, bucket_hash(hash), pending);
     }
     pending->adds += adds;
     pending->drops += drops;
 }
 
-static void settle_pending(struct ledger *ledger, const struct kv_hash *hash, uint64_t adds, uint64_t drops)
+/* Whether votes to add to it are open still. */
+static bool settle_pending(struct ledger *ledger, const struct kv_hash *hash, uint64_t adds, uint64_t drops)
 {
     struct pending *pending = find_pending(ledger, hash);
     kv_assert(pending != NULL && pending->adds >= adds && pending->drops >= drops);
     pending->adds -= adds;
     pending->drops -= drops;
-    if (pending->adds == 0 && pending->drops == 0) {
+    bool awaited = pending->adds > 0;
+    if (!awaited && pending->drops == 0) {
         HASH_DEL(ledger->pending, pending);
         free(pending);
     }
+    return awaited;
 }
 
 static void put_object(struct ledger *ledger, const struct kv_hash *hash, const struct kv_object *object,
@@ -282,8 +314,8 @@ static uint64_t later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Moves the reference count by `add` - `drop` and deletes what nothing refers to or is about to. */
-static void change_refs(struct ledger *ledger, const struct kv_hash *hash, uint64_t add, uint64_t drop,
+/* Moves the reference count by `add` - `drop` and deletes what nothing refers to and no vote is about to (`awaited`). */
+static void change_refs(struct ledger *ledger, const struct kv_hash *hash, bool awaited, uint64_t add, uint64_t drop,
                         uint64_t position)
 {
     struct kv_object object;
@@ -302,8 +334,7 @@ static void change_refs(struct ledger *ledger, const struct kv_hash *hash, uint6
         ledger->objects--;
         ledger->stored_bytes -= object.stored_bytes;
     }
-    const struct pending *pending = find_pending(ledger, hash);
-    if (counted || (pending != NULL && pending->adds > 0))
+    if (counted || awaited)
         put_again(ledger, hash, &object, later(position, row_position));
     else
         delete_object(ledger, hash, &object, later(position, row_position));
@@ -327,11 +358,11 @@ void ledger_commit(struct ledger *ledger, uint64_t txn_id, const struct kv_ops *
     for (const struct kv_op *op = ops->at; op < ops->at + ops->count; op++) {
         ledger->keys_pending -= key_change(op);
         if (op->kind == KV_OP_ADD) {
-            settle_pending(ledger, &op->hash, op->count, 0);
-            change_refs(ledger, &op->hash, op->count, 0, position);
+            bool awaited = settle_pending(ledger, &op->hash, op->count, 0);
+            change_refs(ledger, &op->hash, awaited, op->count, 0, position);
         } else if (op->kind == KV_OP_DROP) {
-            settle_pending(ledger, &op->hash, 0, op->count);
-            change_refs(ledger, &op->hash, 0, op->count, position);
+            bool awaited = settle_pending(ledger, &op->hash, 0, op->count);
+            change_refs(ledger, &op->hash, awaited, 0, op->count, position);
         } else {
             commit_key(ledger, txn_id, op, position);
         }
@@ -346,8 +377,8 @@ void ledger_abort(struct ledger *ledger, const struct kv_ops *ops, uint64_t posi
             settle_pending(ledger, &op->hash, 0, op->count);
         if (op->kind != KV_OP_ADD)
             continue;
-        settle_pending(ledger, &op->hash, op->count, 0);
-        change_refs(ledger, &op->hash, 0, 0, position);
+        bool awaited = settle_pending(ledger, &op->hash, op->count, 0);
+        change_refs(ledger, &op->hash, awaited, 0, 0, position);
     }
 }
 

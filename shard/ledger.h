@@ -43,6 +43,9 @@ struct ledger {
 void ledger_init(struct ledger *ledger, const struct core_world *world, const struct store_meta *meta);
 void ledger_clear(struct ledger *ledger);
 
+/* Before `count` look-ups, CORE_FETCH_MAX at most: brings near what they need of both generations. Returns how many keys have no row
+ * there; those come first afterwards. */
+size_t ledger_fetch(const struct ledger *ledger, enum overlay_table table, struct kv_slice *keys, size_t count);
 /* KV_OK or KV_NOT_FOUND. `position` must be durable before the answer (either one) may be shown. Slices are peeks. */
 enum kv_err ledger_get_key(struct ledger *ledger, struct kv_slice key, struct kv_row *out, uint64_t *position);
 /* refs: settled ones only; bytes: none. */

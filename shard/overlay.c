@@ -19,6 +19,8 @@
 #include "overlay_order.h"
 #include "overlay_sort.h"
 
+#define LINE_BYTES 64u
+
 struct overlay {
     struct overlay_index indexes[OVERLAY_TABLES];
     struct overlay_arena arena;
@@ -107,7 +109,22 @@ static struct overlay_row *make(struct overlay *overlay, enum overlay_table tabl
 
 const struct overlay_row *overlay_get(const struct overlay *overlay, enum overlay_table table, struct kv_slice key)
 {
-    return overlay_index_get(&overlay->indexes[table], overlay_index_hash(key), key);
+    return overlay_index_get(&overlay->indexes[table], overlay_hash(key), key);
+}
+
+void overlay_fetch_place(const struct overlay *overlay, enum overlay_table table, uint64_t hash)
+{
+    overlay_index_fetch(&overlay->indexes[table], hash);
+}
+
+bool overlay_fetch_row(const struct overlay *overlay, enum overlay_table table, uint64_t hash)
+{
+    const struct overlay_row *row = overlay_index_guess(&overlay->indexes[table], hash);
+    if (row == NULL)
+        return false;
+    __builtin_prefetch(row);
+    __builtin_prefetch((const uint8_t *)row + LINE_BYTES);
+    return true;
 }
 
 static struct overlay_row *insert(struct overlay *overlay, enum overlay_table table, struct kv_slice key, uint64_t hash,
@@ -131,7 +148,7 @@ static void set(struct overlay *overlay, enum overlay_table table, struct kv_sli
                 bool tombstone, uint64_t position)
 {
     struct overlay_index *index = &overlay->indexes[table];
-    uint64_t hash = overlay_index_hash(key);
+    uint64_t hash = overlay_hash(key);
     struct overlay_row *row = overlay_index_get(index, hash, key), *old = NULL;
     if (row == NULL) {
         row = insert(overlay, table, key, hash, value.bytes);
@@ -160,7 +177,7 @@ void overlay_tombstone(struct overlay *overlay, enum overlay_table table, struct
 
 void overlay_forget(struct overlay *overlay, enum overlay_table table, struct kv_slice key)
 {
-    uint64_t hash = overlay_index_hash(key);
+    uint64_t hash = overlay_hash(key);
     struct overlay_row *row = overlay_index_get(&overlay->indexes[table], hash, key);
     if (!row)
         return;

@@ -40,11 +40,18 @@ static inline struct kv_slice overlay_value(const struct overlay_row *row)
 
 struct overlay;
 
+/* Of a key, in whatever overlay and table of this process. */
+uint64_t overlay_hash(struct kv_slice key);
+
 struct overlay *overlay_new(void);
 void overlay_free(struct overlay **overlay);
 
 /* The row of exactly this key or NULL; peek: valid until the next change of that row. */
 const struct overlay_row *overlay_get(const struct overlay *overlay, enum overlay_table table, struct kv_slice key);
+/* Before a look-up or a change, if there is something else to do meanwhile: the first asks the processor for the memory that it begins
+ * with; the second, a while later, for the row's. False: there is no row of that hash; true: most likely. */
+void overlay_fetch_place(const struct overlay *overlay, enum overlay_table table, uint64_t hash);
+bool overlay_fetch_row(const struct overlay *overlay, enum overlay_table table, uint64_t hash);
 /* Sets the row (copies key and value). */
 void overlay_put(struct overlay *overlay, enum overlay_table table, struct kv_slice key, struct kv_slice value,
                  uint64_t position);

@@ -22,7 +22,7 @@ static void make_seed(void)
         seed = kv_clock_ns();
 }
 
-uint64_t overlay_index_hash(struct kv_slice key)
+uint64_t overlay_hash(struct kv_slice key)
 {
     pthread_once(&seeded, make_seed);
     return XXH3_64bits_withSeed(key.data, key.bytes, seed);
@@ -66,6 +66,27 @@ struct overlay_row *overlay_index_get(const struct overlay_index *index, uint64_
     return NULL;
 }
 
+void overlay_index_fetch(const struct overlay_index *index, uint64_t hash)
+{
+    const struct overlay_part *part = part_of(index, hash);
+    if (part->count == 0)
+        return;
+    __builtin_prefetch(&tags_of(part)[home_of(part, hash)]);
+    __builtin_prefetch(&part->slots[home_of(part, hash)]);
+}
+
+const struct overlay_row *overlay_index_guess(const struct overlay_index *index, uint64_t hash)
+{
+    const struct overlay_part *part = part_of(index, hash);
+    if (part->count == 0)
+        return NULL;
+    const uint8_t *tags = tags_of(part), tag = tag_of(hash);
+    size_t at = home_of(part, hash);
+    while (tags[at] != 0 && tags[at] != tag)
+        at = next_of(part, at);
+    return tags[at] == 0 ? NULL : part->slots[at];
+}
+
 static void place(struct overlay_part *part, uint64_t hash, struct overlay_row *row)
 {
     uint8_t *tags = tags_of(part);
@@ -87,7 +108,7 @@ static void grow(struct overlay_part *part)
         if (i + ROWS_AHEAD < part->slot_count && tags[i + ROWS_AHEAD] != 0)
             __builtin_prefetch(part->slots[i + ROWS_AHEAD]);
         if (tags[i] != 0)
-            place(&larger, overlay_index_hash(overlay_key(part->slots[i])), part->slots[i]);
+            place(&larger, overlay_hash(overlay_key(part->slots[i])), part->slots[i]);
     }
     free(part->slots);
     *part = larger;
@@ -127,7 +148,7 @@ void overlay_index_replace(struct overlay_index *index, uint64_t hash, const str
 /* A follower may move into the gap at `gap` when its home is not behind the gap on the way from its home to `at`. */
 static bool may_move(const struct overlay_part *part, size_t gap, size_t at)
 {
-    size_t home = home_of(part, overlay_index_hash(overlay_key(part->slots[at]))), mask = part->slot_count - 1;
+    size_t home = home_of(part, overlay_hash(overlay_key(part->slots[at]))), mask = part->slot_count - 1;
     return ((at - home) & mask) >= ((at - gap) & mask);
 }
 

@@ -27,7 +27,11 @@ struct overlay_index {
     size_t count, slot_count; /* of all parts */
 };
 
-uint64_t overlay_index_hash(struct kv_slice key);
+/* Hashes are overlay_hash of the key.
+ * Asks the processor for the memory that a search begins with. */
+void overlay_index_fetch(const struct overlay_index *index, uint64_t hash);
+/* A row with such a tag, not looked at: one in some hundred is another key's. Or NULL: there is none with this hash. */
+const struct overlay_row *overlay_index_guess(const struct overlay_index *index, uint64_t hash);
 /* The row of this key, or NULL. */
 struct overlay_row *overlay_index_get(const struct overlay_index *index, uint64_t hash, struct kv_slice key);
 /* Its key must not be there yet. */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core_internal.h"
 #include "kv/placement.h"
 #include "rows.h"
 #include "serve_internal.h"
@@ -163,17 +164,34 @@ Test(touch, contents_follow_their_keys)
     place_free(&small);
 }
 
+/* A shard that has this store, and nothing else yet. */
+static struct serve *serve_of(struct place *place)
+{
+    static const struct core_options options = {.shard_index = 1, .shard_count = 2, .overlay_bytes_max = 1u << 30};
+    static const struct core_world world;
+    static const struct store_meta meta = {.object_id_next = 1};
+    struct serve *serve = kv_alloc_zero(1, sizeof *serve);
+    serve->on.store = place->store;
+    serve->on.core = core_new(&options, &world, &meta);
+    return serve;
+}
+
+static void serve_end(struct serve *serve)
+{
+    core_free(&serve->on.core);
+    free(serve);
+}
+
 /* The group is larger than what goes together; what is no read, and what has come in part only, is passed over. */
 Test(touch, reads_that_came_together)
 {
     enum { READS = 75, OPENS = 50 };
     struct place place;
-    struct serve *serve = kv_alloc_zero(1, sizeof *serve);
     struct kv_buf frames = {0};
     char space[KEY_BYTES];
     size_t contents = 0, of_last = 0, begin;
     place_init(&place, KEYS);
-    serve->on.store = place.store;
+    struct serve *serve = serve_of(&place);
     for (uint64_t n = 0; n < READS; n++) {
         struct kv_hash hash = hash_of(n);
         begin = kv_frame_begin(&frames, KV_MSG_READ, n);
@@ -193,7 +211,7 @@ Test(touch, reads_that_came_together)
     cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), READS + contents + OPENS);
     cr_expect_eq(serve_touch(serve, kv_slice(frames.data, frames.bytes - 1)), READS + contents + OPENS - of_last);
     kv_buf_free(&frames);
-    free(serve);
+    serve_end(serve);
     place_free(&place);
 }
 
@@ -225,25 +243,81 @@ static void put_prepare(struct kv_buf *frames, enum kv_msg type, uint64_t n, siz
     kv_frame_end(frames, begin);
 }
 
-/* Keys that are locked, without their contents; old contents, of many transactions and of one large one. Keys of a PREPARE were
- * locked before. */
+/* Keys that are locked, without their contents; keys that are set without a lock, and old contents, of many transactions and of one
+ * large one. */
 Test(touch, writes_that_came_together)
 {
     enum { LOCKS = 40, KEYS_OF_ONE = 70, PREPARES = 45, OPS_OF_ONE = 100 };
     struct place place;
-    struct serve *serve = kv_alloc_zero(1, sizeof *serve);
     struct kv_buf frames = {0};
     place_init(&place, KEYS);
-    serve->on.store = place.store;
+    struct serve *serve = serve_of(&place);
     for (uint64_t n = 0; n < LOCKS; n++)
         put_lock(&frames, n, 1);
     put_lock(&frames, KEYS - KEYS_OF_ONE + 2, KEYS_OF_ONE); /* two are new */
     for (uint64_t n = 0; n < PREPARES; n++)
         put_prepare(&frames, n % 2 == 0 ? KV_MSG_PREPARE : KV_MSG_APPLY, n, 1);
     put_prepare(&frames, KV_MSG_PREPARE, PREPARES, OPS_OF_ONE);
-    cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), LOCKS + KEYS_OF_ONE - 2 + PREPARES + OPS_OF_ONE);
+    cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), LOCKS + KEYS_OF_ONE - 2 + 2 * (PREPARES + OPS_OF_ONE));
     kv_buf_free(&frames);
-    free(serve);
+    serve_end(serve);
+    place_free(&place);
+}
+
+/* LMDB is not asked for what waits to be applied, of either generation; nor for keys that a lock remembers. */
+Test(touch, what_is_in_memory_is_not_looked_for_elsewhere)
+{
+    enum { PREPARES = 30, FROZEN = 7, ACTIVE = 5, LOCKED = 3 };
+    struct place place;
+    struct kv_buf frames = {0};
+    char space[KEY_BYTES];
+    place_init(&place, KEYS);
+    struct serve *serve = serve_of(&place);
+    struct core *core = serve->on.core;
+    struct ledger *ledger = &core->ledger;
+    for (uint64_t n = 0; n < FROZEN; n++)
+        put(ledger->active, n);
+    struct core_generation *frozen = core_freeze(core);
+    for (uint64_t n = FROZEN; n < FROZEN + ACTIVE; n++)
+        put(ledger->active, n);
+    for (uint64_t n = PREPARES - LOCKED; n < PREPARES; n++) {
+        locks_take_for_intent(core->locks, n + 1, key_of(n, space), true);
+        locks_set_version(core->locks, key_of(n, space), n + 1);
+    }
+    for (uint64_t n = 0; n < PREPARES; n++)
+        put_prepare(&frames, KV_MSG_PREPARE, n, 1);
+    cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), 2 * (PREPARES - FROZEN - ACTIVE) - LOCKED);
+    core_generation_free(&frozen);
+    kv_buf_free(&frames);
+    serve_end(serve);
+    place_free(&place);
+}
+
+/* More COMMITs than go together, and one of a transaction that is not known: LMDB is not asked, and nothing is changed. */
+Test(touch, commits_that_came_together)
+{
+    enum { COMMITS = 50 };
+    struct place place;
+    struct kv_buf frames = {0};
+    place_init(&place, KEYS);
+    struct serve *serve = serve_of(&place);
+    struct core *core = serve->on.core;
+    for (uint64_t n = 0; n <= COMMITS; n++) {
+        char space[KEY_BYTES];
+        struct kv_op ops[] = {{.kind = KV_OP_SET, .key = key_of(n, space)}, {.kind = KV_OP_DROP, .hash = hash_of(n)}};
+        struct kv_msg_prepare prepare = {.txn_id = n + 1, .participants = 3, .ops = {ops, 2, 2}};
+        if (n < COMMITS)
+            intents_add(&core->intents, &prepare, 0, kv_slice(NULL, 0));
+        size_t begin = kv_frame_begin(&frames, KV_MSG_COMMIT, n);
+        kv_put_id(&frames, n + 1);
+        kv_frame_end(&frames, begin);
+    }
+    cr_expect_eq(serve_touch(serve, kv_buf_peek(&frames)), 0);
+    cr_expect_eq(HASH_COUNT(core->intents.open), COMMITS);
+    cr_expect_eq(core_voted(core, COMMITS)->count, 2);
+    cr_expect_null(core_voted(core, COMMITS + 1));
+    kv_buf_free(&frames);
+    serve_end(serve);
     place_free(&place);
 }
 
