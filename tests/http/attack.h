@@ -32,7 +32,8 @@ struct shared {
     atomic_bool hold;  /* the backend takes calls and does not answer */
     atomic_bool drain; /* say GOAWAY within half a second, and again one second later */
     atomic_uint files_max;
-    atomic_size_t calls;
+    atomic_uint rounds;  /* in which it has looked at these, */
+    atomic_size_t calls; /* and said the rest */
     atomic_size_t connections;
     _Atomic uint64_t counters[METRICS_COUNTER_COUNT];
 };
@@ -86,11 +87,13 @@ _Noreturn static void suffer(const struct victim *victim, bool guarded)
         if (shared->hold != held)
             fake_hold(held = shared->hold);
         if (shared->files_max != 0)
-            limit_files(atomic_exchange(&shared->files_max, 0));
+            limit_files(shared->files_max);
+        shared->files_max = 0;
         for (unsigned i = 0; i < http_server->thread_count && shared->drain; i++)
             thread_drain(&http_server->threads[i], 1000);
         shared->drain = false;
         publish(shared);
+        shared->rounds++;
         http_nap(2);
     }
 }
@@ -115,6 +118,13 @@ static struct victim victim_start_with(bool guarded, bool small_buffers)
 static struct victim victim_start(bool guarded)
 {
     return victim_start_with(guarded, false);
+}
+
+/* Until it has done what was asked, and said what has become of it: a round under way may have begun before. */
+UNUSED_IS_FINE static void victim_settle(const struct victim *victim)
+{
+    unsigned before = victim->shared->rounds;
+    http_wait_until(victim->shared->rounds - before >= 2);
 }
 
 /* Signal that ended it, 0 while it runs or when it ended by itself. */
@@ -211,6 +221,19 @@ static int h2_connect_from(const char *address, bool small)
 static int h2_connect(void)
 {
     return h2_connect_from("127.0.0.1", false);
+}
+
+/* Whether the victim has taken all that was sent over the connection, and left it open. */
+UNUSED_IS_FINE static bool is_taken(int fd)
+{
+    static const char text[] = "12345678";
+    struct kv_buf out = {0};
+    frame(&out, PING, 0, 0, raw(text, 8));
+    give(fd, &out);
+    struct kv_buf in = http_receive_until(fd, text);
+    bool taken = memmem(in.data, in.bytes, text, 8) != NULL;
+    kv_buf_free(&in);
+    return taken;
 }
 
 /* Whether the victim has closed the connection, or does so within the time. */

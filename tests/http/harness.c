@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -52,12 +53,39 @@ static void start(int tls_fd)
     server_start(http_server);
 }
 
+struct fence {
+    h2o_multithread_receiver_t receiver;
+    h2o_multithread_message_t message;
+    sem_t passed;
+};
+
+static void on_fence(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
+{
+    struct fence *fence = H2O_STRUCT_FROM_MEMBER(struct fence, receiver, receiver);
+    h2o_linklist_unlink(messages->next);
+    sem_post(&fence->passed);
+}
+
+/* Until the loop has taken in what was sent to it before. */
+static void pass(const struct router_thread *thread)
+{
+    struct fence fence = {0};
+    sem_init(&fence.passed, 0, 0);
+    h2o_multithread_register_receiver(thread->context.queue, &fence.receiver, on_fence);
+    h2o_multithread_send_message(&fence.receiver, &fence.message);
+    sem_wait(&fence.passed);
+    h2o_multithread_unregister_receiver(thread->context.queue, &fence.receiver);
+    sem_destroy(&fence.passed);
+}
+
 enum kv_err http_reload(char *why, size_t why_bytes)
 {
     struct kv_files files = {0};
     enum kv_err err = kv_files_load(&http_settings, &files, why, why_bytes);
     if (err == KV_OK)
         err = server_reload(http_server, &files, why, why_bytes);
+    for (unsigned i = 0; i < http_server->thread_count; i++)
+        pass(&http_server->threads[i]);
     kv_files_free(&files);
     return err;
 }
@@ -74,7 +102,7 @@ void http_start_tls(void)
 
 void http_stop(void)
 {
-    cr_expect(server_drain(http_server, 5000), "the drain took longer than 5 s");
+    cr_expect(server_drain(http_server, HTTP_WAIT_MS), "the drain does not end");
     for (unsigned i = 0; i < http_server->thread_count; i++) {
         cr_expect_eq(http_server->threads[i].exchanges, 0);
         cr_expect_eq(http_server->threads[i].listeners.connections, 0);
@@ -225,18 +253,31 @@ void http_send(int fd, const char *text)
     cr_assert_eq(send(fd, text, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
 }
 
-struct kv_buf http_receive(int fd, int wait_ms)
+/* `text` NULL: nothing ends it before its time. */
+static struct kv_buf receive(int fd, int wait_ms, const char *text)
 {
     struct kv_buf all = {0};
     struct pollfd poller = {.fd = fd, .events = POLLIN};
-    while (poll(&poller, 1, wait_ms) == 1) {
+    bool found = false;
+    while (!found && poll(&poller, 1, wait_ms) == 1) {
         ssize_t got = recv(fd, kv_buf_reserve(&all, 65536), 65536, 0);
         if (got <= 0)
             break;
         all.bytes += (size_t)got;
+        found = text != NULL && memmem(all.data, all.bytes, text, strlen(text)) != NULL;
     }
     *kv_buf_reserve(&all, 1) = 0;
     return all;
+}
+
+struct kv_buf http_receive(int fd, int wait_ms)
+{
+    return receive(fd, wait_ms, NULL);
+}
+
+struct kv_buf http_receive_until(int fd, const char *text)
+{
+    return receive(fd, HTTP_WAIT_MS, text);
 }
 
 struct kv_buf http_content(size_t bytes, bool random)

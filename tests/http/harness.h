@@ -21,7 +21,7 @@ void http_defaults(void);
 void http_start(void);
 /* With TLS too: the settings name cert and key. */
 void http_start_tls(void);
-/* What SIGHUP does: the files of the settings again. */
+/* What SIGHUP does: the files of the settings again. When it returns, each loop has them. */
 enum kv_err http_reload(char *why, size_t why_bytes);
 /* Drains, and expects no holds, no unreleased transaction, no connection. */
 void http_stop(void);
@@ -57,15 +57,19 @@ void answer_free(struct answer *answer);
 /* A connected TCP socket, for what curl would never send. */
 int http_connect(void);
 void http_send(int fd, const char *text);
-/* Everything until the server closes, or `wait_ms` without a byte. Zero-terminated. */
+/* Everything until the server closes, or `wait_ms` without a byte: for what shall not come, or comes with the end of the connection.
+ * Zero-terminated. */
 struct kv_buf http_receive(int fd, int wait_ms);
+/* The same until `text` has come, however slow the machine: for answers on connections that stay open. */
+struct kv_buf http_receive_until(int fd, const char *text);
 
 /* Bytes that compress (text) or do not. */
 struct kv_buf http_content(size_t bytes, bool random);
-/* Waits until the condition holds, 10 seconds at most. */
+#define HTTP_WAIT_MS 60000 /* nothing takes as long, on any machine: what has not come by then does not come */
+/* Waits until the condition holds, HTTP_WAIT_MS at most. */
 #define http_wait_until(condition)                                                                                     \
     do {                                                                                                               \
-        for (int tries = 0; !(condition) && tries < 2000; tries++)                                                     \
+        for (int waited = 0; !(condition) && waited < HTTP_WAIT_MS; waited += 5)                                       \
             http_nap(5);                                                                                               \
         cr_assert((condition), "waited for " #condition);                                                              \
     } while (0)

@@ -180,7 +180,7 @@ Test(bodies, beyond_the_budget_are_overloaded)
     }
     char *rest = kv_alloc_zero(1, MIB);
     cr_assert_eq(write(slow[0], rest, MIB), MIB);
-    struct kv_buf answer = http_receive(slow[0], 5000);
+    struct kv_buf answer = http_receive_until(slow[0], "\r\n\r\n");
     cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 201", 12) == 0, "%s", answer.data);
     kv_buf_free(&answer);
     for (int i = 0; i < 3; i++)
@@ -216,7 +216,7 @@ Test(bodies, wait_for_their_files_alone)
         cr_assert_gt(bytes, 0);
         sent += (size_t)bytes;
     }
-    struct kv_buf answer = http_receive(fd, 5000);
+    struct kv_buf answer = http_receive(fd, HTTP_WAIT_MS);
     cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 201", 12) == 0, "%s", answer.data);
     close(fd);
     struct answer get = http_get(H1, "/slow", NULL);
@@ -231,13 +231,13 @@ Test(bodies, wait_for_their_files_alone)
 Test(bodies, do_not_wait_for_ever_for_their_files)
 {
     http_stop();
-    http_settings.client_wait_ms = 300;
+    http_settings.client_wait_ms = 1500;
     http_start();
     body_files_stall(true);
     int late = begin_upload(20 * MIB, 3 * MIB), gone = begin_upload(20 * MIB, 3 * MIB);
     shutdown(gone, SHUT_RDWR);
     close(gone);
-    struct kv_buf answer = http_receive(late, 5000);
+    struct kv_buf answer = http_receive(late, HTTP_WAIT_MS);
     cr_expect_str_eq((const char *)answer.data,
                      "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nServer: kv-storage\r\nConnection: close\r\n"
                      "Content-Type: text/plain; charset=utf-8\r\nContent-Length: 69\r\n\r\n"
@@ -304,7 +304,7 @@ Test(bodies, in_memory_have_a_budget)
 /* The answer to an upload, and behind it what a value of 5 bytes was stored as. Closes the connection. */
 static void expect_then_after(int fd, const char *status)
 {
-    struct kv_buf answers = http_receive(fd, 5000);
+    struct kv_buf answers = http_receive(fd, HTTP_WAIT_MS);
     const char *text = (const char *)answers.data;
     cr_expect(strncmp(text, status, strlen(status)) == 0, "%s", text);
     cr_expect_str_eq(text + answers.bytes - 5, "after");
@@ -332,7 +332,7 @@ Test(bodies, are_hashed_as_they_come)
     http_wait_until(body_file_bytes() >= 11 * (uint64_t)MIB);
     cr_expect_eq(work_load(http_server->work).jobs, 1);
     http_send(fd, "x");
-    struct kv_buf answer = http_receive(fd, 1000);
+    struct kv_buf answer = http_receive_until(fd, "\r\n\r\n");
     cr_expect(strncmp((const char *)answer.data, "HTTP/1.1 201", 12) == 0, "%s", answer.data);
     kv_buf_free(&answer);
     http_wait_until(work_load(http_server->work).jobs == 0);
@@ -400,8 +400,8 @@ Test(bodies, that_grow_longer_than_they_said_are_given_up)
 Test(bodies, that_stop_coming_get_408)
 {
     http_stop();
-    http_settings.client_wait_ms = 300;
-    http_settings.header_wait_ms = 300;
+    http_settings.client_wait_ms = 1000;
+    http_settings.header_wait_ms = 1000;
     http_start();
     static const struct {
         const char *sent, *received;
@@ -416,7 +416,7 @@ Test(bodies, that_stop_coming_get_408)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int fd = http_connect();
         http_send(fd, cases[i].sent);
-        struct kv_buf answer = http_receive(fd, 5000);
+        struct kv_buf answer = http_receive(fd, HTTP_WAIT_MS);
         const char *text = (const char *)answer.data;
         cr_expect(strncmp(text, "HTTP/1.1 408 ", 13) == 0, "%zu: %s", i, text);
         const char *body = strstr(text, "\r\n\r\n");
@@ -429,7 +429,7 @@ Test(bodies, that_stop_coming_get_408)
         close(fd);
     }
     int idle = http_connect();
-    struct kv_buf nothing = http_receive(idle, 5000);
+    struct kv_buf nothing = http_receive(idle, HTTP_WAIT_MS);
     cr_expect_eq(nothing.bytes, 0, "nothing was asked: closed without a word");
     kv_buf_free(&nothing);
     close(idle);

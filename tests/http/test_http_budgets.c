@@ -46,10 +46,10 @@ static size_t calls_after_cancels(bool guarded, cancel end)
 {
     struct victim victim = victim_start(guarded);
     victim.shared->hold = true;
-    http_nap(50);
+    victim_settle(&victim);
     int fd = cancel_many("127.0.0.1", REQUESTS, end);
     http_wait_until(guarded ? victim.shared->counters[METRICS_CUT_CANCELS] == 1 : victim.shared->calls == REQUESTS);
-    http_nap(100);
+    victim_settle(&victim);
     size_t calls = victim.shared->calls;
     cr_expect_eq(victim.shared->counters[METRICS_CUT_CANCELS], guarded);
     cr_expect(is_serving());
@@ -77,7 +77,7 @@ static bool are_unfinished_cancels_cut(bool guarded)
         by_reset(&out, 2 * i + 1);
     }
     give(fd, &out);
-    bool cut = is_closed(fd, guarded ? 5000 : 500);
+    bool cut = is_closed(fd, guarded ? HTTP_WAIT_MS : 500);
     http_wait_until(victim.shared->counters[METRICS_CUT_CANCELS] == cut);
     cr_expect(is_serving());
     close(fd);
@@ -96,7 +96,7 @@ Test(budgets, an_address_cancels_over_all_its_connections)
     http_settings.cancels_max = 20;
     struct victim victim = victim_start(true);
     victim.shared->hold = true;
-    http_nap(50);
+    victim_settle(&victim);
     int fds[20];
     for (unsigned i = 0; i < 20; i++)
         fds[i] = cancel_many("127.0.0.1", 15, by_reset);
@@ -133,7 +133,7 @@ static uint64_t waiting_after_leaving(bool guarded)
 {
     struct victim victim = victim_start(guarded);
     victim.shared->hold = true;
-    http_nap(50);
+    victim_settle(&victim);
     for (unsigned i = 1; i <= 2; i++) {
         int fd = ask_many("127.0.0.1", 40);
         http_wait_until(victim.shared->calls == 40 * i);
@@ -177,16 +177,16 @@ Test(budgets, an_address_has_so_many_open_requests)
     http_settings.requests_per_address_max = 150;
     struct victim victim = victim_start(true);
     int first = open_uploads("127.0.0.1", 100), other = open_uploads("127.0.0.2", 100);
-    cr_expect_not(is_closed(first, 200));
+    cr_expect(is_taken(first));
     int second = open_uploads("127.0.0.1", 51);
-    cr_expect(is_closed(second, 5000), "151 of one address");
-    cr_expect_not(is_closed(first, 100));
-    cr_expect_not(is_closed(other, 100), "another address has its own");
+    cr_expect(is_closed(second, HTTP_WAIT_MS), "151 of one address");
+    cr_expect(is_taken(first));
+    cr_expect(is_taken(other), "another address has its own");
     http_wait_until(victim.shared->counters[METRICS_CUT_REQUESTS] == 1);
     close(first);
     http_wait_until(victim.shared->connections == 1);
     int third = open_uploads("127.0.0.1", 100);
-    cr_expect_not(is_closed(third, 200), "there is room again");
+    cr_expect(is_taken(third), "there is room again");
     cr_expect(is_serving(), "and for one more");
     close(second);
     close(third);
@@ -219,16 +219,16 @@ Test(budgets, an_address_has_so_many_bytes_of_headers)
     struct victim victim = victim_start(true);
     int first = open_large("127.0.0.1", 60, 16000), other = open_large("127.0.0.2", 60, 16000);
     int small = open_large("127.0.0.1", 100, 3500);
-    cr_expect_not(is_closed(first, 200));
+    cr_expect(is_taken(first));
     int second = open_large("127.0.0.1", 10, 16000);
-    cr_expect(is_closed(second, 5000));
-    cr_expect_not(is_closed(other, 100), "another address has its own");
-    cr_expect_not(is_closed(small, 100), "small ones are not counted");
+    cr_expect(is_closed(second, HTTP_WAIT_MS));
+    cr_expect(is_taken(other), "another address has its own");
+    cr_expect(is_taken(small), "small ones are not counted");
     http_wait_until(victim.shared->counters[METRICS_CUT_HEADER_BYTES] == 1);
     close(first);
     http_wait_until(victim.shared->connections == 2);
     int third = open_large("127.0.0.1", 60, 16000);
-    cr_expect_not(is_closed(third, 200), "there is room again");
+    cr_expect(is_taken(third), "there is room again");
     close(second);
     close(third);
     close(other);
@@ -251,7 +251,7 @@ static bool are_endless_headers_cut(bool guarded, enum version version)
         kv_buf_append(&out, kv_buf_peek(&content));
     kv_buf_free(&content);
     give(fd, &out);
-    bool cut = is_closed(fd, guarded ? 5000 : 800);
+    bool cut = is_closed(fd, guarded ? HTTP_WAIT_MS : 800);
     close(fd);
     victim_end(&victim);
     return cut;
@@ -334,7 +334,7 @@ static size_t calls_for_closed_windows(bool guarded, ask_large ask, int *fd, str
     store("/large", LARGE_BYTES);
     if (ask == by_listing)
         store_long_keys();
-    http_nap(50);
+    victim_settle(victim);
     size_t before = victim->shared->calls;
     *fd = h2_connect();
     frame32(&out, WINDOW_UPDATE, 0, 1u << 30);
@@ -342,7 +342,10 @@ static size_t calls_for_closed_windows(bool guarded, ask_large ask, int *fd, str
     for (uint32_t i = 0; i < LARGE_COUNT; i++)
         ask(&out, 2 * i + 1);
     give(*fd, &out);
-    is_closed(*fd, 1000);
+    if (guarded)
+        is_closed(*fd, 1000);
+    else
+        http_wait_until(victim->shared->calls - before >= LARGE_COUNT);
     return victim->shared->calls - before;
 }
 
@@ -360,7 +363,8 @@ static void expect_no_pile(ask_large ask)
     cr_expect(is_serving());
     window_setting(&out, 1u << 24);
     give(fd, &out);
-    for (int tries = 0; victim.shared->counters[METRICS_RESPONSE_BYTES] < LARGE_COUNT * LARGE_BYTES && tries < 500;
+    for (int tries = 0;
+         victim.shared->counters[METRICS_RESPONSE_BYTES] < LARGE_COUNT * LARGE_BYTES && tries < HTTP_WAIT_MS / 20;
          tries++)
         cr_assert_not(is_closed(fd, 20));
     cr_expect_geq(victim.shared->counters[METRICS_RESPONSE_BYTES], LARGE_COUNT * LARGE_BYTES,
@@ -411,11 +415,13 @@ Test(budgets, an_address_has_so_many_connections)
     struct victim victim = victim_start(true);
     for (unsigned i = 0; i < 8; i++)
         fds[i] = h2_connect();
-    for (unsigned i = 0; i < 8; i++)
-        cr_expect_eq(is_closed(fds[i], 100), i >= 5, "%u", i);
-    int other = h2_connect_from("127.0.0.2", false);
-    cr_expect_not(is_closed(other, 100));
     http_wait_until(victim.shared->counters[METRICS_CONNECTIONS_REFUSED] == 3);
+    int other = h2_connect_from("127.0.0.2", false);
+    cr_expect(is_taken(other));
+    unsigned closed = 0;
+    for (unsigned i = 0; i < 8; i++)
+        closed += !is_taken(fds[i]); /* not always the last ones: two loops accept */
+    cr_expect_eq(closed, 3);
     for (unsigned i = 0; i < 8; i++)
         close(fds[i]);
     http_wait_until(victim.shared->connections == 1);
@@ -430,7 +436,7 @@ Test(budgets, without_descriptors_nothing_spins)
     struct victim victim = victim_start(true);
     cr_expect(is_serving());
     victim.shared->files_max = 24;
-    http_nap(50);
+    victim_settle(&victim);
     for (unsigned i = 0; i < 40; i++)
         fds[i] = h2_connect();
     http_wait_until(victim.shared->counters[METRICS_ACCEPT_PAUSES] > 0);
@@ -445,10 +451,10 @@ Test(budgets, without_descriptors_nothing_spins)
 
 /* ---- time --------------------------------------------------------------------------------------------------------- */
 
-/* Sends `what` every 100 ms for 2.5 s. True: the victim closed. */
-static bool is_cut_when_slow(int fd, struct kv_slice what)
+/* Sends `what` every 100 ms for 2.5 s, for as long as it takes where an end is expected. True: the victim closed. */
+static bool is_cut_when_slow(int fd, struct kv_slice what, bool expected)
 {
-    for (unsigned i = 0; i < 25; i++) {
+    for (unsigned i = 0; i < (expected ? HTTP_WAIT_MS / 100 : 25); i++) {
         send(fd, what.data, what.bytes, MSG_NOSIGNAL);
         if (is_closed(fd, 100))
             return true;
@@ -468,8 +474,8 @@ static bool are_slow_headers_cut(bool guarded, enum version version)
         kv_buf_append(&out, kv_slice_text("GET /value HTTP/1.1\r\nHost: "));
     give(fd, &out);
     frame(&more, CONTINUATION, 0, 1, raw("\x90", 1));
-    bool cut = is_cut_when_slow(fd, version == H1 ? kv_slice_text("x") : kv_buf_peek(&more));
-    http_nap(50);
+    bool cut = is_cut_when_slow(fd, version == H1 ? kv_slice_text("x") : kv_buf_peek(&more), guarded);
+    victim_settle(&victim);
     cr_expect_eq(victim.shared->counters[METRICS_CUT_HEADERS], cut);
     kv_buf_free(&more);
     close(fd);
@@ -487,14 +493,14 @@ Test(budgets, headers_come_in_time)
 
 static bool is_slow_body_cut(bool guarded, size_t bytes)
 {
-    http_settings.client_wait_ms = 600;
+    http_settings.client_wait_ms = bytes == 1 ? 600 : 2000;
     struct kv_buf out = {0}, more = {0}, content = http_content(bytes, false);
     struct victim victim = victim_start(guarded);
     int fd = h2_connect();
     request(&out, "PUT", "/value", END_HEADERS, 1);
     give(fd, &out);
     frame(&more, DATA, 0, 1, kv_buf_peek(&content));
-    bool cut = is_cut_when_slow(fd, kv_buf_peek(&more));
+    bool cut = is_cut_when_slow(fd, kv_buf_peek(&more), guarded && bytes == 1);
     kv_buf_free(&more);
     kv_buf_free(&content);
     close(fd);
@@ -512,7 +518,7 @@ Test(budgets, bodies_keep_a_rate)
 /* HTTP/1 had one deadline for all of a request, however large and however fast it came. */
 Test(budgets, a_long_upload_that_moves_is_no_slow_one)
 {
-    http_settings.client_wait_ms = 500;
+    http_settings.client_wait_ms = 1000;
     struct kv_buf out = {0};
     struct victim victim = victim_start(true);
     int fd = http_connect();
@@ -520,12 +526,12 @@ Test(budgets, a_long_upload_that_moves_is_no_slow_one)
     for (unsigned i = 0; i < 20; i++) {
         struct kv_buf part = http_content(1000, false);
         cr_expect(give(fd, &part));
-        http_nap(80);
+        http_nap(120);
     }
-    out = http_receive(fd, 400);
+    out = http_receive_until(fd, "\r\n\r\n");
     cr_expect(strstr((char *)out.data, " 201 ") != NULL);
     kv_buf_free(&out);
-    cr_expect(is_closed(fd, 1500), "idle now");
+    cr_expect(is_closed(fd, HTTP_WAIT_MS), "idle now");
     http_wait_until(victim.shared->counters[METRICS_CUT_IDLE] == 1);
     close(fd);
     victim_end(&victim);
@@ -546,9 +552,9 @@ static bool is_held_answer_cut(bool guarded)
     kv_buf_free(&block);
     give(fd, &out);
     frame(&ping, PING, 0, 0, raw("12345678", 8)); /* keeps libh2o's idle timeout away */
-    bool cut = is_cut_when_slow(fd, kv_buf_peek(&ping));
+    bool cut = is_cut_when_slow(fd, kv_buf_peek(&ping), guarded);
     kv_buf_free(&ping);
-    http_nap(50);
+    victim_settle(&victim);
     cr_expect_eq(victim.shared->counters[METRICS_CUT_ANSWERS], cut);
     close(fd);
     victim_end(&victim);

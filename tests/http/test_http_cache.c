@@ -285,7 +285,7 @@ static void ask_slowly(int fd, unsigned number)
 
 static void expect_body(int fd, const struct answer *wanted)
 {
-    struct kv_buf all = http_receive(fd, 20000);
+    struct kv_buf all = http_receive(fd, HTTP_WAIT_MS);
     cr_assert_gt(all.bytes, wanted->body.bytes);
     struct kv_slice body = kv_slice(all.data + all.bytes - wanted->body.bytes, wanted->body.bytes);
     cr_expect(kv_slice_equal(body, kv_buf_peek(&wanted->body)), "what was lent out has changed");

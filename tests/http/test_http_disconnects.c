@@ -87,7 +87,7 @@ static void end(struct cut *cut)
 
 #define perform_until(cut, condition)                                                                                  \
     do {                                                                                                               \
-        uint64_t give_up_ms = kv_clock_ms() + 20000;                                                                   \
+        uint64_t give_up_ms = kv_clock_ms() + HTTP_WAIT_MS;                                                            \
         while (!(condition) && kv_clock_ms() < give_up_ms)                                                             \
             perform(cut);                                                                                              \
         cr_assert((condition), "waited for " #condition);                                                              \

@@ -182,7 +182,7 @@ static void expect_raw(const char *request, const char *status)
 {
     int fd = http_connect();
     http_send(fd, request);
-    struct kv_buf answer = http_receive(fd, 300);
+    struct kv_buf answer = http_receive_until(fd, "\r\n\r\n");
     cr_expect(strncmp((char *)answer.data, "HTTP/1.1 ", 9) == 0 && strncmp((char *)answer.data + 9, status, 3) == 0,
               "%s -> %.300s", request, (char *)answer.data);
     kv_buf_free(&answer);

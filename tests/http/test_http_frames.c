@@ -258,7 +258,7 @@ Test(frames, stay_until_slow_clients_have_them)
     http_wait_until(gauge(METRICS_GAUGE_CACHE_FRAME_BYTES) > CACHE_BYTES / 2 - BYTES);
     cr_expect_leq(gauge(METRICS_GAUGE_CACHE_FRAME_BYTES), CACHE_BYTES / 2);
     for (unsigned i = 0; i < SLOW; i++) {
-        struct kv_buf all = http_receive(fds[i], 20000);
+        struct kv_buf all = http_receive(fds[i], HTTP_WAIT_MS);
         cr_assert_gt(all.bytes, content.bytes);
         cr_expect(kv_slice_equal(kv_slice(all.data + all.bytes - content.bytes, content.bytes), kv_buf_peek(&content)));
         kv_buf_free(&all);

@@ -41,7 +41,7 @@ static void expect_refused(const char *head, const char *status, const char *cod
     int fd = http_connect();
     http_send(fd, head);
     http_send(fd, BEHIND);
-    struct kv_buf answer = http_receive(fd, 2000);
+    struct kv_buf answer = http_receive(fd, HTTP_WAIT_MS);
     char body[96];
     snprintf(body, sizeof(body), code == NULL ? "\r\n\r\nError: " : "{\"error\":{\"code\":\"%s\",\"message\":\"", code);
     cr_expect(strncmp((char *)answer.data, "HTTP/1.1 ", 9) == 0 && strncmp((char *)answer.data + 9, status, 3) == 0,
@@ -147,7 +147,7 @@ Test(head, what_is_fine)
         int fd = http_connect();
         http_send(fd, heads[i]);
         http_send(fd, BEHIND);
-        struct kv_buf answers = http_receive(fd, 500);
+        struct kv_buf answers = http_receive_until(fd, "\r\n\r\nok\n");
         cr_expect_eq(count_of(&answers, i == 0 ? " 201 Created" : " 200 OK"), i == 0 ? 1 : 2, "%s -> %s", heads[i],
                      (char *)answers.data);
         cr_expect_eq(count_of(&answers, "\r\n\r\nok\n"), 1, "%s -> %s", heads[i], (char *)answers.data);
@@ -170,7 +170,7 @@ Test(head, chunks_in_pieces)
         cr_expect_eq(early.bytes, 0, "cut at %zu: %s", cut, (char *)early.data);
         http_send(fd, body + cut);
         http_send(fd, LAST);
-        struct kv_buf answers = http_receive(fd, 20000);
+        struct kv_buf answers = http_receive(fd, HTTP_WAIT_MS);
         cr_expect(strstr((char *)answers.data, ABC_HASH) != NULL, "cut at %zu: %s", cut, (char *)answers.data);
         cr_expect_eq(count_of(&answers, "\r\n\r\nok\n"), 1, "cut at %zu: %s", cut, (char *)answers.data);
         kv_buf_free(&early);
@@ -183,7 +183,7 @@ Test(head, http_1_0_is_not_invited)
 {
     int fd = http_connect();
     http_send(fd, "PUT /a HTTP/1.0\r\n" GOOD "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc");
-    struct kv_buf answer = http_receive(fd, 20000);
+    struct kv_buf answer = http_receive(fd, HTTP_WAIT_MS);
     cr_expect(strstr((char *)answer.data, "100 Continue") == NULL, "%s", (char *)answer.data);
     cr_expect_eq(count_of(&answer, " 201 Created"), 1, "%s", (char *)answer.data);
     kv_buf_free(&answer);
@@ -194,10 +194,10 @@ Test(head, a_good_token_is_invited)
 {
     int fd = http_connect();
     http_send(fd, "PUT /a HTTP/1.1\r\n" GOOD "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n");
-    struct kv_buf invitation = http_receive(fd, 300);
+    struct kv_buf invitation = http_receive_until(fd, "\r\n\r\n");
     cr_expect_str_eq((char *)invitation.data, "HTTP/1.1 100 Continue\r\n\r\n");
     http_send(fd, "abc");
-    struct kv_buf answer = http_receive(fd, 300);
+    struct kv_buf answer = http_receive_until(fd, "\r\n\r\n");
     cr_expect(strstr((char *)answer.data, " 201 Created") != NULL, "%s", (char *)answer.data);
     kv_buf_free(&invitation);
     kv_buf_free(&answer);

@@ -154,7 +154,7 @@ Test(metrics, an_expectation_refused)
     int fd = http_connect();
     http_send(fd, "PUT /k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " TOKEN
                   "\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n");
-    struct kv_buf answer = http_receive(fd, 5000);
+    struct kv_buf answer = http_receive_until(fd, "\r\n\r\n");
     cr_expect(strncmp((char *)answer.data, "HTTP/1.1 417", 12) == 0, "%s", (char *)answer.data);
     kv_buf_free(&answer);
     close(fd);

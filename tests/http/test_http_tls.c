@@ -338,7 +338,6 @@ Test(tls, a_new_pair_is_for_new_connections_and_a_wrong_one_for_none)
     write_key(key, key_path);
     for (int i = 0; i < 3; i++)
         cr_expect_eq(http_reload(why, sizeof(why)), KV_OK, "%s", why);
-    http_nap(100);
     expect_serial(context, 2);
     expect_healthy(open);
     cr_expect_eq(serial_of(open), 1);

@@ -108,7 +108,7 @@ static void receive_answers(int fd, unsigned wanted)
     memset(ended, 0, sizeof ended);
     while (count_ended() < wanted) {
         struct pollfd poller = {.fd = fd, .events = POLLIN};
-        cr_assert_eq(poll(&poller, 1, 20000), 1, "%u of %u answers", count_ended(), wanted);
+        cr_assert_eq(poll(&poller, 1, HTTP_WAIT_MS), 1, "%u of %u answers", count_ended(), wanted);
         ssize_t got = recv(fd, kv_buf_reserve(&in, 65536), 65536, 0);
         cr_assert_gt(got, 0);
         in.bytes += (size_t)got;
@@ -196,7 +196,7 @@ Test(together, a_fault_behind_them_ends_them_all)
     int fd = http_connect();
     frame32(&out, WINDOW_UPDATE, 0, 0); /* an increment of 0 ends the connection (RFC 9113, 6.9) */
     send_part(fd, &out, 0, out.bytes);
-    struct kv_buf in = http_receive(fd, 20000);
+    struct kv_buf in = http_receive(fd, HTTP_WAIT_MS);
     cr_expect_gt(in.bytes, 0, "GOAWAY at least");
     kv_buf_free(&in);
     kv_buf_free(&out);

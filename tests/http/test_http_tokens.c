@@ -43,7 +43,7 @@ static void teardown(void)
     unlink(path);
 }
 
-TestSuite(tokens, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(tokens, .init = setup, .fini = teardown, .timeout = 600);
 
 static struct answer ask(enum version version, const char *token, const char *method, const char *target,
                          const char *body)
@@ -301,7 +301,7 @@ Test(tokens, guessing_is_slow_and_stops_nobody_else)
     int guesser = http_connect();
     http_send(guesser, "GET /k HTTP/1.1\r\nHost: kv\r\nAuthorization: Bearer guess\r\n\r\n");
     expect(H2, TOKEN, "GET", "/k", NULL, 404);
-    struct kv_buf answer = http_receive(guesser, 5000);
+    struct kv_buf answer = http_receive_until(guesser, "\r\n\r\n");
     cr_expect_eq(strncmp((const char *)answer.data, "HTTP/1.1 401", 12), 0, "%s", answer.data);
     kv_buf_free(&answer);
     close(guesser);
@@ -357,13 +357,11 @@ Test(tokens, other_tokens_hold_from_now_on)
     expect(H1, "reads-too", "GET", "/k", NULL, 401);
     write_tokens(rotated, 2);
     cr_expect_eq(http_reload(why, sizeof(why)), KV_OK, "%s", why);
-    http_nap(200); /* each loop takes it from its queue */
     expect(H1, "reads", "GET", "/k", NULL, 404);
     expect(H1, "reads-too", "GET", "/k", NULL, 404);
     expect(H1, "app", "GET", "/app/a", NULL, 401);
     write_tokens(after, 1);
     cr_expect_eq(http_reload(why, sizeof(why)), KV_OK, "%s", why);
-    http_nap(200);
     expect(H1, "reads", "GET", "/k", NULL, 401);
     cr_assert_eq(truncate(path, 70), 0);
     cr_expect_eq(http_reload(why, sizeof(why)), KV_INVALID);
@@ -383,7 +381,7 @@ static void expect_status(const char *token, const char *target, const char *sta
         "PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
         target, token);
     http_send(fd, head);
-    struct kv_buf answer = http_receive(fd, 300);
+    struct kv_buf answer = http_receive_until(fd, "\r\n\r\n");
     cr_expect(answer.bytes > 12 && memcmp(answer.data + 9, status, 3) == 0, "%s %s: %s", token, target,
               (char *)answer.data);
     kv_buf_free(&answer);
@@ -440,7 +438,6 @@ Test(tokens, an_open_connection_loses_them_too)
         cr_expect_eq(ask_over(easy, i == 0), 404);
     write_tokens(after, 1);
     cr_expect_eq(http_reload(why, sizeof(why)), KV_OK, "%s", why);
-    http_nap(200);
     cr_expect_eq(ask_over(easy, false), 401);
     curl_easy_cleanup(easy);
     curl_slist_free_all(headers);
