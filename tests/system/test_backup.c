@@ -19,7 +19,7 @@
 #define SHARDS 3u
 #define FREEZE_MS 20000u
 
-TestSuite(backup, .fini = harness_close, .timeout = 300);
+TestSuite(backup, .fini = harness_close, .timeout = 600);
 
 static bool thread_is_frozen(const char *folder, const char *thread)
 {

@@ -43,7 +43,7 @@ struct bank {
     char failure[512];
 };
 
-TestSuite(bank, .fini = harness_close, .timeout = 120);
+TestSuite(bank, .fini = harness_close, .timeout = 600);
 
 static void fail(struct person *person, const char *what, const struct response *response, int sum)
 {

@@ -15,7 +15,7 @@
 #define VALUES 24u
 #define WAIT_MS_MAX 1500u /* on a machine that does nothing else it is below 100 */
 
-TestSuite(batch, .fini = harness_close, .timeout = 200);
+TestSuite(batch, .fini = harness_close, .timeout = 600);
 
 struct watcher {
     const struct server *server;

@@ -19,7 +19,7 @@ static void close_history(void)
     history_free(&history);
 }
 
-TestSuite(checker, .init = open_history, .fini = close_history, .timeout = 60);
+TestSuite(checker, .init = open_history, .fini = close_history, .timeout = 600);
 
 #define GET(k, v)                                                                                                      \
     {                                                                                                                  \

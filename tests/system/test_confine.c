@@ -22,7 +22,7 @@
 #define CHUNK_BYTES (1u << 20)
 #define MAPPING_BYTES_MAX ((uint64_t)1 << 30) /* larger ones are the reserves of a sanitizer */
 
-TestSuite(confine, .fini = harness_close, .timeout = 300);
+TestSuite(confine, .fini = harness_close, .timeout = 600);
 
 /* ---- /proc -------------------------------------------------------------------------------------------------------- */
 

@@ -22,7 +22,7 @@
 #define INCREMENTS_MIN 3u
 #define COUNT_MS_MAX 60000u
 
-TestSuite(contention, .fini = harness_close, .timeout = 120);
+TestSuite(contention, .fini = harness_close, .timeout = 600);
 
 static struct server *start(void)
 {

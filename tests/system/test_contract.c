@@ -3,7 +3,7 @@
  * Elsewhere: 408 and 429 http/test_http_bodies.c, 503 system/test_crash.c, 504 system/test_storm.c, 507 system/test_full.c. */
 #include "contract.h"
 
-TestSuite(contract, .fini = harness_close, .timeout = 300);
+TestSuite(contract, .fini = harness_close, .timeout = 600);
 
 #define TAG "\"$S\""
 #define ZTAG "\"$S-zstd\""

@@ -3,7 +3,7 @@
  * Elsewhere: walks of /keys system/test_walk.c, /metrics http/test_http_metrics.c. */
 #include "contract.h"
 
-TestSuite(contract_own, .fini = harness_close, .timeout = 300);
+TestSuite(contract_own, .fini = harness_close, .timeout = 600);
 
 static const struct row table[] = {
     /* ---- authentication */

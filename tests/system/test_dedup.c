@@ -11,7 +11,7 @@
 #define KEYS 100u
 #define SHARDS 4u
 
-TestSuite(dedup, .fini = harness_close, .timeout = 120);
+TestSuite(dedup, .fini = harness_close, .timeout = 600);
 
 static const char *key_target(unsigned i)
 {

@@ -14,7 +14,7 @@
 #include "kv/clock.h"
 #include "kv/placement.h"
 
-TestSuite(flush, .fini = harness_close, .timeout = 120);
+TestSuite(flush, .fini = harness_close, .timeout = 600);
 
 #define IDLE_MS 2500u /* whatever was written before has been applied, the disks are quiet */
 

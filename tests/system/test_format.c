@@ -10,7 +10,7 @@
 #define SHARDS 2u
 #define VALUE_BYTES_MAX 5000u
 
-TestSuite(format, .fini = harness_close, .timeout = 300);
+TestSuite(format, .fini = harness_close, .timeout = 600);
 
 static const char *const folders[] = {"applied", "journaled"};
 static const size_t sizes[] = {0, 1, 100, 256, 257, VALUE_BYTES_MAX};

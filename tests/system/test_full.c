@@ -13,7 +13,7 @@
 #include "kv/clock.h"
 #include "stream.h"
 
-TestSuite(full, .fini = harness_close, .timeout = 300);
+TestSuite(full, .fini = harness_close, .timeout = 600);
 
 enum { KEPT = 100, FILL_MAX = 20000, LARGE_BYTES = 300000, SMALL_BYTES = 3000, REFUSALS = 5 };
 

@@ -19,7 +19,7 @@
 #define STUCK 2u /* writes that stay open: each is waited for */
 #define FORGET_MS_MAX 60000u
 
-TestSuite(hang, .fini = harness_close, .timeout = 300);
+TestSuite(hang, .fini = harness_close, .timeout = 600);
 
 static unsigned content_shard(const char *text)
 {

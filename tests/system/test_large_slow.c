@@ -20,7 +20,7 @@
 #include "memory.h"
 #include "stream.h"
 
-TestSuite(slow, .fini = harness_close, .timeout = 300);
+TestSuite(slow, .fini = harness_close, .timeout = 600);
 
 enum {
     READERS = 100,

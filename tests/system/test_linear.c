@@ -45,7 +45,7 @@ struct linear {
     char failure[512];
 };
 
-TestSuite(linear, .fini = harness_close, .timeout = 120);
+TestSuite(linear, .fini = harness_close, .timeout = 600);
 
 /* ---- names and values ----------------------------------------------------------------------------------------- */
 

@@ -21,7 +21,7 @@
 #define WALKS 12u
 #define WRITERS 3u
 
-TestSuite(list, .fini = harness_close, .timeout = 300);
+TestSuite(list, .fini = harness_close, .timeout = 600);
 
 /* ---- keys and what is expected of them ------------------------------------------------------------------------------ */
 

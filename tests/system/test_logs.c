@@ -15,7 +15,7 @@
 #define REQUESTS 7u /* with an id */
 #define WRONG_TOKEN "token-that-was-mistyped"
 
-TestSuite(logs, .fini = harness_close, .timeout = 120);
+TestSuite(logs, .fini = harness_close, .timeout = 600);
 
 static struct server *start(const char *format, const char *access_log)
 {

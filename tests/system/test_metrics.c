@@ -15,7 +15,7 @@
 #define SHARDS 3u
 #define ROUNDS 6
 
-TestSuite(metrics, .fini = harness_close, .timeout = 200);
+TestSuite(metrics, .fini = harness_close, .timeout = 600);
 
 /* A copy of the page, zero-terminated. */
 static char *scrape(struct client *client)
@@ -279,20 +279,25 @@ Test(metrics, who_waits_for_a_shard_that_hangs)
     client_free(&client);
 }
 
-/* Sixteen pages would take 16 s if each waited METRICS_WAIT_MS (1 s) for the shard that hangs. */
-Test(metrics, a_shard_that_hangs_is_not_waited_for_again)
+/* Sixteen pages would take 16 s if each waited METRICS_WAIT_MS (1 s) for a shard that hangs, or is gone. */
+static void expect_no_wait(struct client *client, const char *name)
 {
     enum { PAGES = 16 };
+    uint64_t began_ms = kv_clock_ms();
+    for (unsigned i = 0; i < PAGES; i++)
+        expect_sample(client, name, 0);
+    uint64_t took_ms = kv_clock_ms() - began_ms;
+    CHECK(took_ms < PAGES * 1000u, "%u pages took %lu ms", (unsigned)PAGES, took_ms);
+}
+
+Test(metrics, a_shard_that_hangs_is_not_waited_for_again)
+{
     struct server *server = server_start((struct server_opts){.shards = SHARDS});
     struct client *client = client_new(server, HTTP_1);
     pid_t shard = server_child(server, "kv-shard", 1);
     CHECK(kill(shard, SIGSTOP) == 0);
     wait_for(client, "kv_storage_ready", 0);
-    uint64_t began_ms = kv_clock_ms();
-    for (unsigned i = 0; i < PAGES; i++)
-        expect_sample(client, "kv_storage_shard_up{shard=\"1\"}", 0);
-    uint64_t took_ms = kv_clock_ms() - began_ms;
-    CHECK(took_ms < PAGES * 1000u, "%u pages took %lu ms", (unsigned)PAGES, took_ms);
+    expect_no_wait(client, "kv_storage_shard_up{shard=\"1\"}");
     expect_sample(client, "kv_storage_shard_up{shard=\"0\"}", 1);
     CHECK(kill(shard, SIGCONT) == 0);
     wait_for(client, "kv_storage_shard_up{shard=\"1\"}", 1);
@@ -321,9 +326,7 @@ Test(metrics, a_shard_that_cannot_start)
     damage(server, 2);
     CHECK(kill(server_child(server, "kv-shard", 2), SIGKILL) == 0);
     wait_for(client, "kv_storage_shard_up{shard=\"2\"}", 0);
-    uint64_t began_ms = kv_clock_ms();
-    expect_sample(client, "kv_storage_shard_up{shard=\"2\"}", 0);
-    CHECK(kv_clock_ms() - began_ms < 900, "the page waits for a shard that is gone");
+    expect_no_wait(client, "kv_storage_shard_up{shard=\"2\"}");
     expect_sample(client, "kv_storage_shard_up{shard=\"0\"}", 1);
     expect_sample(client, "kv_storage_shard_up{shard=\"1\"}", 1);
     expect_sample(client, "kv_storage_keys_total", 30);

@@ -30,7 +30,7 @@ static void stop_prometheus(void)
     harness_close();
 }
 
-TestSuite(prometheus, .fini = stop_prometheus, .timeout = 120);
+TestSuite(prometheus, .fini = stop_prometheus, .timeout = 600);
 
 /* ---- files -------------------------------------------------------------------------------------------------------- */
 

@@ -20,7 +20,7 @@
 
 enum { SHARDS = 2, KEYS = 20000, HALVES = 4, ROUNDS_MAX = 40, PATH_BYTES = 128 };
 
-TestSuite(redo, .fini = harness_close, .timeout = 300);
+TestSuite(redo, .fini = harness_close, .timeout = 600);
 
 struct store {
     struct server *server;

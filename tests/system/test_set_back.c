@@ -12,7 +12,7 @@
 
 #define WAIT_MS 60000u
 
-TestSuite(set_back, .fini = harness_close, .timeout = 300);
+TestSuite(set_back, .fini = harness_close, .timeout = 600);
 
 static void shell(const char *command)
 {

@@ -14,7 +14,7 @@
 #define READER "token-of-the-reader"
 #define NEWER "token-of-the-newer-reader"
 
-TestSuite(tokens, .fini = harness_close, .timeout = 300);
+TestSuite(tokens, .fini = harness_close, .timeout = 600);
 
 static char path[128], setting[160];
 

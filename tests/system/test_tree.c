@@ -12,7 +12,7 @@
 
 #define FILES_MAX 6000u
 
-TestSuite(tree, .fini = harness_close, .timeout = 300);
+TestSuite(tree, .fini = harness_close, .timeout = 600);
 
 struct run_state {
     const struct tree *tree;

@@ -11,7 +11,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define JSON "Accept: application/json"
 
-TestSuite(values, .fini = harness_close, .timeout = 120);
+TestSuite(values, .fini = harness_close, .timeout = 600);
 
 static const char *const http_names[] = {"HTTP/1.1", "h2c", "Upgrade: h2c"};
 

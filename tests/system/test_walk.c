@@ -30,7 +30,7 @@
 
 static const size_t prefix_bytes[GROUPS] = {470, 500, 510, 511, 512, 1024, 4000, 4070};
 
-TestSuite(walk, .fini = harness_close, .timeout = 300);
+TestSuite(walk, .fini = harness_close, .timeout = 600);
 
 /* Key `i` of a group: the group's letter over and over, which is what it shares, then the number and, in every third, more. */
 static struct kv_slice make_key(unsigned group, unsigned i, const char *kind)

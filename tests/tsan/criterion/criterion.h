@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TEST_WAIT_S 120.0
+#define TEST_WAIT_S 600.0
 
 struct test_options {
     void (*init)(void);

@@ -71,7 +71,7 @@ static void teardown(void)
     cr_expect_eq(rmdir(folder), 0, "something was left in %s", folder);
 }
 
-TestSuite(confine, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(confine, .init = setup, .fini = teardown, .timeout = 600);
 
 static bool has_landlock(void)
 {

@@ -32,7 +32,7 @@ static void teardown(void)
     cr_expect_null(loop);
 }
 
-TestSuite(loop, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(loop, .init = setup, .fini = teardown, .timeout = 600);
 
 /* One end of a pipe that counts how often it was ready; may free another when called. */
 struct peer {

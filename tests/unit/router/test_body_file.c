@@ -8,7 +8,7 @@
 #include "body_file.h"
 #include "kv/clock.h"
 
-enum { MIB = 1 << 20, WAIT_MS_MAX = 20000 };
+enum { MIB = 1 << 20, WAIT_MS_MAX = 60000 };
 
 static void setup(void)
 {

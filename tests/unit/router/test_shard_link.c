@@ -18,7 +18,7 @@
 #include "shard_link.h"
 #include "wire/messages.h"
 
-#define WAIT_MS_MAX 10000
+#define WAIT_MS_MAX 60000
 
 struct rig {
     char dir[32];

@@ -22,7 +22,7 @@
 #include "serve.h"
 #include "wire/messages.h"
 
-#define RIG_WAIT_MS_MAX 20000
+#define RIG_WAIT_MS_MAX 60000
 #define RIG_STORE_ID "0123456789abcdef0123456789abcdef"
 
 struct rig {

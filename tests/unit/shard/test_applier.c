@@ -17,7 +17,7 @@
 #include "applier.h"
 #include "kv/clock.h"
 
-#define WAIT_MS_MAX 10000
+#define WAIT_MS_MAX 60000
 
 struct twin {
     pthread_mutex_t mutex;

@@ -174,7 +174,7 @@ static void teardown(void)
     cr_assert_eq(system(command), 0);
 }
 
-TestSuite(order, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(order, .init = setup, .fini = teardown, .timeout = 600);
 
 static void expect_all_on_disk(void)
 {

@@ -221,7 +221,7 @@ static void compare_all(struct world *world)
     cr_assert_eq(store_check(world->store, why, sizeof why), KV_OK, "%s", why);
 }
 
-Test(longkey, agrees_with_a_sorted_array, .timeout = 200)
+Test(longkey, agrees_with_a_sorted_array, .timeout = 600)
 {
     for (uint64_t seed = 1; seed <= 4; seed++) {
         struct world world;

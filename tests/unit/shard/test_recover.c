@@ -135,7 +135,7 @@ static void expect_end(struct rig *rig, bool full)
     expect_check(rig);
 }
 
-TestSuite(recover, .timeout = 120);
+TestSuite(recover, .timeout = 600);
 
 ParameterizedTestParameters(recover, a_start_finishes_what_is_half_applied)
 {

@@ -393,7 +393,7 @@ static void expect_check_of_files(struct place *place)
 
 /* ---- tests -------------------------------------------------------------------------------------------------------- */
 
-TestSuite(store_redo, .timeout = 120);
+TestSuite(store_redo, .timeout = 600);
 
 Test(store_redo, pieces_are_the_same_as_one_transaction)
 {

@@ -8,7 +8,7 @@
 #include "kv/clock.h"
 #include "writeback.h"
 
-#define WAIT_MS_MAX 10000
+#define WAIT_MS_MAX 60000
 #define NOBODY 1234 /* a descriptor that is none */
 
 static atomic_int calls, last_fd;

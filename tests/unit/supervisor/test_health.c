@@ -41,7 +41,7 @@ static pid_t serve_once(int listening, const char *answer)
     _exit(good && sent ? 0 : 1);
 }
 
-Test(health, only_200_is_ready, .timeout = 30)
+Test(health, only_200_is_ready, .timeout = 600)
 {
     static const struct {
         const char *answer;

@@ -10,7 +10,7 @@
 #include "notify.h"
 #include "temp.h"
 
-TestSuite(notify, .init = temp_setup, .fini = temp_teardown, .timeout = 20);
+TestSuite(notify, .init = temp_setup, .fini = temp_teardown, .timeout = 600);
 
 static int listen_at(const char *name)
 {

@@ -12,7 +12,7 @@
 #include "spawn.h"
 #include "temp.h"
 
-TestSuite(spawn, .init = temp_setup, .fini = temp_teardown, .timeout = 60);
+TestSuite(spawn, .init = temp_setup, .fini = temp_teardown, .timeout = 600);
 
 static struct why why;
 
@@ -108,7 +108,7 @@ Test(spawn, settings_are_sealed_and_shards_get_no_token)
 
 static bool gone(pid_t pid)
 {
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 6000; i++) {
         char path[64], state = 'Z';
         snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
         FILE *file = fopen(path, "r");

@@ -17,10 +17,10 @@
 #include "supervise.h"
 #include "temp.h"
 
-TestSuite(supervise, .init = temp_setup, .fini = temp_teardown, .timeout = 60);
+TestSuite(supervise, .init = temp_setup, .fini = temp_teardown, .timeout = 600);
 
 #define SHARDS 2
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 /* Every child notes its birth and its pid, says READY once it is prepared for signals, and leaves on SIGTERM with a note. */
 #define CHILD_BEGIN "#!/bin/sh\ncd %s\nname=$(basename $0)$1\necho born-$name >>events\necho $$ >$name.pid\n"
