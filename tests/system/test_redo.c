@@ -95,17 +95,18 @@ static void kill_and_check(struct store *store)
 Test(redo, kills_in_the_midst_of_large_generations_lose_nothing)
 {
     struct store store = store_new(KEYS, 100);
-    unsigned halves = 0;
+    unsigned halves = 0, round = 0;
     start(&store);
     do
         write_batch(&store);
     while (store.versions.next != 0);
-    for (unsigned round = 0; round < ROUNDS_MAX && halves < HALVES; round++) {
+    for (; round < ROUNDS_MAX && halves < HALVES; round++) {
         write_until_half(&store);
         kill_and_check(&store);
         halves += is_half(&store);
         start(&store);
     }
+    fprintf(stderr, "%u of %u kills left a generation half applied\n", halves, round);
     CHECK(halves == HALVES, "%u kills of %u left a generation half applied", halves, ROUNDS_MAX);
     stop_and_check(&store);
 }
@@ -273,6 +274,7 @@ static void run_on_small_disk(const char *kind, bool half)
         write_batch(&store);
     for (; round < ROUNDS_MAX && met < REFUSALS; round++)
         met += meet_full_disk(&store, half, met % 2 == 0);
+    fprintf(stderr, "%u of %u full disks met the generation\n", met, round);
     CHECK(met == REFUSALS, "%u of %u full disks met the generation", met, ROUNDS_MAX);
     CHECK(!server_log_has(store.server, " ended: exit"), "a process gave up");
     stop_and_check(&store);
