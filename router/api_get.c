@@ -19,7 +19,7 @@
 
 enum {
     GET_TRIES_MAX = 5,
-    READ_BYTES = 17 * KV_BLOB_ROW_BYTES, /* come along with the row: the whole of what the cache takes */
+    READ_BYTES = BACKEND_MESSAGE_BYTES_MAX, /* come along with the row: the whole of what the cache takes */
 };
 _Static_assert(READ_BYTES > CACHE_CONTENT_BYTES_MAX + 12, "with its index");
 
@@ -225,7 +225,7 @@ static void serve(struct get *get, const struct backend_value *value)
     else if (has_row_only)
         read_instead(get);
     else
-        value_stream_run(&get->stream, &value->object, get->range, get->compressed);
+        value_stream_run(&get->stream, value, get->range, get->compressed);
 }
 
 /* ---- the cache ---------------------------------------------------------------------------------------------------- */
@@ -285,11 +285,9 @@ static bool keep(struct get *get, const struct backend_value *value)
     if (!cache_wants(thread->cache, object))
         return false;
     struct kv_buf decoded = {0};
-    enum kv_err err = codec_decode(thread->codec, object->bytes, object->size, &decoded);
+    struct kv_slice content;
+    enum kv_err err = codec_peek(thread->codec, object->bytes, object->size, &decoded, &content);
     if (err == KV_OK) { /* else whoever serves it reports it */
-        struct kv_slice content = kv_buf_peek(&decoded);
-        if (object->codec == KV_CODEC_RAW)
-            content = kv_slice(object->bytes.data + codec_index_bytes(object->size), object->size);
         cache_put(thread->cache, get->since, get->exchange->key, &value->row, object, content);
         get->entry = cache_get(thread->cache, get->exchange->key);
     }
@@ -312,14 +310,20 @@ static void on_value(void *arg, enum kv_err err, const struct backend_value *val
         serve(get, value);
 }
 
+/* With the row: of a range what the index needs, and of small contents the whole. */
+static uint64_t bytes_wanted(struct exchange *exchange)
+{
+    bool has_range = http_header(exchange, H2O_TOKEN_RANGE, NULL).bytes != 0;
+    return exchange->method == HTTP_HEAD ? 0 : has_range ? READ_BYTES : KV_SLOT_BYTES_MAX;
+}
+
 static void read_value(struct get *get)
 {
     struct router_thread *thread = get->exchange->thread;
-    uint64_t bytes = get->exchange->method == HTTP_HEAD ? 0 : READ_BYTES;
     get->tries++;
     get->keep = backend_may_keep(thread->backend);
     get->since = cache_now(thread->cache);
-    get->exchange->call = backend_read(thread->backend, get->exchange->key, bytes, on_value, get);
+    get->exchange->call = backend_read(thread->backend, get->exchange->key, bytes_wanted(get->exchange), on_value, get);
 }
 
 /* The cache has its row, and not all that is asked for of its content is in memory. */

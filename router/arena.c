@@ -11,7 +11,7 @@ struct arena {
     uint8_t *memory;
     bool given_up; /* ends with its last slot */
     unsigned idle_count;
-    unsigned idle[KV_ARENA_SLOTS]; /* the one used last is taken first: caches know it */
+    bool taken[KV_ARENA_UNITS];
 };
 
 struct arena *arena_new(struct body_file **file)
@@ -21,14 +21,13 @@ struct arena *arena_new(struct body_file **file)
         return NULL;
     struct arena *arena = kv_alloc_zero(1, sizeof(*arena));
     arena->memory = memory;
-    for (unsigned number = KV_ARENA_SLOTS; number-- > 0;)
-        arena->idle[arena->idle_count++] = number;
+    arena->idle_count = KV_ARENA_UNITS;
     return arena;
 }
 
 static void end_if_unused(struct arena *arena)
 {
-    if (!arena->given_up || arena->idle_count < KV_ARENA_SLOTS)
+    if (!arena->given_up || arena->idle_count < KV_ARENA_UNITS)
         return;
     arena_memory_free(arena->memory);
     free(arena);
@@ -44,18 +43,35 @@ void arena_free(struct arena **arena)
     end_if_unused(old);
 }
 
-bool arena_take(struct arena *arena, struct arena_slot *out)
+static void mark(struct arena *arena, const struct arena_slot *slot, bool taken)
 {
-    if (arena->idle_count == 0)
-        return false;
-    *out = (struct arena_slot){arena, arena->idle[--arena->idle_count]};
-    return true;
+    for (unsigned unit = slot->first; unit < slot->first + slot->count; unit++) {
+        kv_assert(arena->taken[unit] != taken);
+        arena->taken[unit] = taken;
+    }
+    arena->idle_count += taken ? 0 - slot->count : slot->count;
+}
+
+/* The first run that is long enough: memory that was used of late is in the processor's caches. */
+bool arena_take(struct arena *arena, size_t bytes, struct arena_slot *out)
+{
+    unsigned count = (unsigned)((bytes + KV_ARENA_UNIT_BYTES - 1) / KV_ARENA_UNIT_BYTES), idle = 0;
+    kv_assert(bytes > 0 && bytes <= KV_SLOT_BYTES_MAX);
+    for (unsigned unit = 0; unit < KV_ARENA_UNITS; unit++) {
+        idle = arena->taken[unit] ? 0 : idle + 1;
+        if (idle < count)
+            continue;
+        *out = (struct arena_slot){arena, unit + 1 - count, count};
+        mark(arena, out, true);
+        return true;
+    }
+    return false;
 }
 
 struct kv_slice arena_peek(const struct arena_slot *slot, size_t bytes)
 {
-    kv_assert(slot->arena != NULL && bytes <= KV_ARENA_SLOT_BYTES);
-    return kv_slice(slot->arena->memory + (size_t)slot->number * KV_ARENA_SLOT_BYTES, bytes);
+    kv_assert(slot->arena != NULL && arena_fits(slot, bytes));
+    return kv_slice(slot->arena->memory + (size_t)slot->first * KV_ARENA_UNIT_BYTES, bytes);
 }
 
 static struct arena_slot move(struct arena_slot *slot)
@@ -67,7 +83,7 @@ static struct arena_slot move(struct arena_slot *slot)
 
 bool arena_lend(struct arena_slot *slot, struct arena_slot *out)
 {
-    if (slot->arena == NULL || slot->arena->idle_count < ARENA_SPARE_SLOTS)
+    if (slot->arena == NULL || slot->arena->idle_count < ARENA_SPARE_UNITS)
         return false;
     *out = move(slot);
     return true;
@@ -78,13 +94,12 @@ void arena_give_back(struct arena_slot *slot)
     struct arena_slot old = move(slot);
     if (old.arena == NULL)
         return;
-    kv_assert(old.arena->idle_count < KV_ARENA_SLOTS);
-    old.arena->idle[old.arena->idle_count++] = old.number;
+    mark(old.arena, &old, false);
     end_if_unused(old.arena);
 }
 
 void arena_trim(struct arena *arena)
 {
-    if (arena != NULL && arena->idle_count == KV_ARENA_SLOTS)
+    if (arena != NULL && arena->idle_count == KV_ARENA_UNITS)
         arena_memory_trim(arena->memory);
 }

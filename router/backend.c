@@ -262,7 +262,7 @@ bool backend_may_keep(const struct backend *backend)
 void backend_trim(struct backend *backend)
 {
     codec_trim(backend->codec);
-    backend_trim_fetches(backend);
+    backend_trim_arenas(backend);
     shard_links_trim(backend->links);
 }
 

@@ -35,14 +35,18 @@ struct backend_hold {
 
 struct backend_value {
     struct kv_row row;
-    struct kv_object object;  /* object.bytes: stored form up to bytes_max */
+    struct kv_object object;  /* object.bytes: the front of the stored form, or all of it */
     struct backend_hold hold; /* with object.held: for backend_fetch, and for backend_close when through */
+    struct arena_slot
+        *slot; /* what object.bytes lie in if it is one: then they last if arena_lend takes it. May be NULL */
 };
 
 /* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key that was written between the two steps is read again.
  * `value` is NULL unless KV_OK. */
 typedef void (*backend_on_value)(void *arg, enum kv_err err, const struct backend_value *value);
-/* `bytes_max` stored bytes come along (0: only what HEAD needs; at most KV_PIECE_BYTES_MAX). */
+/* At most `bytes_max` stored bytes come along (0: only what HEAD needs): all of a small content, of a larger one what the first frame
+ * needs, or, without a slot, no more than BACKEND_MESSAGE_BYTES_MAX. */
+#define BACKEND_MESSAGE_BYTES_MAX (17 * KV_BLOB_ROW_BYTES) /* the whole of 64 KiB, with its index */
 struct backend_call *backend_read(struct backend *backend, struct kv_slice key, uint64_t bytes_max,
                                   backend_on_value on_value, void *arg);
 

@@ -1,8 +1,7 @@
 /* router/backend_fetch.c -- pieces of large contents, from the shard that holds the object for us. FETCHES_MAX are under way from a
  * shard, whoever asks for them: so a small request finds no more than these in front of it, in the shard's turn, on the link and
  * in ours, while a hundred clients ask for large values at once. A shard that restarted has let go of the object: it is opened again.
- * A piece comes in a slot of the link's arena if there is one: whoever asked sends it from there. A shard fills slots in the order of
- * the FETCHes that it gets, so one that was cancelled does not keep its slot: the next piece's bytes come after its own. */
+ * A piece comes in a slot of the link's arena if there is one (backend_arena.c): whoever asked sends it from there. */
 #include "backend_internal.h"
 
 #include <stdlib.h>
@@ -28,10 +27,15 @@ struct fetch_call {
     void *arg;
 };
 
+static unsigned shard_of(const struct fetch_call *fetch)
+{
+    return backend_shard_of(fetch->head.backend, &fetch->hash);
+}
+
 static struct fetch_room *room_of(const struct fetch_call *fetch)
 {
     struct backend *backend = fetch->head.backend;
-    return &backend->fetch_rooms[backend_shard_of(backend, &fetch->hash)];
+    return &backend->fetch_rooms[shard_of(fetch)];
 }
 
 static void send_fetch(struct fetch_call *fetch);
@@ -78,7 +82,7 @@ static void ask_piece(struct fetch_call *fetch);
 static void write_reopen(void *arg, struct kv_buf *buf)
 {
     const struct fetch_call *fetch = arg;
-    kv_put_open(buf, &(struct kv_msg_open){fetch->hash, KV_BLOB_ROW_BYTES});
+    kv_put_open(buf, &(struct kv_msg_open){.hash = fetch->hash, .bytes_max = KV_BLOB_ROW_BYTES});
 }
 
 /* The shard was restarted and let go: from now on the caller has the new hold. */
@@ -109,12 +113,8 @@ static void on_piece(void *arg, struct kv_slice body)
     struct kv_msg_piece piece;
     enum kv_err err = kv_get_piece(body, &piece);
     kv_assert(err == KV_OK);
-    if (!piece.in_slot)
-        arena_give_back(&fetch->slot);
-    else if (fetch->slot.arena != NULL)
-        piece.bytes = arena_peek(&fetch->slot, piece.slot_bytes);
-    else
-        piece.err = KV_CORRUPT; /* nobody named one */
+    if (!backend_take_from_slot(&fetch->slot, piece.in_slot ? piece.slot_bytes : 0, &piece.bytes))
+        piece.err = KV_CORRUPT; /* nobody named one, or a shorter one */
     if (piece.err != KV_STALE ||
         !fetch->head.wanted) { /* cancelled: the caller has closed already, nobody would again */
         fetch_answer(fetch, piece.err, piece.bytes);
@@ -123,78 +123,27 @@ static void on_piece(void *arg, struct kv_slice body)
     struct backend *backend = fetch->head.backend;
     leave_room(fetch);
     fetch->reopening = true;
-    fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_OPEN, true, write_reopen,
-                             on_reopened, fetch);
-}
-
-/* ---- arenas --------------------------------------------------------------------------------------------------- */
-
-static uint64_t link_generation(const struct fetch_call *fetch)
-{
-    const struct backend *backend = fetch->head.backend;
-    return calls_link_generation(backend->calls, backend_shard_of(backend, &fetch->hash));
-}
-
-struct new_arena {
-    struct calls *calls;
-    unsigned shard_index;
-    struct body_file *file;
-};
-
-static void write_arena(void *arg, struct kv_buf *buf)
-{
-    const struct new_arena *made = arg;
-    kv_put_empty(buf);
-    calls_attach(made->calls, made->shard_index, made->file);
-}
-
-/* A link has one from its first FETCH on. What an earlier link's shard may still write into is never used again. */
-static void renew_arena(struct fetch_call *fetch)
-{
-    struct fetch_room *room = room_of(fetch);
-    struct new_arena made = {fetch->head.backend->calls, backend_shard_of(fetch->head.backend, &fetch->hash), NULL};
-    if (room->arena_generation == link_generation(fetch) || !calls_link_is_up(made.calls, made.shard_index))
-        return;
-    arena_free(&room->arena);
-    room->arena = arena_new(&made.file);
-    room->arena_generation = link_generation(fetch);
-    if (room->arena != NULL)
-        calls_tell(made.calls, made.shard_index, KV_MSG_ARENA, write_arena, &made);
-    body_file_free(&made.file);
-}
-
-void backend_trim_fetches(struct backend *backend)
-{
-    for (unsigned i = 0; i < backend->shard_count; i++)
-        arena_trim(backend->fetch_rooms[i].arena);
+    fetch->call = calls_send(backend->calls, shard_of(fetch), KV_MSG_OPEN, true, write_reopen, on_reopened, fetch);
 }
 
 /* ---- asking --------------------------------------------------------------------------------------------------- */
 
-static bool take_slot(struct fetch_call *fetch)
-{
-    const struct fetch_room *room = room_of(fetch);
-    arena_give_back(&fetch->slot); /* of the last link, over which it was sent in vain */
-    return room->arena != NULL && room->arena_generation == link_generation(fetch) &&
-           fetch->fetch.bytes_max <= KV_ARENA_SLOT_BYTES && arena_take(room->arena, &fetch->slot);
-}
-
 static void write_fetch(void *arg, struct kv_buf *buf)
 {
     struct fetch_call *fetch = arg;
-    fetch->fetch.has_slot = take_slot(fetch);
-    fetch->fetch.slot = fetch->slot.number;
+    fetch->fetch.slot.named =
+        backend_take_slot(fetch->head.backend, shard_of(fetch), fetch->fetch.bytes_max, &fetch->slot);
+    fetch->fetch.slot.first = fetch->slot.first;
     kv_put_fetch(buf, &fetch->fetch);
 }
 
 static void send_fetch(struct fetch_call *fetch)
 {
     struct backend *backend = fetch->head.backend;
-    renew_arena(fetch);
+    backend_renew_arena(backend, shard_of(fetch));
     room_of(fetch)->pieces++;
     fetch->counted = true;
-    fetch->call = calls_send(backend->calls, backend_shard_of(backend, &fetch->hash), KV_MSG_FETCH, true, write_fetch,
-                             on_piece, fetch);
+    fetch->call = calls_send(backend->calls, shard_of(fetch), KV_MSG_FETCH, true, write_fetch, on_piece, fetch);
 }
 
 static void ask_piece(struct fetch_call *fetch)

@@ -1,6 +1,6 @@
 /* router/backend_internal.h -- what the files of the backend share: backend.c (life, deadlines), backend_pause.c, backend_read.c,
- * backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c, backend_refs.c, backend_stats.c. Nobody else includes
- * it. */
+ * backend_arena.c, backend_fetch.c, backend_write.c, backend_load.c, backend_stage.c, backend_list.c, backend_refs.c, backend_stats.c.
+ * Nobody else includes it. */
 #ifndef KV_ROUTER_BACKEND_INTERNAL_H
 #define KV_ROUTER_BACKEND_INTERNAL_H
 
@@ -37,9 +37,13 @@ struct stage_room {
 /* Pieces on their way from one shard, and who waits to ask for more (backend_fetch.c). */
 struct fetch_room {
     unsigned pieces;
-    struct arena *arena;        /* that they come in; NULL: inside of messages */
-    uint64_t arena_generation;  /* of the link that it was made for, or should have been; 0: none was wanted yet */
     struct fetch_call *waiting; /* utlist, first come first served */
+};
+
+/* What the bytes of one shard come in (backend_arena.c). */
+struct arena_room {
+    struct arena *arena; /* NULL: they come inside of messages */
+    uint64_t generation; /* of the link that it was made for, or should have been; 0: none was wanted yet */
 };
 
 struct backend {
@@ -60,6 +64,7 @@ struct backend {
     size_t count;
     struct stage_room stage_rooms[KV_SHARDS_MAX];
     struct fetch_room fetch_rooms[KV_SHARDS_MAX];
+    struct arena_room arena_rooms[KV_SHARDS_MAX];
     h2o_timeout_t tick;
     h2o_timeout_entry_t tick_entry;
     h2o_timeout_entry_t failures; /* on zero_timeout, when some call's `failed` is set */
@@ -126,8 +131,17 @@ void stager_cancel(struct stager *stager);
 void backend_stage_drop(struct backend *backend, const struct kv_hash *hash, uint64_t object_id,
                         uint64_t link_generation);
 
-/* Gives back memory in which no piece is. */
-void backend_trim_fetches(struct backend *backend);
+/* ---- slots that bytes come in (backend_arena.c) --------------------------------------------------------------- */
+
+/* Before a message that may name a slot is sent: the link gets an arena if it has none yet. */
+void backend_renew_arena(struct backend *backend, unsigned shard_index);
+/* While that message is written, perhaps again over a new link. False: the bytes come inside of its answer. */
+bool backend_take_slot(struct backend *backend, unsigned shard_index, uint64_t bytes, struct arena_slot *slot);
+/* Where the answer says that `slot_bytes` lie in the slot, `bytes` are these; 0: they came along, and the slot is given back. False:
+ * there is no such slot. */
+bool backend_take_from_slot(struct arena_slot *slot, uint64_t slot_bytes, struct kv_slice *bytes);
+/* Gives back memory of arenas of which no slot is taken. */
+void backend_trim_arenas(struct backend *backend);
 
 /* ---- reference counts (backend_refs.c) ------------------------------------------------------------------------ */
 

@@ -125,7 +125,7 @@ static void on_object(void *arg, struct kv_slice body)
 static void write_open(void *arg, struct kv_buf *buf)
 {
     const struct loading *loading = arg;
-    kv_put_open(buf, &(struct kv_msg_open){loading->content->hash, KV_PIECE_BYTES_MAX});
+    kv_put_open(buf, &(struct kv_msg_open){.hash = loading->content->hash, .bytes_max = KV_PIECE_BYTES_MAX});
 }
 
 static void load(struct loading *loading, struct plan_content *content)

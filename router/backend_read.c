@@ -1,4 +1,6 @@
 /* router/backend_read.c -- reads: the key's row at its shard, then the content at the shard of its hash.
+ * A content of up to ROW_BYTES_MAX comes with the row if it lives there, too. Of larger ones the row tells how large they are: then a slot
+ * is taken for what the first frame needs (backend_arena.c), and the OPEN, to the same shard or another, names it.
  * Row and reference count are of one moment: one shard answers both at once; where two do, the marks tell whether the key was
  * written between the two answers, and then both are asked again, READ_TRIES_MAX times in all. Row and content belong together anyhow.
  * An answer that makes the shard hold an object is waited for even when nobody wants it any more, so that it can be closed. */
@@ -11,7 +13,10 @@
 #include "marks.h"
 #include "wire/messages.h"
 
-enum { READ_TRIES_MAX = 4 }; /* a key that is written without end is read all the same */
+enum {
+    READ_TRIES_MAX = 4,                    /* a key that is written without end is read all the same */
+    ROW_BYTES_MAX = 2 * KV_BLOB_ROW_BYTES, /* cheaper to copy than to ask for once more */
+};
 
 struct read_call {
     struct backend_call head;
@@ -22,7 +27,8 @@ struct read_call {
     unsigned tries;       /* of the row and its count */
     unsigned shard_index; /* where the request under way is */
     struct call *call;
-    struct kv_buf row_body; /* of the ROW, when the content lives elsewhere */
+    struct arena_slot slot; /* named to the shard, or none */
+    struct kv_buf row_body; /* of the ROW, when the content did not come along */
     struct kv_row row;
     backend_on_value on_value;
     void *arg;
@@ -31,6 +37,7 @@ struct read_call {
 static void read_end(struct read_call *read)
 {
     calls_cancel(read->head.backend->calls, read->call);
+    arena_give_back(&read->slot);
     free(read->key);
     kv_buf_free(&read->row_body);
     backend_call_end(&read->head);
@@ -42,10 +49,10 @@ struct backend_hold backend_hold_now(const struct backend *backend, const struct
                                  calls_link_generation(backend->calls, backend_shard_of(backend, hash))};
 }
 
-static struct backend_value value_of(const struct read_call *read, const struct kv_row *row,
-                                     const struct kv_object *object)
+static struct backend_value value_of(struct read_call *read, const struct kv_row *row, const struct kv_object *object)
 {
-    return (struct backend_value){*row, *object, backend_hold_now(read->head.backend, &row->hash, object->object_id)};
+    return (struct backend_value){*row, *object, backend_hold_now(read->head.backend, &row->hash, object->object_id),
+                                  &read->slot};
 }
 
 static void read_answer(struct read_call *read, enum kv_err err, const struct backend_value *value)
@@ -73,10 +80,26 @@ static void read_fail(struct backend_call *head, enum kv_err err)
 
 static void ask_row(struct read_call *read);
 
+/* Of the front of the stored form: the index, and the first frame if it is no larger than its content and goes into the same slot. */
+static uint64_t first_bytes(const struct read_call *read)
+{
+    uint64_t size = read->row.size, bytes = codec_index_bytes(size);
+    uint64_t frame = size < KV_CONTENT_FRAME_BYTES ? size : KV_CONTENT_FRAME_BYTES;
+    if (bytes + frame <= KV_SLOT_BYTES_MAX)
+        bytes += frame;
+    return bytes < read->bytes_max ? bytes : read->bytes_max;
+}
+
 static void write_open(void *arg, struct kv_buf *buf)
 {
-    const struct read_call *read = arg;
-    kv_put_open(buf, &(struct kv_msg_open){read->row.hash, read->bytes_max});
+    struct read_call *read = arg;
+    uint64_t bytes = first_bytes(read);
+    struct kv_msg_open open = {.hash = read->row.hash};
+    open.slot.named =
+        bytes > ROW_BYTES_MAX && backend_take_slot(read->head.backend, read->shard_index, bytes, &read->slot);
+    open.slot.first = read->slot.first;
+    open.bytes_max = open.slot.named || bytes < BACKEND_MESSAGE_BYTES_MAX ? bytes : BACKEND_MESSAGE_BYTES_MAX;
+    kv_put_open(buf, &open);
 }
 
 /* Then the row is still the key's, now that its content was counted. */
@@ -98,6 +121,8 @@ static void on_object(void *arg, struct kv_slice body)
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(body, &object);
     kv_assert(err == KV_OK);
+    if (!backend_take_from_slot(&read->slot, object.slot_bytes, &object.object.bytes))
+        object.err = KV_CORRUPT; /* nobody named one, or a shorter one */
     if (object.err == KV_NOT_FOUND && read->head.wanted) {
         ask_row(read);
         return;
@@ -112,6 +137,21 @@ static void on_object(void *arg, struct kv_slice body)
     read_answer(read, object.err, object.err == KV_OK ? &value : NULL);
 }
 
+/* It came along, or none of it is wanted. */
+static bool has_content(const struct read_call *read, const struct kv_msg_row *row)
+{
+    return row->has_object && (read->bytes_max == 0 || row->object.bytes.bytes == row->object.stored_bytes);
+}
+
+static void open_content(struct read_call *read)
+{
+    struct backend *backend = read->head.backend;
+    read->shard_index = backend_shard_of(backend, &read->row.hash);
+    if (first_bytes(read) > ROW_BYTES_MAX)
+        backend_renew_arena(backend, read->shard_index);
+    read->call = calls_send(backend->calls, read->shard_index, KV_MSG_OPEN, true, write_open, on_object, read);
+}
+
 static void on_row(void *arg, struct kv_slice body)
 {
     struct read_call *read = arg;
@@ -120,7 +160,7 @@ static void on_row(void *arg, struct kv_slice body)
     struct kv_msg_row row;
     enum kv_err err = kv_get_row(body, &row);
     kv_assert(err == KV_OK);
-    if (row.err != KV_OK || row.has_object) {
+    if (row.err != KV_OK || has_content(read, &row)) {
         struct backend_value value = value_of(read, &row.row, &row.object);
         read_answer(read, row.err, row.err == KV_OK ? &value : NULL);
         return;
@@ -129,20 +169,20 @@ static void on_row(void *arg, struct kv_slice body)
     err = kv_get_row(kv_buf_peek(&read->row_body), &row);
     kv_assert(err == KV_OK && row.has_row);
     read->row = row.row;
-    read->shard_index = backend_shard_of(read->head.backend, &read->row.hash);
-    read->call =
-        calls_send(read->head.backend->calls, read->shard_index, KV_MSG_OPEN, true, write_open, on_object, read);
+    open_content(read);
 }
 
 static void write_read(void *arg, struct kv_buf *buf)
 {
     const struct read_call *read = arg;
-    kv_put_read(buf, &(struct kv_msg_read){kv_slice(read->key, read->key_bytes), read->bytes_max});
+    uint64_t bytes_max = read->bytes_max < ROW_BYTES_MAX ? read->bytes_max : ROW_BYTES_MAX;
+    kv_put_read(buf, &(struct kv_msg_read){kv_slice(read->key, read->key_bytes), bytes_max});
 }
 
 static void ask_row(struct read_call *read)
 {
     struct backend *backend = read->head.backend;
+    arena_give_back(&read->slot);
     read->since = backend->marks == NULL ? 0 : marks_now(backend->marks);
     read->shard_index = kv_shard_of(kv_slice(read->key, read->key_bytes), backend->shard_count);
     read->call = calls_send(backend->calls, read->shard_index, KV_MSG_READ, false, write_read, on_row, read);
@@ -174,7 +214,7 @@ struct abandoned {
 static void write_abandoned(void *arg, struct kv_buf *buf)
 {
     const struct abandoned *abandoned = arg;
-    kv_put_open(buf, &(struct kv_msg_open){abandoned->hash, 0});
+    kv_put_open(buf, &(struct kv_msg_open){.hash = abandoned->hash});
 }
 
 static void on_abandoned(void *arg, struct kv_slice body)

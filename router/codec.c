@@ -299,6 +299,21 @@ static enum kv_err decode_all(struct codec *codec, struct kv_slice stored, uint6
     return at == stored.bytes ? KV_OK : KV_CORRUPT;
 }
 
+enum kv_err codec_peek(struct codec *codec, struct kv_slice stored, uint64_t size, struct kv_buf *space,
+                       struct kv_slice *content)
+{
+    if (codec_frame_count(size) == 1 && stored.bytes >= CODEC_INDEX_ENTRY_BYTES &&
+        codec_entry_read(stored.data, 0).raw) {
+        struct kv_slice frame = kv_slice(stored.data + CODEC_INDEX_ENTRY_BYTES, stored.bytes - CODEC_INDEX_ENTRY_BYTES);
+        *content = frame;
+        return frame.bytes == size ? codec_check_frame(codec_entry_read(stored.data, 0), frame) : KV_CORRUPT;
+    }
+    space->bytes = 0;
+    enum kv_err err = codec_decode(codec, stored, size, space);
+    *content = kv_buf_peek(space);
+    return err;
+}
+
 enum kv_err codec_decode(struct codec *codec, struct kv_slice stored, uint64_t size, struct kv_buf *out)
 {
     size_t bytes_before = out->bytes;

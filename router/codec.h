@@ -70,6 +70,9 @@ enum kv_err codec_decode_frame(struct codec *codec, struct codec_entry entry, st
                                size_t content_bytes, struct kv_buf *out);
 /* A complete stored form back to its content of `size` bytes, appended to `out`; KV_CORRUPT leaves `out` as it was. */
 enum kv_err codec_decode(struct codec *codec, struct kv_slice stored, uint64_t size, struct kv_buf *out);
+/* The same without a copy where it can be: `content` lies within `stored`, or in `space`. */
+enum kv_err codec_peek(struct codec *codec, struct kv_slice stored, uint64_t size, struct kv_buf *space,
+                       struct kv_slice *content);
 /* Checks the bytes of a stored frame without decoding them: what goes out as zstd must be what was stored. */
 enum kv_err codec_check_frame(struct codec_entry entry, struct kv_slice stored);
 struct codec_entry codec_entry_read(const uint8_t *index, uint64_t frame);

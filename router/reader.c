@@ -18,10 +18,12 @@ void reader_begin(struct reader *reader, const struct kv_object *object, struct 
     }
 }
 
-void reader_start(struct reader *reader, struct kv_slice bytes)
+void reader_start(struct reader *reader, struct kv_slice bytes, struct arena_slot *slot)
 {
     reader->fed = bytes;
     reader->fed_at = 0;
+    if (slot != NULL)
+        arena_lend(slot, &reader->slot);
 }
 
 static void copy_fed(struct reader *reader)

@@ -45,8 +45,9 @@ struct reader {
 
 /* `compressed` only for KV_CODEC_ZSTD. The whole of an empty content has a range of 0 bytes. */
 void reader_begin(struct reader *reader, const struct kv_object *object, struct range range, bool compressed);
-/* Bytes at the front of the stored form, borrowed until reader_keep. Once, right after reader_begin; may be empty. */
-void reader_start(struct reader *reader, struct kv_slice bytes);
+/* Bytes at the front of the stored form, borrowed until reader_keep, or the reader's when it takes the slot that they lie in. Once,
+ * right after reader_begin; may be empty, without a slot (NULL). */
+void reader_start(struct reader *reader, struct kv_slice bytes, struct arena_slot *slot);
 /* Copies what is left of the borrowed bytes, which a chunk never is. Call it before they die, unless all was given out. */
 void reader_keep(struct reader *reader);
 /* `chunk` is valid until the next reader_next or reader_free, whatever is fed meanwhile. */

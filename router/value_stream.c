@@ -183,10 +183,11 @@ void value_stream_init(struct value_stream *stream, struct exchange *exchange, c
                                     .holding = value->object.held};
 }
 
-void value_stream_run(struct value_stream *stream, const struct kv_object *object, struct range range, bool compressed)
+void value_stream_run(struct value_stream *stream, const struct backend_value *value, struct range range,
+                      bool compressed)
 {
-    reader_begin(&stream->reader, object, range, compressed);
-    reader_start(&stream->reader, object->bytes);
+    reader_begin(&stream->reader, &value->object, range, compressed);
+    reader_start(&stream->reader, value->object.bytes, value->slot);
     stream->reading = true;
     go_on(stream);
 }

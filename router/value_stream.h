@@ -36,9 +36,10 @@ struct value_stream {
 void value_stream_init(struct value_stream *stream, struct exchange *exchange, const struct backend_value *value,
                        void (*on_ready)(struct value_stream *stream),
                        void (*on_failed)(struct value_stream *stream, enum kv_err err));
-/* The exchange, and the stream with it, may be gone afterwards. `object->bytes` are borrowed until the call returns, or, without a
- * hold, until the stream ends. */
-void value_stream_run(struct value_stream *stream, const struct kv_object *object, struct range range, bool compressed);
+/* The exchange, and the stream with it, may be gone afterwards. `value->object.bytes` are borrowed until the call
+ * returns, or, without a hold, until the stream ends; its slot is taken if it can be. */
+void value_stream_run(struct value_stream *stream, const struct backend_value *value, struct range range,
+                      bool compressed);
 /* The same for a part, or all, of a content above 64 KiB, from memory alone; false: not all of it is there. */
 bool value_stream_lend(struct value_stream *stream, struct range range);
 /* What goes out is memory that is there anyhow. From on_ready on. */

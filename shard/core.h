@@ -42,8 +42,8 @@ struct core_world {
     /* Gives up staged content (its blob rows are swept). */
     void (*unstage)(void *ctx, uint64_t object_id);
     void (*failed)(void *ctx, enum kv_err err, const char *what);
-    /* KV_ARENA_SLOT_BYTES of the session's arena; NULL: it has none. */
-    uint8_t *(*slot)(void *ctx, uint64_t session, uint64_t number);
+    /* Of the session's arena, from this unit on; NULL: it has none. */
+    uint8_t *(*slot)(void *ctx, uint64_t session, uint64_t first);
 
     /* Reads of applied rows: struct store in the shard, a map in the simulation. Peeks until the next turn. */
     enum kv_err (*get_key)(void *ctx, struct kv_slice key, struct kv_slice *row);

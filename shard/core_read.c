@@ -31,6 +31,14 @@ static void bytes_end(struct core *core)
         kv_buf_free(&core->bytes);
 }
 
+/* The slot as a buffer, which has room for what its message asks for and so never grows; without data: there is none. */
+static struct kv_buf slot_named(struct core *core, uint64_t session, struct kv_msg_slot slot, uint64_t bytes_max)
+{
+    if (!slot.named)
+        return (struct kv_buf){0};
+    return (struct kv_buf){.data = core->world.slot(core->world.ctx, session, slot.first), .capacity = bytes_max};
+}
+
 /* ---- objects -------------------------------------------------------------------------------------------------- */
 
 static struct hold *find_hold(struct core *core, uint64_t session, uint64_t object_id)
@@ -52,38 +60,38 @@ static void take_hold(struct core *core, uint64_t session, uint64_t object_id)
     hold->count++;
 }
 
-/* Stored bytes that do not lie in the content's row, with a hold when some are missing. */
-static enum kv_err read_bytes(struct core *core, uint64_t session, uint64_t bytes_max, struct kv_buf *bytes,
-                              struct kv_object *object)
+/* Stored bytes that do not lie in the content's row. */
+static enum kv_err read_bytes(struct core *core, uint64_t wanted, struct kv_buf *bytes, struct kv_object *object)
 {
-    uint64_t wanted = object->stored_bytes;
-    if (wanted > KV_INLINE_BYTES_MAX && wanted > bytes_max) {
-        wanted = bytes_max;
-        object->held = true;
-    }
     enum kv_err err = ledger_get_bytes(&core->ledger, object, 0, wanted, bytes);
-    if (err != KV_OK) {
-        kv_error("object %llu: %s", (unsigned long long)object->object_id, kv_err_text(err));
-        return KV_CORRUPT;
+    if (err == KV_OK) {
+        object->bytes = kv_buf_peek(bytes);
+        return KV_OK;
     }
-    if (object->held)
-        take_hold(core, session, object->object_id);
-    object->bytes = kv_buf_peek(bytes);
-    return KV_OK;
+    kv_error("object %llu: %s", (unsigned long long)object->object_id, kv_err_text(err));
+    return KV_CORRUPT;
 }
 
-/* Looks the content up, with its first stored bytes. Small contents come whole unless none of their bytes are wanted. */
-static enum kv_err open_object(struct core *core, uint64_t session, const struct kv_hash *hash, uint64_t bytes_max,
-                               struct kv_buf *bytes, struct kv_object *out, uint64_t *position)
+/* Looks the content up. What lies in its row comes along. */
+static enum kv_err open_object(struct core *core, const struct kv_hash *hash, struct kv_object *out, uint64_t *position)
 {
     enum kv_err err = ledger_open_object(&core->ledger, hash, out, position);
+    if (err == KV_OK)
+        out->refs = ledger_refs(&core->ledger, hash, out->refs);
+    return err;
+}
+
+/* All of its bytes if they are not more than that, else none: the router asks for those when it knows how many there are. */
+static enum kv_err open_with_row(struct core *core, const struct kv_hash *hash, uint64_t bytes_max,
+                                 struct kv_buf *bytes, struct kv_object *out, uint64_t *position)
+{
+    enum kv_err err = open_object(core, hash, out, position);
     if (err != KV_OK)
         return err;
-    out->refs = ledger_refs(&core->ledger, hash, out->refs);
     if (bytes_max == 0)
         out->bytes = kv_slice(NULL, 0);
-    else if (out->object_id != 0)
-        err = read_bytes(core, session, bytes_max, bytes, out);
+    else if (out->object_id != 0 && out->stored_bytes <= bytes_max)
+        err = read_bytes(core, out->stored_bytes, bytes, out);
     return err;
 }
 
@@ -107,8 +115,7 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
         answer.err = KV_OK;
         struct kv_slice hash = kv_hash_slice(&answer.row.hash);
         if (kv_shard_of(hash, core->options.shard_count) == core->options.shard_index) {
-            answer.err = open_object(core, request->session, &answer.row.hash, read.bytes_max, bytes, &answer.object,
-                                     &object_position);
+            answer.err = open_with_row(core, &answer.row.hash, read.bytes_max, bytes, &answer.object, &object_position);
             answer.has_object = answer.err == KV_OK;
             if (answer.err == KV_NOT_FOUND)
                 answer.err = KV_CORRUPT; /* a key refers to it */
@@ -121,6 +128,29 @@ enum kv_err core_on_read(struct core *core, const struct request *request)
     return KV_OK;
 }
 
+/* The first bytes, into the slot or into the answer, with a hold when some are missing. Small contents come whole. */
+static enum kv_err read_first(struct core *core, uint64_t session, const struct kv_msg_open *open, struct kv_buf *bytes,
+                              struct kv_msg_object *answer)
+{
+    struct kv_object *object = &answer->object;
+    uint64_t wanted = object->stored_bytes;
+    if (wanted > KV_INLINE_BYTES_MAX && wanted > open->bytes_max)
+        wanted = open->bytes_max;
+    struct kv_buf slot = slot_named(core, session, open->slot, open->bytes_max);
+    bool into_slot = slot.data != NULL && wanted <= open->bytes_max;
+    enum kv_err err = read_bytes(core, wanted, into_slot ? &slot : bytes, object);
+    if (err != KV_OK)
+        return err;
+    if (into_slot) {
+        answer->slot_bytes = wanted;
+        object->bytes = kv_slice(NULL, 0);
+    }
+    object->held = wanted < object->stored_bytes;
+    if (object->held)
+        take_hold(core, session, object->object_id);
+    return KV_OK;
+}
+
 enum kv_err core_on_open(struct core *core, const struct request *request)
 {
     struct kv_msg_open open;
@@ -129,7 +159,11 @@ enum kv_err core_on_open(struct core *core, const struct request *request)
     struct kv_msg_object answer = {0};
     struct kv_buf *bytes = bytes_begin(core);
     uint64_t position;
-    answer.err = open_object(core, request->session, &open.hash, open.bytes_max, bytes, &answer.object, &position);
+    answer.err = open_object(core, &open.hash, &answer.object, &position);
+    if (open.bytes_max == 0)
+        answer.object.bytes = kv_slice(NULL, 0);
+    else if (answer.err == KV_OK && answer.object.object_id != 0)
+        answer.err = read_first(core, request->session, &open, bytes, &answer);
     kv_put_object(core_answer(core, request, KV_MSG_OBJECT, position), &answer);
     core_answered(core);
     bytes_end(core);
@@ -149,12 +183,11 @@ static void put_piece(struct core *core, const struct kv_msg_fetch *fetch, struc
 }
 
 /* or into memory that the router sends them from. */
-static void put_piece_into(struct core *core, const struct kv_msg_fetch *fetch, uint8_t *slot, struct kv_buf *answer)
+static void put_piece_into(struct core *core, const struct kv_msg_fetch *fetch, struct kv_buf slot,
+                           struct kv_buf *answer)
 {
-    struct kv_buf bytes = {.data = slot, .capacity = KV_ARENA_SLOT_BYTES};
-    enum kv_err err = core->world.get_blob(core->world.ctx, fetch->object_id, fetch->offset, fetch->bytes_max, &bytes);
-    kv_assert(bytes.data == slot); /* it had room: it never grew */
-    kv_put_piece(answer, &(struct kv_msg_piece){.err = err, .in_slot = err == KV_OK, .slot_bytes = bytes.bytes});
+    enum kv_err err = core->world.get_blob(core->world.ctx, fetch->object_id, fetch->offset, fetch->bytes_max, &slot);
+    kv_put_piece(answer, &(struct kv_msg_piece){.err = err, .in_slot = err == KV_OK, .slot_bytes = slot.bytes});
 }
 
 enum kv_err core_on_fetch(struct core *core, const struct request *request)
@@ -162,11 +195,11 @@ enum kv_err core_on_fetch(struct core *core, const struct request *request)
     struct kv_msg_fetch fetch;
     if (kv_get_fetch(request->body, &fetch) != KV_OK)
         return KV_INVALID;
-    uint8_t *slot = fetch.has_slot ? core->world.slot(core->world.ctx, request->session, fetch.slot) : NULL;
+    struct kv_buf slot = slot_named(core, request->session, fetch.slot, fetch.bytes_max);
     struct kv_buf *answer = core_answer(core, request, KV_MSG_PIECE, 0);
     if (find_hold(core, request->session, fetch.object_id) == NULL)
         kv_put_piece(answer, &(struct kv_msg_piece){.err = KV_STALE});
-    else if (slot != NULL)
+    else if (slot.data != NULL)
         put_piece_into(core, &fetch, slot, answer);
     else
         put_piece(core, &fetch, answer);

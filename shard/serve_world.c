@@ -54,9 +54,9 @@ static void world_unstage(void *ctx, uint64_t object_id)
     applier_unstage(((struct serve *)ctx)->applier, object_id);
 }
 
-static uint8_t *world_slot(void *ctx, uint64_t session, uint64_t number)
+static uint8_t *world_slot(void *ctx, uint64_t session, uint64_t first)
 {
-    return sessions_slot(((struct serve *)ctx)->sessions, session, number);
+    return sessions_slot(((struct serve *)ctx)->sessions, session, first);
 }
 
 static void world_failed(void *ctx, enum kv_err err, const char *what)

@@ -83,10 +83,10 @@ int sessions_take_file(struct sessions *sessions)
     return file;
 }
 
-uint8_t *sessions_slot(struct sessions *sessions, uint64_t session_id, uint64_t number)
+uint8_t *sessions_slot(struct sessions *sessions, uint64_t session_id, uint64_t first)
 {
     struct session *session = session_find(sessions, session_id);
-    return session == NULL || session->slots == NULL ? NULL : slots_at(session->slots, number);
+    return session == NULL || session->slots == NULL ? NULL : slots_at(session->slots, first);
 }
 
 void sessions_staging(struct sessions *sessions, uint64_t session_id, uint64_t bytes, bool done)

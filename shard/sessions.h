@@ -51,8 +51,8 @@ struct kv_buf *sessions_answer_begin(struct sessions *sessions, uint64_t session
 void sessions_answer_end(struct sessions *sessions);
 /* The descriptor that came with the KV_MSG_STAGE_FILE under way: the caller's to close. Within on_message only. */
 int sessions_take_file(struct sessions *sessions);
-/* KV_ARENA_SLOT_BYTES of the arena that this session's router gave; NULL: it gave none. */
-uint8_t *sessions_slot(struct sessions *sessions, uint64_t session, uint64_t number);
+/* Of the arena that this session's router gave, from this unit on; NULL: it gave none. */
+uint8_t *sessions_slot(struct sessions *sessions, uint64_t session, uint64_t first);
 /* Staged content of this session, in memory, went to (or, `done`, came back from) the applier. */
 void sessions_staging(struct sessions *sessions, uint64_t session, uint64_t bytes, bool done);
 

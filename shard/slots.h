@@ -1,6 +1,6 @@
-/* shard/slots.h -- memory of a router that pieces of large contents are written into: they leave without a socket.
- * Does:     maps what came with ARENA: KV_ARENA_SLOTS slots of KV_ARENA_SLOT_BYTES, which the router made, hands out by number in its
- *           FETCHes, and reads from when PIECE says so.
+/* shard/slots.h -- memory of a router that contents and pieces of them are written into: they leave without a socket.
+ * Does:     maps what came with ARENA: KV_ARENA_UNITS of KV_ARENA_UNIT_BYTES, which the router made, hands out in its OPENs and
+ *           FETCHes, and reads from when OBJECT or PIECE says so.
  * Promises: a router that dies, or is taken over, does no harm here: the mapping lasts, and nobody can make it shorter than it is
  *           (F_SEAL_SHRINK), so that no write ever meets a page that is gone.
  * Tests:    unit/shard/test_slots.c, unit/shard/test_serve_arena.c. */
@@ -17,9 +17,10 @@ enum kv_err slots_map(int fd, uint8_t **out);
 /* Sets NULL, and accepts it. */
 void slots_unmap(uint8_t **slots);
 
-static inline uint8_t *slots_at(uint8_t *slots, uint64_t number)
+/* The slot that begins with this unit. */
+static inline uint8_t *slots_at(uint8_t *slots, uint64_t first)
 {
-    return slots + number * KV_ARENA_SLOT_BYTES;
+    return slots + first * KV_ARENA_UNIT_BYTES;
 }
 
 #endif

@@ -17,11 +17,13 @@
 #define KV_INLINE_BYTES_MAX 65536u     /* stored form up to this travels inside the write; above it is staged */
 #define KV_CONTENT_FRAME_BYTES 262144u /* content bytes per independent zstd frame */
 #define KV_PIECE_BYTES_MAX 1048576u    /* stored bytes in one ROW, OBJECT, PIECE or STAGE_DATA message */
-#ifndef KV_ARENA_SLOTS                 /* the simulation lowers both */
-#define KV_ARENA_SLOTS 16u             /* of one link, 4 MiB: pieces beyond them travel inside messages */
-#define KV_ARENA_SLOT_BYTES KV_CONTENT_FRAME_BYTES /* and larger ones */
+#ifndef KV_ARENA_UNITS                 /* the simulation lowers it */
+#define KV_ARENA_UNITS 256u            /* of one link, 4 MiB: bytes that find no room there travel inside messages */
 #endif
-#define KV_ARENA_BYTES ((size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES)
+#define KV_ARENA_UNIT_BYTES 16384u
+#define KV_ARENA_BYTES ((size_t)KV_ARENA_UNITS * KV_ARENA_UNIT_BYTES)
+#define KV_SLOT_BYTES_MAX                                                                                              \
+    (KV_CONTENT_FRAME_BYTES + KV_ARENA_UNIT_BYTES) /* a frame and an index; more travels there, too */
 /* Of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index. The simulation lowers it. */
 #ifndef KV_FILE_PIECE_BYTES_MAX
 #define KV_FILE_PIECE_BYTES_MAX 4243200u

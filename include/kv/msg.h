@@ -2,15 +2,15 @@
  * A frame is a fixed header (shard/wire/frame.h) and a body: one MessagePack array.
  * Bodies are encoded and decoded only in shard/wire/ (messages.h). Every request but the ones marked "-" is
  * answered by exactly one frame of the named type with the same request id. All requests are idempotent: after a
- * broken link the router sends the unanswered ones again. FETCHes are handled in the order they come in: a slot that is
- * named twice holds the later piece once that is answered.
+ * broken link the router sends the unanswered ones again. OPENs and FETCHes are handled in the order they come in: a slot that is
+ * named twice holds the later bytes once those are answered.
  * Changing a row means a new KV_WIRE_VERSION; peers compare it in HELLO. */
 #ifndef KV_MSG_H
 #define KV_MSG_H
 
 #include <stdint.h>
 
-#define KV_WIRE_VERSION 5u
+#define KV_WIRE_VERSION 6u
 
 /* row    = nil | [hash, size, created_s, txn_id, content_type]
  * object = nil | [size, stored_bytes, codec, object_id, refs, held, bytes]
@@ -20,8 +20,8 @@
     X(HELLO, 1, ANY, ANY, HELLO, "version, role, shard_index, shard_count, epoch, thread_index")                       \
     X(READ, 10, ROUTER, SHARD, ROW, "key, bytes_max")                                                                  \
     X(ROW, 11, SHARD, ROUTER, -, "err, row, object if the content lives here")                                         \
-    X(OPEN, 12, ROUTER, SHARD, OBJECT, "hash, bytes_max")                                                              \
-    X(OBJECT, 13, SHARD, ROUTER, -, "err, object; held until CLOSE when bytes are missing")                            \
+    X(OPEN, 12, ROUTER, SHARD, OBJECT, "hash, bytes_max, slot of the arena | nil")                                     \
+    X(OBJECT, 13, SHARD, ROUTER, -, "err, object, bytes in the slot; held until CLOSE when some are missing")          \
     X(FETCH, 14, ROUTER, SHARD, PIECE, "object_id, offset, bytes_max, slot of the arena | nil")                        \
     X(PIECE, 15, SHARD, ROUTER, -, "err, bytes | how many of them are in the slot")                                    \
     X(CLOSE, 16, ROUTER, SHARD, -, "object_id")                                                                        \
@@ -29,7 +29,8 @@
     X(COUNTS, 18, SHARD, ROUTER, -, "err, reference counts in the order asked")                                        \
     X(LIST, 19, ROUTER, SHARD, PAGE, "after, inclusive, prefix, delimiter, limit")                                     \
     X(PAGE, 20, SHARD, ROUTER, -, "err, more, keys, resume, entries of [key, row | nil for a shared prefix]")          \
-    X(ARENA, 21, ROUTER, SHARD, -, "; a descriptor comes along: memory that this link's FETCHes name slots of")        \
+    X(ARENA, 21, ROUTER, SHARD, -,                                                                                     \
+      "; a descriptor comes along: memory that this link's OPENs and FETCHes name slots of")                           \
     X(LOCK, 30, ROUTER, SHARD, LOCKED, "txn_id, keys ascending")                                                       \
     X(LOCKED, 31, SHARD, ROUTER, -, "err, rows in the order of the keys")                                              \
     X(PREPARE, 32, ROUTER, SHARD, VOTE, "txn_id, participants, ops")                                                   \

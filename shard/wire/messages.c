@@ -60,36 +60,60 @@ enum kv_err kv_get_row(struct kv_slice body, struct kv_msg_row *out)
     return kv_unpack_end(&in);
 }
 
+static void put_slot(struct kv_buf *buf, struct kv_msg_slot slot)
+{
+    if (slot.named)
+        kv_pack_uint(buf, slot.first);
+    else
+        kv_pack_nil(buf);
+}
+
+/* One that has room for so many bytes. */
+static struct kv_msg_slot read_slot(struct kv_unpack *in, uint64_t bytes_max)
+{
+    struct kv_msg_slot slot = {.named = !kv_unpack_nil(in)};
+    if (!slot.named)
+        return slot;
+    slot.first = kv_unpack_uint(in, KV_ARENA_UNITS - 1);
+    if (bytes_max > KV_SLOT_BYTES_MAX || slot.first * KV_ARENA_UNIT_BYTES + bytes_max > KV_ARENA_BYTES)
+        in->bad = true;
+    return slot;
+}
+
 void kv_put_open(struct kv_buf *buf, const struct kv_msg_open *open)
 {
-    kv_pack_array(buf, 2);
+    kv_pack_array(buf, 3);
     kv_put_hash(buf, &open->hash);
     kv_pack_uint(buf, open->bytes_max);
+    put_slot(buf, open->slot);
 }
 
 enum kv_err kv_get_open(struct kv_slice body, struct kv_msg_open *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 2);
+    kv_unpack_array_of(&in, 3);
     out->hash = kv_read_hash(&in);
     out->bytes_max = kv_unpack_uint(&in, KV_PIECE_BYTES_MAX);
+    out->slot = read_slot(&in, out->bytes_max);
     return kv_unpack_end(&in);
 }
 
 void kv_put_object(struct kv_buf *buf, const struct kv_msg_object *object)
 {
-    kv_pack_array(buf, 2);
+    kv_pack_array(buf, 3);
     kv_pack_uint(buf, object->err);
     kv_put_object_or_nil(buf, object->err == KV_OK ? &object->object : NULL);
+    kv_pack_uint(buf, object->slot_bytes);
 }
 
 enum kv_err kv_get_object(struct kv_slice body, struct kv_msg_object *out)
 {
     struct kv_unpack in = kv_unpack_start(body);
-    kv_unpack_array_of(&in, 2);
+    kv_unpack_array_of(&in, 3);
     out->err = kv_read_err(&in);
     if (kv_read_object(&in, &out->object) != (out->err == KV_OK))
         in.bad = true;
+    out->slot_bytes = kv_unpack_uint(&in, KV_SLOT_BYTES_MAX);
     return kv_unpack_end(&in);
 }
 
@@ -99,10 +123,7 @@ void kv_put_fetch(struct kv_buf *buf, const struct kv_msg_fetch *fetch)
     kv_pack_uint(buf, fetch->object_id);
     kv_pack_uint(buf, fetch->offset);
     kv_pack_uint(buf, fetch->bytes_max);
-    if (fetch->has_slot)
-        kv_pack_uint(buf, fetch->slot);
-    else
-        kv_pack_nil(buf);
+    put_slot(buf, fetch->slot);
 }
 
 enum kv_err kv_get_fetch(struct kv_slice body, struct kv_msg_fetch *out)
@@ -112,10 +133,7 @@ enum kv_err kv_get_fetch(struct kv_slice body, struct kv_msg_fetch *out)
     out->object_id = kv_unpack_uint(&in, UINT64_MAX);
     out->offset = kv_unpack_uint(&in, KV_STORED_BYTES_MAX);
     out->bytes_max = kv_unpack_uint(&in, KV_PIECE_BYTES_MAX);
-    out->has_slot = !kv_unpack_nil(&in);
-    out->slot = out->has_slot ? kv_unpack_uint(&in, KV_ARENA_SLOTS - 1) : 0;
-    if (out->has_slot && out->bytes_max > KV_ARENA_SLOT_BYTES)
-        in.bad = true;
+    out->slot = read_slot(&in, out->bytes_max);
     return kv_unpack_end(&in);
 }
 
@@ -142,7 +160,7 @@ enum kv_err kv_get_piece(struct kv_slice body, struct kv_msg_piece *out)
     kv_unpack_array_of(&in, 2);
     out->err = kv_read_err(&in);
     out->in_slot = kv_unpack_peek(&in) == KV_UNPACK_UINT;
-    out->slot_bytes = out->in_slot ? kv_unpack_uint(&in, KV_ARENA_SLOT_BYTES) : 0;
+    out->slot_bytes = out->in_slot ? kv_unpack_uint(&in, KV_SLOT_BYTES_MAX) : 0;
     out->bytes = out->in_slot ? kv_slice(NULL, 0) : kv_unpack_bin(&in, BYTES_ANY);
     return kv_unpack_end(&in);
 }

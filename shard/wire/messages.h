@@ -56,6 +56,11 @@ enum kv_err kv_get_row(struct kv_slice body, struct kv_msg_row *out);
 struct kv_msg_open {
     struct kv_hash hash;
     uint64_t bytes_max;
+    struct
+        kv_msg_slot { /* within the arena; the bytes shall go there and not into the answer, KV_SLOT_BYTES_MAX at most */
+        bool named;
+        uint64_t first; /* unit */
+    } slot;
 };
 void kv_put_open(struct kv_buf *buf, const struct kv_msg_open *open);
 enum kv_err kv_get_open(struct kv_slice body, struct kv_msg_open *out);
@@ -63,6 +68,7 @@ enum kv_err kv_get_open(struct kv_slice body, struct kv_msg_open *out);
 struct kv_msg_object {
     enum kv_err err; /* KV_OK or KV_NOT_FOUND */
     struct kv_object object;
+    uint64_t slot_bytes; /* above 0: object.bytes are these, in the slot that was named */
 };
 void kv_put_object(struct kv_buf *buf, const struct kv_msg_object *object);
 enum kv_err kv_get_object(struct kv_slice body, struct kv_msg_object *out);
@@ -71,8 +77,7 @@ struct kv_msg_fetch {
     uint64_t object_id;
     uint64_t offset; /* into the stored form */
     uint64_t bytes_max;
-    bool has_slot; /* the bytes shall go there, KV_ARENA_SLOT_BYTES at most, not into the answer */
-    uint64_t slot; /* below KV_ARENA_SLOTS */
+    struct kv_msg_slot slot;
 };
 void kv_put_fetch(struct kv_buf *buf, const struct kv_msg_fetch *fetch);
 enum kv_err kv_get_fetch(struct kv_slice body, struct kv_msg_fetch *out);

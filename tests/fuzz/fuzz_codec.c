@@ -26,7 +26,7 @@ static enum reader_step read_all(const struct kv_object *object, struct kv_slice
     struct kv_slice chunk;
     enum reader_step step = READER_NEED;
     reader_begin(&reader, object, (struct range){0, object->size}, compressed);
-    reader_start(&reader, kv_slice(stored.data, stored.bytes / 2));
+    reader_start(&reader, kv_slice(stored.data, stored.bytes / 2), NULL);
     while ((step = reader_next(&reader, codec, &chunk)) == READER_CHUNK || step == READER_NEED) {
         uint64_t offset, bytes;
         reader_keep(&reader);

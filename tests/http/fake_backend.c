@@ -69,6 +69,7 @@ static unsigned stale_fetches, races;
 static const char *race_key, *unready;
 static int shard_down = -1;
 static size_t holds, unreleased, calls, waiting, fetches;
+static _Atomic size_t slots_wanted;
 static uint64_t fetched_bytes;
 static struct marks *marks;
 static bool may_keep;
@@ -299,12 +300,32 @@ static uint8_t *read_stored(const struct fake_object *object, uint64_t offset, u
     return copy;
 }
 
+/* As backend_arena.c: in a slot when there is one, else lent for the callback alone. Every fourth time there is none. */
+static struct kv_slice put_into_slot(struct backend_call *call, struct kv_slice bytes, struct arena_slot *slot)
+{
+    if (slots_wanted++ % 4 == 0 || bytes.bytes == 0 || bytes.bytes > KV_SLOT_BYTES_MAX ||
+        !arena_take(call->backend->arena, bytes.bytes, slot))
+        return bytes;
+    struct kv_slice place = arena_peek(slot, bytes.bytes);
+    memcpy((void *)(uintptr_t)place.data, bytes.data, bytes.bytes);
+    return place;
+}
+
+/* Unless somebody took it. */
+static void reuse_slot(struct arena_slot *slot, struct kv_slice bytes)
+{
+    if (slot->arena != NULL)
+        memset((void *)(uintptr_t)bytes.data, 0xdd, bytes.bytes); /* the next one's */
+    arena_give_back(slot);
+}
+
 static void answer_read(struct backend_call *call)
 {
     pthread_mutex_lock(&lock);
     enum kv_err err = take_failure();
     struct fake_row *row = *find_row(call->key);
     struct backend_value value = {0};
+    struct arena_slot slot = {0};
     uint8_t *bytes = NULL;
     if (err == KV_OK && row == NULL)
         err = KV_NOT_FOUND;
@@ -312,10 +333,12 @@ static void answer_read(struct backend_call *call)
         struct fake_object *object = find_object(&row->row.hash);
         uint64_t stored = object->object.stored_bytes;
         uint64_t given = call->bytes_max < stored ? call->bytes_max : stored;
-        value = (struct backend_value){
-            .row = row->row, .object = object->object, .hold = {row->row.hash, object->object.object_id, 1}};
+        value = (struct backend_value){.row = row->row,
+                                       .object = object->object,
+                                       .hold = {row->row.hash, object->object.object_id, 1},
+                                       .slot = &slot};
         bytes = read_stored(object, 0, given);
-        value.object.bytes = kv_slice(bytes, given);
+        value.object.bytes = put_into_slot(call, kv_slice(bytes, given), &slot);
         value.object.held = given < stored && call->bytes_max > 0;
         object->holds += value.object.held;
         holds += value.object.held;
@@ -324,24 +347,8 @@ static void answer_read(struct backend_call *call)
         kv_assert(false); /* a cancelled call is never answered */
     pthread_mutex_unlock(&lock);
     call->on_value(call->arg, err, err == KV_OK ? &value : NULL);
+    reuse_slot(&slot, value.object.bytes);
     free(bytes);
-}
-
-/* As backend_fetch.c: in a slot when there is one, else lent for the callback alone. Every fourth has none. */
-static void give_piece(struct backend_call *call, enum kv_err err, struct kv_slice bytes, size_t number)
-{
-    struct arena_slot slot = {NULL, 0};
-    struct arena *arena = call->backend->arena;
-    if (number % 4 != 0 && bytes.bytes <= KV_ARENA_SLOT_BYTES && arena_take(arena, &slot)) {
-        struct kv_slice place = arena_peek(&slot, bytes.bytes);
-        if (bytes.bytes > 0)
-            memcpy((void *)(uintptr_t)place.data, bytes.data, bytes.bytes);
-        bytes = place;
-    }
-    call->on_piece(call->arg, err, bytes, &slot);
-    if (slot.arena != NULL)
-        memset((void *)(uintptr_t)bytes.data, 0xdd, bytes.bytes); /* the next piece */
-    arena_give_back(&slot);
 }
 
 static void answer_fetch(struct backend_call *call)
@@ -360,10 +367,13 @@ static void answer_fetch(struct backend_call *call)
     uint64_t bytes = call->bytes_max < left ? call->bytes_max : left;
     bytes = bytes < piece_max ? bytes : piece_max;
     uint8_t *copy = read_stored(object, call->offset, bytes);
-    size_t number = fetches++;
+    struct arena_slot slot = {0};
+    fetches++;
     fetched_bytes += bytes;
     pthread_mutex_unlock(&lock);
-    give_piece(call, err, kv_slice(copy, err == KV_OK ? bytes : 0), number);
+    struct kv_slice piece = put_into_slot(call, kv_slice(copy, err == KV_OK ? bytes : 0), &slot);
+    call->on_piece(call->arg, err, piece, &slot);
+    reuse_slot(&slot, piece);
     free(copy);
 }
 

@@ -357,7 +357,7 @@ static void free_threads(struct router *router)
         txns_free(&router->threads[i].backend.txns);
         calls_free(&router->threads[i].backend.calls);
         for (unsigned j = 0; j < KV_SHARDS_MAX; j++)
-            arena_free(&router->threads[i].backend.fetch_rooms[j].arena);
+            arena_free(&router->threads[i].backend.arena_rooms[j].arena);
     }
     free_caches(router);
     txn_ids_clear(&router->ids);

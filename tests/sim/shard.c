@@ -268,10 +268,10 @@ void shard_answer_end(void *ctx)
     outbox_free(&shard->nobody);
 }
 
-uint8_t *shard_slot(void *ctx, uint64_t session, uint64_t number)
+uint8_t *shard_slot(void *ctx, uint64_t session, uint64_t first)
 {
     const struct link *link = link_of(ctx, session);
-    return link == NULL || link->arena == NULL ? NULL : sim_file_data(link->arena) + number * KV_ARENA_SLOT_BYTES;
+    return link == NULL || link->arena == NULL ? NULL : sim_file_data(link->arena) + first * KV_ARENA_UNIT_BYTES;
 }
 
 static void on_lazy(void *arg)

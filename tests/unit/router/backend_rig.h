@@ -17,7 +17,7 @@ struct seen {
     struct backend_hold hold;
     struct kv_buf bytes; /* of the last piece */
     bool lends;          /* keeps the slots of what comes */
-    struct arena_slot lent[KV_ARENA_SLOTS];
+    struct arena_slot lent[KV_ARENA_UNITS];
     unsigned lent_count;
 };
 
@@ -57,7 +57,7 @@ static inline void end(struct seen *seen)
     while (seen->lent_count > 0)
         arena_give_back(&seen->lent[--seen->lent_count]);
     for (unsigned i = 0; i < RIG_SHARDS; i++)
-        arena_free(&seen->backend.fetch_rooms[i].arena);
+        arena_free(&seen->backend.arena_rooms[i].arena);
     kv_buf_free(&seen->bytes);
     txn_rig_close(&seen->rig);
     free(seen);
@@ -88,6 +88,14 @@ static inline void relink(struct seen *seen, unsigned shard_index)
     calls_link_up(seen->rig.calls, shard_index);
 }
 
+static inline void answer_open(struct seen *seen, uint64_t request_id)
+{
+    struct kv_buf body = {0};
+    kv_put_object(&body, &(struct kv_msg_object){.object = large_object()});
+    txn_rig_answer(&seen->rig, 0, KV_MSG_OBJECT, request_id, &body);
+    kv_buf_free(&body);
+}
+
 /* Shard 0 has the key and the content. */
 static inline void read_held(struct seen *seen)
 {
@@ -96,19 +104,15 @@ static inline void read_held(struct seen *seen)
     backend_read(&seen->backend, kv_slice_text(txn_rig_key(0)), 64, on_value, seen);
     cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_READ);
     struct kv_msg_row row = {.has_row = true, .has_object = true, .object = large_object()};
+    row.object.held = false;
+    row.object.bytes = kv_slice(NULL, 0);
     row.row = (struct kv_row){.hash = hash_of(0), .size = 1 << 20, .txn_id = 1};
     kv_put_row(&body, &row);
     txn_rig_answer(&seen->rig, 0, KV_MSG_ROW, request_id, &body);
     kv_buf_free(&body);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_OPEN);
+    answer_open(seen, request_id);
     cr_assert(seen->values == 1 && seen->err == KV_OK);
-}
-
-static inline void answer_open(struct seen *seen, uint64_t request_id)
-{
-    struct kv_buf body = {0};
-    kv_put_object(&body, &(struct kv_msg_object){KV_OK, large_object()});
-    txn_rig_answer(&seen->rig, 0, KV_MSG_OBJECT, request_id, &body);
-    kv_buf_free(&body);
 }
 
 /* The next FETCH; the ARENA before a link's first one is passed over. */

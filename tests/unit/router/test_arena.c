@@ -22,28 +22,25 @@ static struct arena *make(uint8_t **shards)
     return arena;
 }
 
-Test(arena, lends_each_slot_to_one_and_the_warmest_first)
+Test(arena, lends_each_unit_to_one_and_the_first_first)
 {
     uint8_t *shards;
-    struct arena_slot slots[KV_ARENA_SLOTS], more;
-    bool seen[KV_ARENA_SLOTS] = {false};
+    struct arena_slot slots[KV_ARENA_UNITS], more;
     struct arena *arena = make(&shards);
-    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++) {
-        cr_assert(arena_take(arena, &slots[i]));
-        cr_assert_lt(slots[i].number, KV_ARENA_SLOTS);
-        cr_expect_not(seen[slots[i].number]);
-        seen[slots[i].number] = true;
-        shards[slots[i].number * KV_ARENA_SLOT_BYTES] = (uint8_t)i;
-        cr_expect_eq(*arena_peek(&slots[i], 1).data, i);
+    for (unsigned i = 0; i < KV_ARENA_UNITS; i++) {
+        cr_assert(arena_take(arena, 1 + i % KV_ARENA_UNIT_BYTES, &slots[i]));
+        cr_expect(slots[i].first == i && slots[i].count == 1);
+        shards[slots[i].first * KV_ARENA_UNIT_BYTES] = (uint8_t)i;
+        cr_expect_eq(*arena_peek(&slots[i], 1).data, (uint8_t)i);
     }
-    cr_expect_not(arena_take(arena, &more));
-    unsigned warm = slots[5].number;
+    cr_expect_not(arena_take(arena, 1, &more));
     arena_give_back(&slots[5]);
     cr_expect_null(slots[5].arena);
     arena_give_back(&slots[5]); /* none: accepted */
-    cr_assert(arena_take(arena, &slots[5]));
-    cr_expect_eq(slots[5].number, warm);
-    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++)
+    cr_expect_not(arena_take(arena, KV_ARENA_UNIT_BYTES + 1, &more), "one unit is not enough");
+    cr_assert(arena_take(arena, KV_ARENA_UNIT_BYTES, &slots[5]));
+    cr_expect_eq(slots[5].first, 5);
+    for (unsigned i = 0; i < KV_ARENA_UNITS; i++)
         arena_give_back(&slots[i]);
     arena_free(&arena);
     cr_expect_null(arena);
@@ -51,17 +48,42 @@ Test(arena, lends_each_slot_to_one_and_the_warmest_first)
     munmap(shards, KV_ARENA_BYTES);
 }
 
-Test(arena, does_not_lend_its_last_slots)
+/* Slots that are side by side share no byte, whatever was given back between them. */
+Test(arena, takes_runs_as_long_as_their_bytes)
 {
     uint8_t *shards;
-    struct arena_slot taken, lent[KV_ARENA_SLOTS] = {{NULL, 0}}, none = {NULL, 0};
+    struct arena_slot a, b, c, d;
+    struct arena *arena = make(&shards);
+    cr_assert(arena_take(arena, 3 * KV_ARENA_UNIT_BYTES, &a));
+    cr_assert(arena_take(arena, 3 * KV_ARENA_UNIT_BYTES + 1, &b));
+    cr_expect(a.first == 0 && a.count == 3 && b.first == 3 && b.count == 4);
+    cr_expect(arena_fits(&b, 4 * KV_ARENA_UNIT_BYTES) && !arena_fits(&b, 4 * KV_ARENA_UNIT_BYTES + 1));
+    arena_give_back(&a);
+    cr_assert(arena_take(arena, KV_SLOT_BYTES_MAX, &c));
+    cr_expect_eq(c.first, 7, "it does not fit before");
+    cr_assert(arena_take(arena, 2 * KV_ARENA_UNIT_BYTES, &d));
+    cr_expect_eq(d.first, 0);
+    arena_give_back(&b);
+    arena_give_back(&c);
+    arena_give_back(&d);
+    cr_assert(arena_take(arena, KV_SLOT_BYTES_MAX, &a));
+    cr_expect_eq(a.first, 0);
+    arena_give_back(&a);
+    arena_free(&arena);
+    munmap(shards, KV_ARENA_BYTES);
+}
+
+Test(arena, does_not_lend_its_last_units)
+{
+    uint8_t *shards;
+    struct arena_slot taken, lent[KV_ARENA_UNITS] = {{0}}, none = {0};
     struct arena *arena = make(&shards);
     unsigned count = 0;
-    while (arena_take(arena, &taken) && arena_lend(&taken, &lent[count])) {
+    while (arena_take(arena, 2 * KV_ARENA_UNIT_BYTES, &taken) && arena_lend(&taken, &lent[count])) {
         cr_expect_null(taken.arena);
         count++;
     }
-    cr_expect_eq(count, KV_ARENA_SLOTS - ARENA_SPARE_SLOTS);
+    cr_expect_eq(2 * count, KV_ARENA_UNITS - ARENA_SPARE_UNITS);
     cr_expect_not_null(taken.arena, "what is not lent is still the caller's");
     cr_expect_not(arena_lend(&none, &lent[count]));
     arena_give_back(&taken);
@@ -77,8 +99,8 @@ Test(arena, lasts_until_its_last_slot_is_back)
     uint8_t *shards;
     struct arena_slot slot;
     struct arena *arena = make(&shards);
-    cr_assert(arena_take(arena, &slot));
-    memcpy(shards + slot.number * KV_ARENA_SLOT_BYTES, "sent", 4);
+    cr_assert(arena_take(arena, 4, &slot));
+    memcpy(shards + slot.first * KV_ARENA_UNIT_BYTES, "sent", 4);
     munmap(shards, KV_ARENA_BYTES); /* the shard has died */
     arena_free(&arena);
     cr_expect_null(arena);
@@ -112,8 +134,8 @@ Test(arena, has_no_pages_before_it_is_used_nor_after_a_trim)
     struct arena_slot slot;
     struct arena *arena = arena_new(&file);
     cr_expect_eq(pages_of(file), 0);
-    cr_assert(arena_take(arena, &slot));
-    cr_assert_eq(pwrite(body_file_fd(file), "x", 1, (off_t)slot.number * KV_ARENA_SLOT_BYTES), 1);
+    cr_assert(arena_take(arena, 4, &slot));
+    cr_assert_eq(pwrite(body_file_fd(file), "x", 1, (off_t)slot.first * KV_ARENA_UNIT_BYTES), 1);
     arena_trim(arena);
     cr_expect_eq(*arena_peek(&slot, 1).data, 'x', "somebody has it");
     cr_expect_gt(pages_of(file), 0);

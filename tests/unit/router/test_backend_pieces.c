@@ -27,8 +27,8 @@ static uint8_t *take_arena(struct seen *seen)
 
 static void put_into(uint8_t *arena, const struct kv_msg_fetch *asked, const char *text)
 {
-    cr_assert(asked->has_slot);
-    memcpy(arena + asked->slot * KV_ARENA_SLOT_BYTES, text, strlen(text));
+    cr_assert(asked->slot.named);
+    memcpy(arena + asked->slot.first * KV_ARENA_UNIT_BYTES, text, strlen(text));
 }
 
 static void answer_in_slot(struct seen *seen, uint64_t request_id, size_t bytes)
@@ -76,8 +76,8 @@ static struct seen *begin_with_large(uint64_t *request_id)
 {
     struct seen *seen = begin();
     read_held(seen);
-    fetch(seen, KV_ARENA_SLOT_BYTES + 1);
-    cr_expect_not(take_fetch(seen, request_id).has_slot);
+    fetch(seen, KV_SLOT_BYTES_MAX + 1);
+    cr_expect_not(take_fetch(seen, request_id).slot.named);
     return seen;
 }
 
@@ -87,7 +87,7 @@ Test(backend_pieces, come_in_a_slot_that_the_next_one_may_use)
     struct seen *seen = begin_with_arena(&arena);
     struct kv_msg_fetch first = fetch_in_slot(seen, arena, "first");
     struct kv_msg_fetch second = fetch_in_slot(seen, arena, "second");
-    cr_expect_eq(first.slot, second.slot, "nobody kept it");
+    cr_expect_eq(first.slot.first, second.slot.first, "nobody kept it");
     end(seen);
 }
 
@@ -117,11 +117,11 @@ Test(backend_pieces, keep_their_bytes_for_as_long_as_somebody_has_the_slot)
     uint8_t *arena;
     struct seen *seen = begin_with_arena(&arena);
     seen->lends = true;
-    for (unsigned i = 0; i < 2 * KV_ARENA_SLOTS; i++) {
+    for (unsigned i = 0; i < 2 * KV_ARENA_UNITS; i++) {
         snprintf(text, sizeof text, "%u", i);
         fetch_in_slot(seen, arena, text);
     }
-    cr_assert_eq(seen->lent_count, KV_ARENA_SLOTS - ARENA_SPARE_SLOTS);
+    cr_assert_eq(seen->lent_count, KV_ARENA_UNITS - ARENA_SPARE_UNITS);
     for (unsigned i = 0; i < seen->lent_count; i++) {
         snprintf(text, sizeof text, "%u", i);
         cr_expect(kv_slice_equal(arena_peek(&seen->lent[i], strlen(text)), kv_slice_text(text)));
@@ -141,7 +141,7 @@ Test(backend_pieces, that_were_cancelled_do_not_keep_their_slots)
     cancel(call);
     fetch(seen, 100);
     struct kv_msg_fetch next = take_fetch(seen, &next_id);
-    cr_expect_eq(next.slot, slow.slot);
+    cr_expect_eq(next.slot.first, slow.slot.first);
     put_into(arena, &slow, "late");
     answer_in_slot(seen, slow_id, 4);
     cr_expect_eq(seen->pieces, 0u, "nobody wants it");
@@ -163,18 +163,18 @@ Test(backend_pieces, of_the_next_link_come_in_another_arena)
     seen->lends = true;
     struct kv_msg_fetch lent = fetch_in_slot(seen, old, "kept");
     relink(seen, 0);
-    cr_expect_not(take_fetch(seen, &request_id).has_slot, "sent again, before there is an arena");
+    cr_expect_not(take_fetch(seen, &request_id).slot.named, "sent again, before there is an arena");
     backend_cancel(abandoned);
     answer_fetch(seen, request_id, (struct kv_msg_piece){.err = KV_STALE});
     fetch(seen, 100);
     uint8_t *arena = take_arena(seen);
     struct kv_msg_fetch next = take_fetch(seen, &request_id);
-    cr_expect_eq(next.slot, asked.slot);
+    cr_expect_eq(next.slot.first, asked.slot.first);
     put_into(arena, &next, "next");
     put_into(old, &asked, "late");
     answer_in_slot(seen, request_id, 4);
     cr_expect(has(seen, "next"));
     memset(arena, 'x', KV_ARENA_BYTES);
-    cr_expect(kv_slice_equal(arena_peek(&seen->lent[0], 4), kv_slice_text("kept")), "slot %lu", lent.slot);
+    cr_expect(kv_slice_equal(arena_peek(&seen->lent[0], 4), kv_slice_text("kept")), "slot %lu", lent.slot.first);
     end(seen);
 }

@@ -76,7 +76,7 @@ static void answer_object(uint64_t refs, bool held)
                                .held = held,
                                .bytes = kv_slice_text("abc")};
     cr_assert_eq(txn_rig_take(&seen.rig, CONTENT_SHARD, &request_id), KV_MSG_OPEN);
-    kv_put_object(&body, &(struct kv_msg_object){KV_OK, object});
+    kv_put_object(&body, &(struct kv_msg_object){.object = object});
     txn_rig_answer(&seen.rig, CONTENT_SHARD, KV_MSG_OBJECT, request_id, &body);
     kv_buf_free(&body);
 }

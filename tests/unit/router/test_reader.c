@@ -45,26 +45,36 @@ static void open_arena(void)
     body_file_free(&file);
 }
 
-/* As backend_fetch.c brings it: in a slot, or borrowed from `borrowed`, which is replaced. */
-static void feed(struct reader *reader, uint64_t offset, size_t bytes, uint8_t **borrowed)
+/* As backend_read.c and backend_fetch.c bring it: in a slot, or borrowed from `borrowed`, which is replaced. */
+static struct kv_slice bring(uint64_t offset, size_t bytes, uint8_t **borrowed, struct arena_slot *slot)
 {
-    struct arena_slot slot = {NULL, 0};
     struct kv_slice given = kv_slice(stored.data + offset, bytes);
     free(*borrowed); /* ASan watches that nothing of it is used any more */
     *borrowed = NULL;
-    if (arena != NULL && arena_take(arena, &slot)) {
-        memcpy((void *)(uintptr_t)arena_peek(&slot, bytes).data, given.data, bytes);
-        given = arena_peek(&slot, bytes);
-    } else {
-        *borrowed = kv_copy(given);
-        given.data = *borrowed;
+    if (arena != NULL && bytes > 0 && bytes <= KV_SLOT_BYTES_MAX && arena_take(arena, bytes, slot)) {
+        memcpy((void *)(uintptr_t)arena_peek(slot, bytes).data, given.data, bytes);
+        return arena_peek(slot, bytes);
     }
-    reader_feed(reader, given, &slot);
-    if (slot.arena == NULL)
+    *borrowed = kv_copy(given);
+    return kv_slice(*borrowed, bytes);
+}
+
+/* The next one's, unless the reader took it. */
+static void end_slot(struct reader *reader, struct kv_slice given, struct arena_slot *slot)
+{
+    if (slot->arena == NULL)
         return;
-    reader_keep(reader); /* it did not take the slot */
-    memset((void *)(uintptr_t)given.data, 0xdd, bytes);
-    arena_give_back(&slot);
+    reader_keep(reader);
+    memset((void *)(uintptr_t)given.data, 0xdd, given.bytes);
+    arena_give_back(slot);
+}
+
+static void feed(struct reader *reader, uint64_t offset, size_t bytes, uint8_t **borrowed)
+{
+    struct arena_slot slot = {0};
+    struct kv_slice given = bring(offset, bytes, borrowed, &slot);
+    reader_feed(reader, given, &slot);
+    end_slot(reader, given, &slot);
 }
 
 /* Reads with `first` bytes at the start and `piece` bytes each time after; KV_CORRUPT when the reader says so. */
@@ -74,9 +84,12 @@ static enum kv_err read_all(struct range range, bool compressed, size_t first, s
     struct kv_slice chunk;
     enum reader_step step;
     first = first < stored.bytes ? first : stored.bytes;
-    uint8_t *borrowed = kv_copy(kv_slice(stored.data, first));
+    uint8_t *borrowed = NULL;
+    struct arena_slot slot = {0};
+    struct kv_slice front = bring(0, first, &borrowed, &slot);
     reader_begin(&reader, &object, range, compressed);
-    reader_start(&reader, kv_slice(borrowed, first));
+    reader_start(&reader, front, &slot);
+    end_slot(&reader, front, &slot);
     while ((step = reader_next(&reader, codec, &chunk)) == READER_CHUNK || step == READER_NEED) {
         uint64_t offset, bytes;
         bool ahead = step == READER_CHUNK;
@@ -137,10 +150,10 @@ Test(reader, gives_every_range_of_it)
 
 static void expect_all_idle(void)
 {
-    struct arena_slot slots[KV_ARENA_SLOTS];
-    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++)
-        cr_assert(arena_take(arena, &slots[i]), "a slot is lost");
-    for (unsigned i = 0; i < KV_ARENA_SLOTS; i++)
+    struct arena_slot slots[KV_ARENA_UNITS];
+    for (unsigned i = 0; i < KV_ARENA_UNITS; i++)
+        cr_assert(arena_take(arena, 1, &slots[i]), "a slot is lost");
+    for (unsigned i = 0; i < KV_ARENA_UNITS; i++)
         arena_give_back(&slots[i]);
 }
 
@@ -155,12 +168,12 @@ Test(reader, gives_every_range_of_it_from_slots)
 /* Others have so many that none is lent. */
 Test(reader, gives_every_range_of_it_when_slots_are_few)
 {
-    struct arena_slot others[KV_ARENA_SLOTS];
+    struct arena_slot others[KV_ARENA_UNITS];
     open_arena();
-    for (unsigned i = 0; i < KV_ARENA_SLOTS - ARENA_SPARE_SLOTS; i++)
-        cr_assert(arena_take(arena, &others[i]));
+    for (unsigned i = 0; i < KV_ARENA_UNITS - ARENA_SPARE_UNITS; i++)
+        cr_assert(arena_take(arena, 1, &others[i]));
     expect_every_range();
-    for (unsigned i = 0; i < KV_ARENA_SLOTS - ARENA_SPARE_SLOTS; i++)
+    for (unsigned i = 0; i < KV_ARENA_UNITS - ARENA_SPARE_UNITS; i++)
         arena_give_back(&others[i]);
     expect_all_idle();
     arena_free(&arena);
@@ -176,12 +189,12 @@ Test(reader, does_not_copy_a_raw_frame_that_lies_in_a_slot)
     make(2 * KV_CONTENT_FRAME_BYTES, 1);
     open_arena();
     reader_begin(&reader, &object, (struct range){KV_CONTENT_FRAME_BYTES, KV_CONTENT_FRAME_BYTES}, false);
-    reader_start(&reader, kv_slice(stored.data, codec_index_bytes(object.size)));
+    reader_start(&reader, kv_slice(stored.data, codec_index_bytes(object.size)), NULL);
     cr_assert_eq(reader_next(&reader, codec, &chunk), READER_NEED);
     reader_keep(&reader);
     reader_needs(&reader, &offset, &bytes);
     cr_assert_eq(bytes, KV_CONTENT_FRAME_BYTES);
-    cr_assert(arena_take(arena, &slot));
+    cr_assert(arena_take(arena, bytes, &slot));
     struct kv_slice place = arena_peek(&slot, bytes);
     memcpy((void *)(uintptr_t)place.data, stored.data + offset, bytes);
     reader_feed(&reader, place, &slot);

@@ -78,11 +78,11 @@ static inline void rig_stage(void *ctx, uint64_t session, uint64_t request_id, c
 }
 
 /* Sessions with odd numbers have an arena. */
-static inline uint8_t *rig_slot(void *ctx, uint64_t session, uint64_t number)
+static inline uint8_t *rig_slot(void *ctx, uint64_t session, uint64_t first)
 {
-    static uint8_t slots[KV_ARENA_SLOTS][KV_ARENA_SLOT_BYTES];
+    static uint8_t arena[KV_ARENA_BYTES];
     (void)ctx;
-    return session % 2 == 1 ? slots[number] : NULL;
+    return session % 2 == 1 ? arena + first * KV_ARENA_UNIT_BYTES : NULL;
 }
 
 static inline void rig_unstage(void *ctx, uint64_t object_id)

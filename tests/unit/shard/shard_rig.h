@@ -244,6 +244,18 @@ static inline struct kv_msg_row rig_read(struct rig *rig, uint64_t number, uint6
     return row;
 }
 
+/* The content of key `number`; into the slot that begins with this unit, unless that is below 0. */
+static inline struct kv_msg_object rig_look(struct rig *rig, uint64_t number, uint64_t bytes_max, int unit)
+{
+    struct kv_buf buf = {0};
+    struct kv_msg_object object;
+    size_t begin = rig_begin(rig, &buf, KV_MSG_OPEN);
+    kv_put_open(&buf, &(struct kv_msg_open){rig_hash(number), bytes_max, {unit >= 0, unit >= 0 ? (uint64_t)unit : 0}});
+    rig_send(rig, &buf, begin);
+    cr_assert_eq(kv_get_object(rig_answer(rig, KV_MSG_OBJECT).body, &object), KV_OK);
+    return object;
+}
+
 /* Whether key `number` is there with all its bytes, as rig_send_put made them (on a shard that owns everything). */
 static inline bool rig_has(struct rig *rig, uint64_t number, size_t size)
 {

@@ -116,8 +116,8 @@ static void expect_all(struct rig *rig)
         cr_expect(rig_has(rig, number, size_of(number)), "%lu", number);
         cr_expect_eq(rig_read(rig, number, 0).object.refs, 1u, "%lu", number);
     }
-    struct kv_msg_row row = rig_read(rig, PUTS, 1000);
-    cr_expect(row.has_object && row.object.stored_bytes == LARGE_BYTES && row.object.bytes.bytes == 1000);
+    struct kv_object large = rig_look(rig, PUTS, 1000, -1).object;
+    cr_expect(large.stored_bytes == LARGE_BYTES && large.held && large.bytes.bytes == 1000);
 }
 
 static void expect_check(struct rig *rig)

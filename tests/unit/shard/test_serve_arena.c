@@ -7,7 +7,7 @@
 
 static int make_arena(uint8_t **map)
 {
-    size_t bytes = (size_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES;
+    size_t bytes = KV_ARENA_BYTES;
     int fd = memfd_create("arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     cr_assert_eq(ftruncate(fd, (off_t)bytes), 0);
     cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
@@ -44,7 +44,7 @@ static struct kv_msg_piece fetch_into(struct rig *rig, uint64_t object_id, uint6
     struct kv_buf buf = {0};
     struct kv_msg_piece piece;
     size_t begin = rig_begin(rig, &buf, KV_MSG_FETCH);
-    kv_put_fetch(&buf, &(struct kv_msg_fetch){object_id, offset, bytes, true, slot});
+    kv_put_fetch(&buf, &(struct kv_msg_fetch){object_id, offset, bytes, {true, slot}});
     rig_send(rig, &buf, begin);
     cr_assert_eq(kv_get_piece(rig_answer(rig, KV_MSG_PIECE).body, &piece), KV_OK);
     return piece;
@@ -58,8 +58,15 @@ static struct rig *rig_with_content(size_t size, uint64_t *object_id)
     *object_id = rig_stage(rig, 9, size);
     rig_send_put(rig, KV_MSG_APPLY, kv_txn_id(1, 1), 1, 9, size, *object_id);
     cr_expect_eq(rig_vote(rig), KV_OK);
-    cr_assert(rig_read(rig, 9, 1000).object.held);
+    cr_assert(rig_look(rig, 9, 1000, -1).object.held);
     return rig;
+}
+
+/* These bytes were written, and no others. */
+static void expect_only(const uint8_t *map, size_t begin, size_t bytes)
+{
+    for (size_t i = 0; i < KV_ARENA_BYTES; i++)
+        cr_assert_eq(map[i], i >= begin && i < begin + bytes ? 9 : 0, "at %zu", i);
 }
 
 /* Into the slot that was named and no other; into the answer for a router that gave no arena, or one that cannot be mapped. */
@@ -67,21 +74,45 @@ Test(serve_arena, pieces_are_written_into_the_routers_arena)
 {
     uint8_t *map;
     uint64_t object_id;
-    enum { SIZE = 3 * KV_ARENA_SLOT_BYTES, BYTES = KV_ARENA_SLOT_BYTES };
+    enum { BYTES = KV_CONTENT_FRAME_BYTES, SIZE = 3 * BYTES, FIRST = 48 };
     struct rig *rig = rig_with_content(SIZE, &object_id);
-    struct kv_msg_piece piece = fetch_into(rig, object_id, 0, 100, 3);
+    struct kv_msg_piece piece = fetch_into(rig, object_id, 0, 100, FIRST);
     cr_expect(piece.err == KV_OK && !piece.in_slot && piece.bytes.bytes == 100 && piece.bytes.data[0] == 9);
     int fd = make_arena(&map);
     send_arena(rig, fd);
-    piece = fetch_into(rig, object_id, 1000, BYTES, 3);
+    piece = fetch_into(rig, object_id, 1000, BYTES, FIRST);
     cr_expect(piece.err == KV_OK && piece.in_slot && piece.slot_bytes == BYTES);
-    for (size_t i = 0; i < (size_t)KV_ARENA_SLOTS * BYTES; i++)
-        cr_assert_eq(map[i], i / BYTES == 3 ? 9 : 0);
+    expect_only(map, (size_t)FIRST * KV_ARENA_UNIT_BYTES, BYTES);
     piece = fetch_into(rig, object_id, SIZE - 5, 10, 0);
     cr_expect(piece.err != KV_OK && !piece.in_slot, "it has not as many");
     cr_expect_eq(fetch_into(rig, object_id + 1, 0, 10, 0).err, KV_STALE);
     send_arena(rig, fd); /* another one in its place */
-    cr_expect(fetch_into(rig, object_id, 0, 1, KV_ARENA_SLOTS - 1).in_slot);
+    cr_expect(fetch_into(rig, object_id, 0, 1, KV_ARENA_UNITS - 1).in_slot);
+    close(fd);
+    rig_free(rig);
+}
+
+/* The front of a content goes there as well; one that does not fit as a whole, though it must come so, comes in the answer. */
+Test(serve_arena, contents_are_written_into_the_routers_arena)
+{
+    uint8_t *map;
+    uint64_t object_id;
+    enum { BYTES = KV_SLOT_BYTES_MAX, FIRST = KV_ARENA_UNITS - BYTES / KV_ARENA_UNIT_BYTES, SMALL = 40000 };
+    struct rig *rig = rig_with_content(3 * BYTES, &object_id);
+    struct kv_msg_object seen = rig_look(rig, 9, BYTES, FIRST);
+    cr_expect(seen.object.held && seen.slot_bytes == 0 && seen.object.bytes.bytes == BYTES, "there is no arena yet");
+    int fd = make_arena(&map);
+    send_arena(rig, fd);
+    seen = rig_look(rig, 9, BYTES, FIRST);
+    cr_expect(seen.object.held && seen.slot_bytes == BYTES && seen.object.bytes.bytes == 0);
+    expect_only(map, (size_t)FIRST * KV_ARENA_UNIT_BYTES, BYTES);
+    cr_expect_eq(rig_put(rig, kv_txn_id(1, 2), 10, SMALL), KV_OK);
+    seen = rig_look(rig, 10, SMALL, 0);
+    cr_expect(!seen.object.held && seen.slot_bytes == SMALL && map[SMALL - 1] == 10 && map[SMALL] == 0);
+    memset(map, 0, SMALL);
+    seen = rig_look(rig, 10, SMALL - 1, 0);
+    cr_expect(!seen.object.held && seen.slot_bytes == 0 && seen.object.bytes.bytes == SMALL && map[0] == 0);
+    cr_expect(rig_look(rig, 11, SMALL, 0).err == KV_NOT_FOUND && map[0] == 0);
     close(fd);
     rig_free(rig);
 }
@@ -100,7 +131,7 @@ Test(serve_arena, a_router_that_sends_what_is_no_arena_is_closed)
 {
     struct rig *rig = rig_new(1);
     int fd = memfd_create("arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    cr_assert_eq(ftruncate(fd, (off_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES), 0);
+    cr_assert_eq(ftruncate(fd, (off_t)KV_ARENA_BYTES), 0);
     rig_open(rig);
     for (int i = 0; i < 2; i++) {
         rig_connect(rig, 1);

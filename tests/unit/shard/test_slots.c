@@ -7,7 +7,7 @@
 
 #include "slots.h"
 
-#define BYTES ((off_t)KV_ARENA_SLOTS * KV_ARENA_SLOT_BYTES)
+#define BYTES ((off_t)KV_ARENA_BYTES)
 
 static enum kv_err map_file(off_t bytes, int seals, uint8_t **out)
 {
@@ -24,7 +24,7 @@ Test(slots, of_a_sealed_file_of_their_size_are_mapped)
 {
     uint8_t *slots = NULL;
     cr_assert_eq(map_file(BYTES, F_SEAL_SHRINK, &slots), KV_OK);
-    slots_at(slots, KV_ARENA_SLOTS - 1)[KV_ARENA_SLOT_BYTES - 1] = 1;
+    slots_at(slots, KV_ARENA_UNITS - 1)[KV_ARENA_UNIT_BYTES - 1] = 1;
     cr_expect_eq(slots[BYTES - 1], 1);
     slots_unmap(&slots);
     cr_expect_null(slots);

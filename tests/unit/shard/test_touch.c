@@ -202,7 +202,7 @@ Test(touch, reads_that_came_together)
         if (n >= OPENS)
             continue;
         begin = kv_frame_begin(&frames, KV_MSG_OPEN, n);
-        kv_put_open(&frames, &(struct kv_msg_open){hash, 100});
+        kv_put_open(&frames, &(struct kv_msg_open){.hash = hash, .bytes_max = 100});
         kv_frame_end(&frames, begin);
         begin = kv_frame_begin(&frames, KV_MSG_COMMIT, n);
         kv_put_id(&frames, n);

@@ -129,7 +129,7 @@ static enum kv_err get_row_empty(struct kv_slice body, bool compare)
 
 static void put_open(struct kv_buf *buf)
 {
-    kv_put_open(buf, &(struct kv_msg_open){HASH(9), 4096});
+    kv_put_open(buf, &(struct kv_msg_open){.hash = HASH(9), .bytes_max = 4096});
 }
 
 static enum kv_err get_open(struct kv_slice body, bool compare)
@@ -137,13 +137,27 @@ static enum kv_err get_open(struct kv_slice body, bool compare)
     struct kv_msg_open open;
     enum kv_err err = kv_get_open(body, &open);
     if (err == KV_OK)
-        SAME(same_hash(&open.hash, HASH(9)) && open.bytes_max == 4096);
+        SAME(same_hash(&open.hash, HASH(9)) && open.bytes_max == 4096 && !open.slot.named);
+    return err;
+}
+
+static void put_open_in_slot(struct kv_buf *buf)
+{
+    kv_put_open(buf, &(struct kv_msg_open){HASH(9), KV_SLOT_BYTES_MAX, {true, 3}});
+}
+
+static enum kv_err get_open_in_slot(struct kv_slice body, bool compare)
+{
+    struct kv_msg_open open;
+    enum kv_err err = kv_get_open(body, &open);
+    if (err == KV_OK)
+        SAME(open.bytes_max == KV_SLOT_BYTES_MAX && open.slot.named && open.slot.first == 3);
     return err;
 }
 
 static void put_object(struct kv_buf *buf)
 {
-    kv_put_object(buf, &(struct kv_msg_object){KV_OK, sample_object()});
+    kv_put_object(buf, &(struct kv_msg_object){.object = sample_object(), .slot_bytes = 5});
 }
 
 static enum kv_err get_object(struct kv_slice body, bool compare)
@@ -151,13 +165,13 @@ static enum kv_err get_object(struct kv_slice body, bool compare)
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(body, &object);
     if (err == KV_OK)
-        SAME(object.err == KV_OK && same_object(&object.object));
+        SAME(object.err == KV_OK && same_object(&object.object) && object.slot_bytes == 5);
     return err;
 }
 
 static void put_object_missing(struct kv_buf *buf)
 {
-    kv_put_object(buf, &(struct kv_msg_object){KV_NOT_FOUND, sample_object()});
+    kv_put_object(buf, &(struct kv_msg_object){.err = KV_NOT_FOUND, .object = sample_object()});
 }
 
 static enum kv_err get_object_missing(struct kv_slice body, bool compare)
@@ -180,13 +194,13 @@ static enum kv_err get_fetch(struct kv_slice body, bool compare)
     enum kv_err err = kv_get_fetch(body, &fetch);
     if (err == KV_OK)
         SAME(fetch.object_id == UINT64_MAX && fetch.offset == KV_STORED_BYTES_MAX && fetch.bytes_max == 1 &&
-             !fetch.has_slot);
+             !fetch.slot.named);
     return err;
 }
 
 static void put_fetch_in_slot(struct kv_buf *buf)
 {
-    kv_put_fetch(buf, &(struct kv_msg_fetch){1, 2, KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS - 1});
+    kv_put_fetch(buf, &(struct kv_msg_fetch){1, 2, KV_ARENA_UNIT_BYTES, {true, KV_ARENA_UNITS - 1}});
 }
 
 static enum kv_err get_fetch_in_slot(struct kv_slice body, bool compare)
@@ -194,8 +208,8 @@ static enum kv_err get_fetch_in_slot(struct kv_slice body, bool compare)
     struct kv_msg_fetch fetch;
     enum kv_err err = kv_get_fetch(body, &fetch);
     if (err == KV_OK)
-        SAME(fetch.object_id == 1 && fetch.offset == 2 && fetch.bytes_max == KV_ARENA_SLOT_BYTES && fetch.has_slot &&
-             fetch.slot == KV_ARENA_SLOTS - 1);
+        SAME(fetch.object_id == 1 && fetch.offset == 2 && fetch.bytes_max == KV_ARENA_UNIT_BYTES && fetch.slot.named &&
+             fetch.slot.first == KV_ARENA_UNITS - 1);
     return err;
 }
 
@@ -215,7 +229,7 @@ static enum kv_err get_piece(struct kv_slice body, bool compare)
 
 static void put_piece_in_slot(struct kv_buf *buf)
 {
-    kv_put_piece(buf, &(struct kv_msg_piece){.in_slot = true, .slot_bytes = KV_ARENA_SLOT_BYTES});
+    kv_put_piece(buf, &(struct kv_msg_piece){.in_slot = true, .slot_bytes = KV_SLOT_BYTES_MAX});
 }
 
 static enum kv_err get_piece_in_slot(struct kv_slice body, bool compare)
@@ -223,7 +237,7 @@ static enum kv_err get_piece_in_slot(struct kv_slice body, bool compare)
     struct kv_msg_piece piece;
     enum kv_err err = kv_get_piece(body, &piece);
     if (err == KV_OK)
-        SAME(piece.err == KV_OK && piece.in_slot && piece.slot_bytes == KV_ARENA_SLOT_BYTES && piece.bytes.bytes == 0);
+        SAME(piece.err == KV_OK && piece.in_slot && piece.slot_bytes == KV_SLOT_BYTES_MAX && piece.bytes.bytes == 0);
     return err;
 }
 
@@ -688,6 +702,7 @@ static const struct message_case cases[] = {
     {KV_MSG_STAGE_FILE, put_stage_file, get_stage_file},
     {KV_MSG_STATS, kv_put_empty, get_empty},
     {KV_MSG_COUNTERS, put_counters, get_counters},
+    {KV_MSG_OPEN, put_open_in_slot, get_open_in_slot},
 };
 #define CASE_COUNT (sizeof cases / sizeof *cases)
 

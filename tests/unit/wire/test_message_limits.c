@@ -158,15 +158,16 @@ Test(message_limits, ops_of_a_transaction)
 static enum kv_err object_with(enum kv_err answer, bool has_object)
 {
     struct kv_buf buf = {0};
-    kv_pack_array(&buf, 2);
+    kv_pack_array(&buf, 3);
     kv_pack_uint(&buf, answer);
     if (has_object) {
         struct kv_buf whole = {0};
-        kv_put_object(&whole, &(struct kv_msg_object){KV_OK, {.size = 1, .stored_bytes = 2, .object_id = 3}});
+        kv_put_object(&whole, &(struct kv_msg_object){.object = {.size = 1, .stored_bytes = 2, .object_id = 3}});
         kv_buf_append(&buf, kv_slice(whole.data + 2, whole.bytes - 2)); /* without its own head and error */
         kv_buf_free(&whole);
     } else {
         kv_pack_nil(&buf);
+        kv_pack_uint(&buf, 0); /* in a slot */
     }
     struct kv_msg_object object;
     enum kv_err err = kv_get_object(kv_buf_peek(&buf), &object);
@@ -221,12 +222,22 @@ Test(message_limits, a_piece_of_a_file)
     cr_expect_eq(stage_file_with(KV_FILE_PIECE_BYTES_MAX + 1), KV_INVALID);
 }
 
-static enum kv_err fetch_with(uint64_t bytes_max, bool has_slot, uint64_t slot)
+static enum kv_err fetch_with(uint64_t bytes_max, bool named, uint64_t first)
 {
     struct kv_buf buf = {0};
-    struct kv_msg_fetch fetch = {.object_id = 1, .bytes_max = bytes_max, .has_slot = has_slot, .slot = slot}, got;
+    struct kv_msg_fetch fetch = {.object_id = 1, .bytes_max = bytes_max, .slot = {named, first}}, got;
     kv_put_fetch(&buf, &fetch);
     enum kv_err err = kv_get_fetch(kv_buf_peek(&buf), &got);
+    kv_buf_free(&buf);
+    return err;
+}
+
+static enum kv_err open_with(uint64_t bytes_max, uint64_t first)
+{
+    struct kv_buf buf = {0};
+    struct kv_msg_open got;
+    kv_put_open(&buf, &(struct kv_msg_open){.bytes_max = bytes_max, .slot = {true, first}});
+    enum kv_err err = kv_get_open(kv_buf_peek(&buf), &got);
     kv_buf_free(&buf);
     return err;
 }
@@ -245,11 +256,17 @@ Test(message_limits, a_slot_of_the_arena)
 {
     cr_expect_eq(fetch_with(KV_PIECE_BYTES_MAX, false, 0), KV_OK);
     cr_expect_eq(fetch_with(KV_PIECE_BYTES_MAX + 1, false, 0), KV_INVALID);
-    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS - 1), KV_OK);
-    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES, true, KV_ARENA_SLOTS), KV_INVALID);
-    cr_expect_eq(fetch_with(KV_ARENA_SLOT_BYTES + 1, true, 0), KV_INVALID);
-    cr_expect_eq(piece_in_slot_with(KV_ARENA_SLOT_BYTES), KV_OK);
-    cr_expect_eq(piece_in_slot_with(KV_ARENA_SLOT_BYTES + 1), KV_INVALID);
+    const unsigned longest = KV_SLOT_BYTES_MAX / KV_ARENA_UNIT_BYTES;
+    cr_expect_eq(fetch_with(KV_SLOT_BYTES_MAX, true, KV_ARENA_UNITS - longest), KV_OK);
+    cr_expect_eq(fetch_with(KV_SLOT_BYTES_MAX, true, KV_ARENA_UNITS - longest + 1), KV_INVALID);
+    cr_expect_eq(fetch_with(KV_SLOT_BYTES_MAX + 1, true, 0), KV_INVALID);
+    cr_expect_eq(fetch_with(KV_ARENA_UNIT_BYTES, true, KV_ARENA_UNITS - 1), KV_OK);
+    cr_expect_eq(fetch_with(KV_ARENA_UNIT_BYTES + 1, true, KV_ARENA_UNITS - 1), KV_INVALID);
+    cr_expect_eq(fetch_with(0, true, KV_ARENA_UNITS), KV_INVALID);
+    cr_expect_eq(open_with(KV_ARENA_UNIT_BYTES, KV_ARENA_UNITS - 1), KV_OK);
+    cr_expect_eq(open_with(KV_ARENA_UNIT_BYTES + 1, KV_ARENA_UNITS - 1), KV_INVALID);
+    cr_expect_eq(piece_in_slot_with(KV_SLOT_BYTES_MAX), KV_OK);
+    cr_expect_eq(piece_in_slot_with(KV_SLOT_BYTES_MAX + 1), KV_INVALID);
 }
 
 Test(message_limits, piece_and_error_limits)
