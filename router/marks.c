@@ -88,6 +88,16 @@ uint64_t marks_end(struct marks *marks, uint32_t slot, uint64_t begun)
     return (begun & WRITERS_MASK) == 0 && word == begun + 1 ? next : 0;
 }
 
+/* A slot's first write is a normal one: 0 is no word behind an end. */
+uint64_t marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun)
+{
+    uint64_t word = begun + 1;
+    bool was_quiet = begun != 0 && (begun & WRITERS_MASK) == 0;
+    if (was_quiet && atomic_compare_exchange_strong(&marks->words[slot], &word, begun))
+        return begun;
+    return marks_end(marks, slot, begun);
+}
+
 /* An end of nothing: who asks from now on has a later count. Of two threads that forget at once, the later count stays. */
 void marks_forget(struct marks *marks)
 {

@@ -7,6 +7,8 @@
  *           2. A reader takes marks_now BEFORE it asks a shard. The answer may be kept if each of its slots is quiet since then:
  *              nobody writes, and the last write had ended before. So it is what every later read would say, too.
  *           3. What is kept is true for as long as the words of its slots are those that marks_quiet gave.
+ *              Of what was not there before (a key that is created, a content that is new to the store) nothing that is kept can
+ *              speak. Alone in its slot, such a committed write leaves the word as it was, and what is kept of others there stays true.
  *           4. A writer who was alone in a slot from begin to end knows what is there now as if it had read it: marks_end says so.
  *           5. What was kept before marks_forget is true no more, nor what was asked for before it and comes later.
  *           All writes of a store go through one router (a newer one fences the last), so all of them are seen here, but for one: a
@@ -50,6 +52,8 @@ void marks_fetch_ahead(const struct marks *marks, uint32_t slot);
 uint64_t marks_begin(struct marks *marks, uint32_t slot);
 /* The slot's word from now on, if nobody else was or is writing there since `begun`; else 0, which no word is behind an end. */
 uint64_t marks_end(struct marks *marks, uint32_t slot, uint64_t begun);
+/* The same of a committed write that nothing kept can speak of (rule 1). */
+uint64_t marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun);
 
 /* A shard was started anew, and is asked for the first time after this. */
 void marks_forget(struct marks *marks);

@@ -6,6 +6,7 @@
 
 #include "kv/log.h"
 #include "kv/placement.h"
+#include "txn_marks.h"
 #include "wire/messages.h"
 
 enum state { LOCKING, LOCKED, PREPARING, ENDING };
@@ -20,13 +21,6 @@ struct part {
     struct kv_buf locked; /* body of its LOCKED, which the rows borrow from */
 };
 
-/* Of what an operation may change. Aligned as an effect is. */
-struct mark {
-    bool is_set;
-    uint32_t slot;
-    uint64_t begun;
-};
-
 struct txn {
     struct txns *txns;
     uint64_t id;
@@ -38,7 +32,7 @@ struct txn {
     const struct txn_op *ops;
     size_t op_count;
     struct txn_effect *effects; /* one per operation */
-    struct mark *marks;         /* one per operation, behind the effects; NULL when nobody looks */
+    struct txn_mark *marks;     /* one per operation, behind the effects; NULL when nobody looks */
     bool held;
     unsigned shard_next;  /* LOCKING: the next one to ask */
     unsigned waiting;     /* answers that are missing */
@@ -94,46 +88,26 @@ uint64_t txn_id(const struct txn *txn)
     return txn->id;
 }
 
-/* ---- marks ---------------------------------------------------------------------------------------------------- */
-
-static void mark(struct txn *txn, size_t index, struct kv_slice bytes)
-{
-    struct marks *marks = txn->txns->marks;
-    struct mark *mark = &txn->marks[index];
-    mark->slot = marks_slot(marks, marks_hash(marks, bytes));
-    mark->begun = marks_begin(marks, mark->slot);
-    mark->is_set = true;
-}
-
 /* Before the first message leaves that may change them. */
 static void mark_all(struct txn *txn)
 {
     if (txn->txns->marks == NULL)
         return;
-    txn->marks = (struct mark *)(void *)(txn->effects + txn->op_count);
-    for (size_t i = 0; i < txn->op_count; i++) {
-        const struct kv_op *op = &txn->ops[i].op;
-        if (op->kind == KV_OP_ADD || op->kind == KV_OP_DROP)
-            mark(txn, i, kv_hash_slice(&op->hash));
-        else if (op->kind != KV_OP_CHECK)
-            mark(txn, i, op->key);
-    }
+    txn->marks = (struct txn_mark *)(void *)(txn->effects + txn->op_count);
+    txn_marks_begin(txn->txns->marks, txn->ops, txn->op_count, txn->marks);
 }
 
-static void unmark_all(struct txn *txn)
+static void unmark_all(struct txn *txn, bool committed)
 {
-    for (size_t i = 0; txn->marks != NULL && i < txn->op_count; i++) {
-        struct mark *mark = &txn->marks[i];
-        if (mark->is_set)
-            txn->effects[i].word = marks_end(txn->txns->marks, mark->slot, mark->begun);
-        mark->is_set = false;
-    }
+    if (txn->marks != NULL)
+        txn_marks_end(txn->txns->marks, txn->ops, txn->op_count, txn->marks, committed, txn->effects);
+    txn->marks = NULL;
 }
 
 static void end(struct txn *txn)
 {
     struct txns *txns = txn->txns;
-    unmark_all(txn);
+    unmark_all(txn, false);
     for (unsigned i = 0; i < txns->shard_count; i++) {
         calls_cancel(txns->calls, txn->parts[i].call);
         kv_buf_free(&txn->parts[i].locked);
@@ -306,7 +280,7 @@ static void commit_everywhere(struct txn *txn)
 {
     bool alone = txn->participants == (txn->participants & -txn->participants);
     txn->state = ENDING;
-    unmark_all(txn);
+    unmark_all(txn, true);
     txn->on_outcome(txn->arg, KV_OK, txn->effects);
     if (alone)
         end(txn);

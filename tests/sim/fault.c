@@ -94,13 +94,24 @@ bool __wrap_locks_release(struct locks *locks, uint64_t txn_id)
 
 uint64_t __real_marks_end(struct marks *marks, uint32_t slot, uint64_t begun);
 uint64_t __wrap_marks_end(struct marks *marks, uint32_t slot, uint64_t begun);
+uint64_t __real_marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun);
+uint64_t __wrap_marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun);
 
-uint64_t __wrap_marks_end(struct marks *marks, uint32_t slot, uint64_t begun)
+static uint64_t prove(struct marks *marks, uint32_t slot, uint64_t word)
 {
-    uint64_t word = __real_marks_end(marks, slot, begun);
     if (word == 0 && sim_running->fault == FAULT_WRONG_PROOF)
         marks_quiet(marks, slot, marks_now(marks), &word);
     return word;
+}
+
+uint64_t __wrap_marks_end(struct marks *marks, uint32_t slot, uint64_t begun)
+{
+    return prove(marks, slot, __real_marks_end(marks, slot, begun));
+}
+
+uint64_t __wrap_marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun)
+{
+    return prove(marks, slot, __real_marks_end_traceless(marks, slot, begun));
 }
 
 /* ---- one vote is enough ---------------------------------------------------------------------------------------- */

@@ -62,6 +62,24 @@ Test(marks, a_writer_knows_the_word_only_if_nobody_else_wrote_meanwhile)
     marks_free(&marks);
 }
 
+/* What is kept of others in the slot stays true, but only if nobody else wrote there. */
+Test(marks, what_was_not_there_before_changes_nothing_that_is_kept)
+{
+    struct marks *marks = marks_new(8, 7);
+    uint64_t first = marks_end_traceless(marks, SLOT, marks_begin(marks, SLOT)), before = marks_now(marks), word;
+    cr_expect_neq(first, 0, "of a slot that was never written in, too");
+    uint64_t begun = marks_begin(marks, SLOT);
+    cr_expect_not(marks_unchanged(marks, SLOT, first), "not meanwhile");
+    cr_expect_eq(marks_end_traceless(marks, SLOT, begun), first);
+    cr_expect(marks_unchanged(marks, SLOT, first));
+    cr_expect(marks_quiet(marks, SLOT, before, &word));
+    uint64_t here = marks_begin(marks, SLOT), there = marks_begin(marks, SLOT);
+    cr_expect_eq(marks_end_traceless(marks, SLOT, there), 0, "another one is there");
+    cr_expect_eq(marks_end_traceless(marks, SLOT, here), 0, "another one came and went");
+    cr_expect_not(marks_unchanged(marks, SLOT, first));
+    marks_free(&marks);
+}
+
 Test(marks, too_many_writers_silence_a_slot_for_good)
 {
     struct marks *marks = marks_new(8, 7);
@@ -78,7 +96,8 @@ Test(marks, too_many_writers_silence_a_slot_for_good)
 /* ---- all interleavings -------------------------------------------------------------------------------------------- */
 
 /* A write: mark, change the shard, (acknowledge and) end; what it wrote is kept when it was alone. The change becomes visible somewhere
- * between begin and end. A read: take the time, look at the shard, keep. What is kept is looked up again and again. */
+ * between begin and end. A read: take the time, look at the shard, keep. What is kept is looked up again and again. 0 is nothing: the
+ * write that finds it ends as one of something new, and a read of it keeps nothing. */
 enum step { WRITER_A, WRITER_B, READER, ACTORS };
 
 struct kept {
@@ -93,6 +112,7 @@ struct world {
     unsigned value; /* at the shard */
     uint64_t since;
     uint64_t begun[ACTORS];
+    bool creates[ACTORS];
     struct kept kept[ACTORS];
 };
 
@@ -114,13 +134,15 @@ static void take_step(struct world *world, enum step actor)
     } else if (actor == READER && step == 1) {
         kept->value = world->value;
     } else if (actor == READER) {
-        kept->is_set = marks_quiet(world->marks, SLOT, world->since, &kept->word);
+        kept->is_set = kept->value != 0 && marks_quiet(world->marks, SLOT, world->since, &kept->word);
     } else if (step == 0) {
         world->begun[actor] = marks_begin(world->marks, SLOT);
     } else if (step == 1) {
+        world->creates[actor] = world->value == 0;
         kept->value = ++world->value;
     } else {
-        kept->word = marks_end(world->marks, SLOT, world->begun[actor]);
+        kept->word = world->creates[actor] ? marks_end_traceless(world->marks, SLOT, world->begun[actor])
+                                           : marks_end(world->marks, SLOT, world->begun[actor]);
         kept->is_set = kept->word != 0;
     }
     check_cached(world);
@@ -128,14 +150,22 @@ static void take_step(struct world *world, enum step actor)
 
 static unsigned kept_count[ACTORS];
 
-static void interleave(const enum step *order, unsigned count)
+/* The slot was written in before: only then does a write leave its word as it was. */
+static void interleave_from(unsigned value, const enum step *order, unsigned count)
 {
-    struct world world = {.marks = marks_new(8, 7)};
+    struct world world = {.marks = marks_new(8, 7), .value = value};
+    marks_end(world.marks, SLOT, marks_begin(world.marks, SLOT));
     for (unsigned i = 0; i < count; i++)
         take_step(&world, order[i]);
     for (unsigned i = 0; i < ACTORS; i++)
         kept_count[i] += world.kept[i].is_set;
     marks_free(&world.marks);
+}
+
+static void interleave(const enum step *order, unsigned count)
+{
+    interleave_from(0, order, count);
+    interleave_from(1, order, count);
 }
 
 static unsigned try_all(enum step *order, unsigned count, unsigned left[ACTORS])

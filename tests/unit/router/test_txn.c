@@ -207,6 +207,36 @@ Test(txn, what_changes_is_marked_from_the_first_prepare_until_it_is_committed_or
     }
 }
 
+/* The words of its keys behind a transaction that sets them. */
+static void set_all(struct seen *seen, uint64_t expect_txn)
+{
+    seen->txn = txn_begin_blind(seen->txns, seen->keys, seen->key_count, seen);
+    for (size_t i = 0; i < seen->key_count; i++)
+        seen->ops[i] = (struct txn_op){kv_shard_of(seen->keys[i], RIG_SHARDS),
+                                       {.kind = KV_OP_SET, .key = seen->keys[i], .expect_txn = expect_txn}};
+    cr_expect(txn_commit(seen->txn, seen->ops, seen->key_count, on_outcome));
+    for (unsigned i = 0; i < seen->key_count; i++)
+        txn_rig_vote(&seen->rig, i, take_prepare(seen, i), KV_OK);
+    for (unsigned i = 0; i < seen->key_count; i++)
+        txn_rig_expect_done(&seen->rig, i, KV_MSG_COMMIT);
+}
+
+/* What is kept of other keys in the same slots stays true when a key is created, and not when one is changed. */
+Test(txn, a_new_key_leaves_the_word_of_its_slot)
+{
+    struct marks *marks = marks_new(4096, 7);
+    struct seen *seen = seen_new(3);
+    txns_use_marks(seen->txns, marks);
+    set_all(seen, 0); /* the first in its slots: ends like any other */
+    uint64_t before = seen->words[0];
+    set_all(seen, 0);
+    cr_expect_eq(seen->words[0], before);
+    set_all(seen, 2);
+    cr_expect_gt(seen->words[0], before);
+    end(seen);
+    marks_free(&marks);
+}
+
 Test(txn, one_refusal_aborts_everywhere)
 {
     struct seen *seen = begin(7);
