@@ -18,7 +18,7 @@
 #include "kv/clock.h"
 #include "versions.h"
 
-enum { SHARDS = 2, KEYS = 20000, HALVES = 4, ROUNDS_MAX = 40, PATH_BYTES = 128 };
+enum { SHARDS = 2, KEYS = 20000, HALVES = 4, ROUNDS_MAX = 200, PATH_BYTES = 128 };
 
 TestSuite(redo, .fini = harness_close, .timeout = 600);
 
