@@ -272,7 +272,7 @@ Test(bodies, that_wait_are_not_in_memory)
     slow[0] = begin_upload(12 * MIB, 10 * MIB);
     http_nap(200);
     body_files_trim();
-    http_wait_until(resident_bytes("RssShmem:") == 0);
+    http_wait_until(resident_bytes("RssShmem:") < MIB); /* of a $TMPDIR in memory the last pages count as well */
     uint64_t before = resident_files();
     for (int i = 1; i < 3; i++)
         slow[i] = begin_upload(12 * MIB, 10 * MIB);
