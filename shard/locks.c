@@ -6,6 +6,11 @@
 
 #include "kv/buf.h"
 #include "kv/log.h"
+#include "overlay.h"
+
+/* Each lock in a bucket is memory to wait for: fewer than the usual ten. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 4U
 
 struct owner;
 
@@ -21,7 +26,7 @@ struct lock {
     uint8_t key[];
 };
 
-/* A transaction that holds locks or waits for one. */
+/* A transaction that holds locks or waits for one. Ids come one after the other: unhashed, each has its bucket. */
 struct owner {
     uint64_t txn_id;
     uint64_t session; /* 0: an intent stands on the locks */
@@ -52,17 +57,23 @@ struct locks *locks_new(locks_on_granted on_granted, void *ctx)
     return locks;
 }
 
+/* Seeded: clients choose keys, and shall not choose which of them meet in a bucket. */
+static unsigned bucket_hash(struct kv_slice key)
+{
+    return (unsigned)overlay_hash(key);
+}
+
 static struct lock *find_lock(const struct locks *locks, struct kv_slice key)
 {
     struct lock *lock = NULL;
-    HASH_FIND(hh, locks->table, key.data, key.bytes, lock);
+    HASH_FIND_BYHASHVALUE(hh, locks->table, key.data, key.bytes, bucket_hash(key), lock);
     return lock;
 }
 
 static struct owner *find_owner(const struct locks *locks, uint64_t txn_id)
 {
     struct owner *owner = NULL;
-    HASH_FIND(hh, locks->owners, &txn_id, sizeof txn_id, owner);
+    HASH_FIND_BYHASHVALUE(hh, locks->owners, &txn_id, sizeof txn_id, (unsigned)txn_id, owner);
     return owner;
 }
 
@@ -70,7 +81,7 @@ static struct owner *make_owner(struct locks *locks, uint64_t txn_id)
 {
     struct owner *owner = kv_alloc_zero(1, sizeof *owner);
     owner->txn_id = txn_id;
-    HASH_ADD(hh, locks->owners, txn_id, sizeof owner->txn_id, owner);
+    HASH_ADD_BYHASHVALUE(hh, locks->owners, txn_id, sizeof owner->txn_id, (unsigned)txn_id, owner);
     return owner;
 }
 
@@ -88,7 +99,7 @@ static struct lock *make_lock(struct locks *locks, struct owner *holder, struct 
     struct lock *lock = kv_alloc_zero(1, sizeof *lock + key.bytes);
     lock->key_bytes = key.bytes;
     memcpy(lock->key, key.data, key.bytes);
-    HASH_ADD_KEYPTR(hh, locks->table, lock->key, lock->key_bytes, lock);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, locks->table, lock->key, lock->key_bytes, bucket_hash(key), lock);
     hold(holder, lock);
     return lock;
 }
