@@ -26,8 +26,8 @@ is_applied() { # is_applied server: no row waits in memory any more
         awk '/^kv_storage_shard_overlay_rows/ { sum += $2 } END { exit sum > 0 }'
 }
 
-# A store that has been up for a while has its cache filled, and what the scenario before wrote is where it belongs: neither is part of
-# what is measured.
+# A store that has been up for a while has its cache filled, or the pages of its files in memory, and what the scenario before wrote is
+# where it belongs: neither is part of what is measured.
 warm() { # warm server [kv-load-options...]
     local server=$1
     shift
@@ -124,11 +124,13 @@ scenario_large() {
     local huge="--prefix huge --keys 20 --value-bytes 4194304 $four"
     warm ours $large
     load get-64k ours ours --kind get $large
+    warm cacheless $large
     load get-64k ours-uncached cacheless --kind get $large
     load get-64k bare bare --kind fixed --path /size/65536 --streams 4
     load put-64k ours ours --kind put --value-bytes 65536 --streams 4
     warm ours $huge
     load get-4m ours ours --kind get $huge
+    warm cacheless $huge
     load get-4m ours-uncached cacheless --kind get $huge
     load get-4m bare bare --kind fixed --path /size/4194304 $four
     load get-4m nginx nginx --kind fixed --path /4194304 $four
