@@ -122,12 +122,12 @@ static bool is_large(const struct kv_object *object)
 /* If-Range: the range counts only if the client's copy is of this content, as it is (RFC 9110, 13.1.5). */
 static bool range_applies(struct get *get)
 {
-    bool found;
-    struct kv_slice value = http_header(get->exchange, H2O_TOKEN_IF_RANGE, &found);
+    size_t count;
+    struct kv_slice value = http_header(get->exchange, H2O_TOKEN_IF_RANGE, &count);
     struct etag tag;
     uint64_t date_s;
     char own[ETAG_BYTES_MAX];
-    if (!found)
+    if (count == 0)
         return true;
     if (condition_date(value, &date_s) == KV_OK)
         return date_s == get->row.created_s;

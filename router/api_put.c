@@ -22,30 +22,21 @@ _Static_assert(HTTP_INLINE_BYTES_MAX <= BODY_MEMORY_BYTES_SCARCE, "a body in wor
 
 static bool is_whole(struct exchange *exchange)
 {
-    bool ranged;
-    http_header(exchange, H2O_TOKEN_CONTENT_RANGE, &ranged);
-    return !ranged && !http_body_is_encoded(exchange);
+    size_t ranges;
+    http_header(exchange, H2O_TOKEN_CONTENT_RANGE, &ranges);
+    return ranges == 0 && !http_body_is_encoded(exchange);
 }
 
-/* More than one: whichever were stored, somebody else would take another (RFC 9110, 8.3). */
-static bool has_content_types(const struct exchange *exchange)
-{
-    const h2o_headers_t *headers = &exchange->req->headers;
-    size_t count = 0;
-    for (size_t i = 0; i < headers->size; i++)
-        count += headers->entries[i].name == &H2O_TOKEN_CONTENT_TYPE->buf;
-    return count > 1;
-}
-
-/* Answers and returns false when a header or the size is not what it should be. */
+/* Answers and returns false when a header or the size is not what it should be. Of several Content-Types, whichever were stored, somebody
+ * else would take another (RFC 9110, 8.3). */
 static bool check(struct exchange *exchange, struct kv_slice *content_type)
 {
-    bool declared;
+    size_t declared, types;
     struct kv_hash hash;
     struct kv_slice declaration = http_header_named(exchange, "x-content-sha256", &declared);
     uint64_t bytes_max = exchange->thread->server->settings->value_bytes_max;
-    struct kv_slice given = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, NULL));
-    if (has_content_types(exchange))
+    struct kv_slice given = list_trim(http_header(exchange, H2O_TOKEN_CONTENT_TYPE, &types));
+    if (types > 1)
         answer_error(exchange, 400, "invalid_request", "A value has one Content-Type; there are several.");
     else if (content_type_check(given, content_type) != KV_OK)
         answer_error(exchange, 400, "invalid_request",
@@ -53,7 +44,7 @@ static bool check(struct exchange *exchange, struct kv_slice *content_type)
     else if (!is_whole(exchange))
         answer_error(exchange, 400, "invalid_request",
                      "Content-Encoding and Content-Range are not supported on PUT: send the value as it is.");
-    else if (declared && digest_parse(declaration, &hash) != KV_OK)
+    else if (declared > 0 && digest_parse(declaration, &hash) != KV_OK)
         answer_error(exchange, 400, "invalid_request", "X-Content-Sha256 is not 64 hex digits.");
     else if (http_body(exchange).bytes > bytes_max)
         answer_error(exchange, 413, "too_large", "The value has %zu bytes, MAX_VALUE_BYTES allows %lu.",
@@ -154,9 +145,9 @@ static void store(struct write *write)
         return;
     }
     struct kv_hash declared_hash;
-    bool declared;
+    size_t declared;
     struct kv_slice declaration = http_header_named(write->exchange, "x-content-sha256", &declared);
-    if (declared) {
+    if (declared > 0) {
         kv_assert(digest_parse(declaration, &declared_hash) == KV_OK);
         if (!kv_hash_equal(&declared_hash, &write->job->hash)) {
             answer_error(write->exchange, 400, "invalid_request",

@@ -37,8 +37,7 @@ struct backend_value {
     struct kv_row row;
     struct kv_object object;  /* object.bytes: the front of the stored form, or all of it */
     struct backend_hold hold; /* with object.held: for backend_fetch, and for backend_close when through */
-    struct arena_slot
-        *slot; /* what object.bytes lie in if it is one: then they last if arena_lend takes it. May be NULL */
+    struct arena_slot *slot;  /* if it is one, object.bytes lie in it, and last when arena_lend takes it. May be NULL */
 };
 
 /* KV_OK, KV_NOT_FOUND, KV_UNAVAILABLE, KV_CORRUPT. A key that was written between the two steps is read again.

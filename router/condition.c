@@ -31,9 +31,9 @@ static bool read_date(struct exchange *exchange, const h2o_token_t *token, uint6
 
 static enum kv_err read_tags(struct exchange *exchange, const h2o_token_t *token, struct etag_list *out)
 {
-    bool found;
-    struct kv_slice value = http_header(exchange, token, &found);
-    return found ? etag_list_parse(value, out) : KV_OK;
+    size_t count;
+    struct kv_slice value = http_header(exchange, token, &count);
+    return count > 0 ? etag_list_parse(value, out) : KV_OK;
 }
 
 enum kv_err condition_read(struct exchange *exchange, struct condition *out, const char **why)

@@ -45,32 +45,32 @@ static bool has_name(const h2o_header_t *header, const h2o_token_t *token, struc
 }
 
 static struct kv_slice find_header(struct exchange *exchange, const h2o_token_t *token, struct kv_slice name,
-                                   bool *found)
+                                   size_t *count)
 {
     const h2o_headers_t *headers = &exchange->req->headers;
     struct kv_slice value = {NULL, 0};
-    size_t count = 0;
+    size_t found = 0;
     for (size_t i = 0; i < headers->size; i++) {
         const h2o_header_t *header = &headers->entries[i];
         if (!has_name(header, token, name))
             continue;
         struct kv_slice one = kv_slice(header->value.base, header->value.len);
-        value = count == 0 ? one : join(exchange, value, one);
-        count++;
+        value = found == 0 ? one : join(exchange, value, one);
+        found++;
     }
-    if (found != NULL)
-        *found = count > 0;
+    if (count != NULL)
+        *count = found;
     return value;
 }
 
-struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found)
+struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, size_t *count)
 {
-    return find_header(exchange, token, kv_slice(NULL, 0), found);
+    return find_header(exchange, token, kv_slice(NULL, 0), count);
 }
 
-struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found)
+struct kv_slice http_header_named(struct exchange *exchange, const char *name, size_t *count)
 {
-    return find_header(exchange, NULL, kv_slice_text(name), found);
+    return find_header(exchange, NULL, kv_slice_text(name), count);
 }
 
 bool http_body_is_encoded(struct exchange *exchange)

@@ -51,10 +51,10 @@ void http_register(h2o_pathconf_t *pathconf);
  * with the right to it. The rest of http.c then finds the same, unless the tokens changed meanwhile. */
 bool http_may_send(h2o_req_t *req);
 
-/* The value of a request header, several of the same name joined with ", "; empty when there is none (see `found`, which may
- * be NULL). Header of a token known to h2o, or of any other name in lower case. */
-struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, bool *found);
-struct kv_slice http_header_named(struct exchange *exchange, const char *name, bool *found);
+/* The value of a request header, several of the same name joined with ", "; empty when there is none. `count`: how many, may
+ * be NULL. Header of a token known to h2o, or of any other name in lower case. */
+struct kv_slice http_header(struct exchange *exchange, const h2o_token_t *token, size_t *count);
+struct kv_slice http_header_named(struct exchange *exchange, const char *name, size_t *count);
 struct kv_slice http_body(const struct exchange *exchange);
 /* Whether its Content-Encoding says that the body is not what it stands for: none that is taken here. */
 bool http_body_is_encoded(struct exchange *exchange);

@@ -52,7 +52,7 @@ void marks_fetch_ahead(const struct marks *marks, uint32_t slot);
 uint64_t marks_begin(struct marks *marks, uint32_t slot);
 /* The slot's word from now on, if nobody else was or is writing there since `begun`; else 0, which no word is behind an end. */
 uint64_t marks_end(struct marks *marks, uint32_t slot, uint64_t begun);
-/* The same of a committed write that nothing kept can speak of (rule 1). */
+/* The same of a committed write that nothing kept can speak of (rule 3). */
 uint64_t marks_end_traceless(struct marks *marks, uint32_t slot, uint64_t begun);
 
 /* A shard was started anew, and is asked for the first time after this. */

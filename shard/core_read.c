@@ -186,7 +186,9 @@ static void put_piece(struct core *core, const struct kv_msg_fetch *fetch, struc
 static void put_piece_into(struct core *core, const struct kv_msg_fetch *fetch, struct kv_buf slot,
                            struct kv_buf *answer)
 {
+    const uint8_t *begin = slot.data;
     enum kv_err err = core->world.get_blob(core->world.ctx, fetch->object_id, fetch->offset, fetch->bytes_max, &slot);
+    kv_assert(slot.data == begin); /* it had room: it never grew */
     kv_put_piece(answer, &(struct kv_msg_piece){.err = err, .in_slot = err == KV_OK, .slot_bytes = slot.bytes});
 }
 

@@ -10,13 +10,12 @@
 
 #define MIB (1024.0 * 1024.0)
 #define APPLY_BYTES 160000000u /* of a shard that applies a generation, beside the generation itself */
-#define SLOTS_BYTES 4194304u   /* between a router thread and a shard: router/arena.h */
 #define PROCESSES_BYTES 100000000u
 #define PATH_BYTES 4096u
 
 uint64_t memory_needed_bytes(const struct kv_settings *settings, uint64_t shard_count)
 {
-    uint64_t per_shard = settings->overlay_bytes + APPLY_BYTES + settings->router_threads * SLOTS_BYTES;
+    uint64_t per_shard = settings->overlay_bytes + APPLY_BYTES + settings->router_threads * KV_ARENA_BYTES;
     return shard_count * per_shard + settings->cache_bytes + PROCESSES_BYTES;
 }
 

@@ -22,8 +22,8 @@
 #endif
 #define KV_ARENA_UNIT_BYTES 16384u
 #define KV_ARENA_BYTES ((size_t)KV_ARENA_UNITS * KV_ARENA_UNIT_BYTES)
-#define KV_SLOT_BYTES_MAX                                                                                              \
-    (KV_CONTENT_FRAME_BYTES + KV_ARENA_UNIT_BYTES) /* a frame and an index; more travels there, too */
+/* A frame and an index; more travels inside messages, too. */
+#define KV_SLOT_BYTES_MAX (KV_CONTENT_FRAME_BYTES + KV_ARENA_UNIT_BYTES)
 /* Of a file in one STAGE_FILE message: 1,040 rows, a value of 4 MiB with its index. The simulation lowers it. */
 #ifndef KV_FILE_PIECE_BYTES_MAX
 #define KV_FILE_PIECE_BYTES_MAX 4243200u

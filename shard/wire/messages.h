@@ -53,14 +53,16 @@ struct kv_msg_row {
 void kv_put_row(struct kv_buf *buf, const struct kv_msg_row *row);
 enum kv_err kv_get_row(struct kv_slice body, struct kv_msg_row *out);
 
+/* Within the arena: if one is named the bytes shall go there, KV_SLOT_BYTES_MAX at most, and not into the answer. */
+struct kv_msg_slot {
+    bool named;
+    uint64_t first; /* unit */
+};
+
 struct kv_msg_open {
     struct kv_hash hash;
     uint64_t bytes_max;
-    struct
-        kv_msg_slot { /* within the arena; the bytes shall go there and not into the answer, KV_SLOT_BYTES_MAX at most */
-        bool named;
-        uint64_t first; /* unit */
-    } slot;
+    struct kv_msg_slot slot;
 };
 void kv_put_open(struct kv_buf *buf, const struct kv_msg_open *open);
 enum kv_err kv_get_open(struct kv_slice body, struct kv_msg_open *out);
