@@ -253,8 +253,13 @@ void http_send(int fd, const char *text)
     cr_assert_eq(send(fd, text, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
 }
 
-/* `text` NULL: nothing ends it before its time. */
-static struct kv_buf receive(int fd, int wait_ms, const char *text)
+static bool holds(const struct kv_buf *all, struct kv_slice bytes)
+{
+    return memmem(all->data, all->bytes, bytes.data, bytes.bytes) != NULL;
+}
+
+/* `last` without data: nothing ends it before its time. */
+static struct kv_buf receive(int fd, int wait_ms, struct kv_slice last)
 {
     struct kv_buf all = {0};
     struct pollfd poller = {.fd = fd, .events = POLLIN};
@@ -264,7 +269,7 @@ static struct kv_buf receive(int fd, int wait_ms, const char *text)
         if (got <= 0)
             break;
         all.bytes += (size_t)got;
-        found = text != NULL && memmem(all.data, all.bytes, text, strlen(text)) != NULL;
+        found = last.data != NULL && holds(&all, last);
     }
     *kv_buf_reserve(&all, 1) = 0;
     return all;
@@ -272,12 +277,20 @@ static struct kv_buf receive(int fd, int wait_ms, const char *text)
 
 struct kv_buf http_receive(int fd, int wait_ms)
 {
-    return receive(fd, wait_ms, NULL);
+    return receive(fd, wait_ms, kv_slice(NULL, 0));
 }
 
 struct kv_buf http_receive_until(int fd, const char *text)
 {
-    return receive(fd, HTTP_WAIT_MS, text);
+    return receive(fd, HTTP_WAIT_MS, kv_slice_text(text));
+}
+
+bool http_receives(int fd, struct kv_slice bytes)
+{
+    struct kv_buf all = receive(fd, HTTP_WAIT_MS, bytes);
+    bool found = holds(&all, bytes);
+    kv_buf_free(&all);
+    return found;
 }
 
 struct kv_buf http_content(size_t bytes, bool random)

@@ -62,6 +62,8 @@ void http_send(int fd, const char *text);
 struct kv_buf http_receive(int fd, int wait_ms);
 /* The same until `text` has come, however slow the machine: for answers on connections that stay open. */
 struct kv_buf http_receive_until(int fd, const char *text);
+/* Whether these bytes come, before the end of the connection. */
+bool http_receives(int fd, struct kv_slice bytes);
 
 /* Bytes that compress (text) or do not. */
 struct kv_buf http_content(size_t bytes, bool random);

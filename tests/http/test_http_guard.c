@@ -212,22 +212,6 @@ static bool is_spinning(const struct victim *victim, unsigned wait_ms)
     return after_ms - before_ms >= 150;
 }
 
-static bool receives(int fd, const char *bytes, size_t count)
-{
-    struct kv_buf all = {0};
-    struct pollfd poller = {.fd = fd, .events = POLLIN};
-    bool found = false;
-    while (!found && poll(&poller, 1, HTTP_WAIT_MS) == 1) {
-        ssize_t got = recv(fd, kv_buf_reserve(&all, 65536), 65536, 0);
-        if (got <= 0)
-            break;
-        all.bytes += (size_t)got;
-        found = memmem(all.data, all.bytes, bytes, count) != NULL;
-    }
-    kv_buf_free(&all);
-    return found;
-}
-
 /* The first one names no stream, and has a text. */
 static const char second_goaway[] = {0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 3};
 
@@ -245,7 +229,7 @@ static bool spins_while_draining(bool guarded)
     give(fd, &out);
     http_wait_until(victim.shared->calls == 1);
     victim.shared->drain = true;
-    cr_expect(receives(fd, second_goaway, sizeof(second_goaway)));
+    cr_expect(http_receives(fd, raw(second_goaway, sizeof(second_goaway))));
     out = (struct kv_buf){0};
     frame(&out, CONTINUATION, END_HEADERS, 3, raw("\x90", 1));
     give(fd, &out);
@@ -273,7 +257,7 @@ static off_t stderr_after_unknown_frames(bool guarded)
         frame(&out, 10 + i % 200, 0xff, i % 7, raw("junk", i % 5));
     request(&out, "GET", "/-/healthy", END_STREAM | END_HEADERS, 1);
     cr_expect(give(fd, &out));
-    cr_expect(receives(fd, "ok\n", 3), "they are to be ignored");
+    cr_expect(http_receives(fd, kv_slice_text("ok\n")), "they are to be ignored");
     if (guarded)
         http_wait_until(victim.shared->counters[METRICS_FRAMES_IGNORED] == 20000);
     int file = open(victim.stderr_path, O_RDONLY | O_CLOEXEC);
@@ -304,7 +288,7 @@ Test(guard, a_header_table_that_was_smaller_for_a_moment_is_noticed)
     frame(&out, SETTINGS, 0, 0, raw(none_then_4096, sizeof(none_then_4096) - 1));
     request(&out, "GET", "/-/healthy", END_STREAM | END_HEADERS, 1);
     cr_expect(give(fd, &out));
-    cr_expect(receives(fd, answer, sizeof(answer) - 1));
+    cr_expect(http_receives(fd, raw(answer, sizeof(answer) - 1)));
     close(fd);
     victim_end(&victim);
 }
@@ -325,7 +309,7 @@ static bool answers_trailed_put(bool guarded, const char *text)
     frame(&out, HEADERS, END_STREAM | END_HEADERS, 1, kv_buf_peek(&trailers));
     kv_buf_free(&trailers);
     cr_expect(give(fd, &out));
-    bool found = receives(fd, text, strlen(text));
+    bool found = http_receives(fd, kv_slice_text(text));
     close(fd);
     victim_end(&victim);
     return found;
@@ -349,7 +333,7 @@ static bool answers_announced(const char *method, const char *content_length, co
     frame(&out, HEADERS, END_STREAM | END_HEADERS, 1, kv_buf_peek(&block));
     kv_buf_free(&block);
     cr_expect(give(fd, &out));
-    bool found = receives(fd, text, strlen(text));
+    bool found = http_receives(fd, kv_slice_text(text));
     close(fd);
     return found;
 }

@@ -1,8 +1,11 @@
-/* A backend that is nothing but its calls; the test plays the shards (txn_rig.h). Shared by test_backend_link.c and test_backend_pieces.c. */
+/* A backend that is nothing but its calls; the test plays the shards (txn_rig.h). Shared by test_backend_link.c, test_backend_pieces.c and
+ * test_backend_slots.c. */
 #ifndef KV_TEST_BACKEND_RIG_H
 #define KV_TEST_BACKEND_RIG_H
 
 #include "txn_rig.h"
+
+#include <sys/mman.h>
 
 #include "backend_internal.h"
 #include "kv/clock.h"
@@ -125,6 +128,20 @@ static inline struct kv_msg_fetch take_fetch(struct seen *seen, uint64_t *reques
     cr_assert_eq(type, KV_MSG_FETCH);
     cr_assert_eq(kv_get_fetch(kv_buf_peek(&seen->rig.taken), &fetch), KV_OK);
     return fetch;
+}
+
+/* What came with the ARENA that is in front of the output, as a shard maps it. */
+static inline uint8_t *take_arena(struct seen *seen)
+{
+    int fd;
+    uint64_t request_id;
+    calls_next_output(seen->rig.calls, 0, &fd);
+    cr_assert_geq(fd, 0);
+    uint8_t *map = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(map, MAP_FAILED);
+    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_ARENA);
+    cr_assert_eq(kv_get_empty(kv_buf_peek(&seen->rig.taken)), KV_OK);
+    return map;
 }
 
 static inline void answer_fetch(struct seen *seen, uint64_t request_id, struct kv_msg_piece piece)

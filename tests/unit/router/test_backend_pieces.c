@@ -4,25 +4,9 @@
  * sent. */
 #include "backend_rig.h"
 
-#include <sys/mman.h>
-
 static struct backend_call *fetch(struct seen *seen, uint64_t bytes_max)
 {
     return backend_fetch(&seen->backend, &seen->hold, 64, bytes_max, on_piece, seen);
-}
-
-/* What came with the ARENA that is in front of the output, as a shard maps it. */
-static uint8_t *take_arena(struct seen *seen)
-{
-    int fd;
-    uint64_t request_id;
-    calls_next_output(seen->rig.calls, 0, &fd);
-    cr_assert_geq(fd, 0);
-    uint8_t *map = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cr_assert_neq(map, MAP_FAILED);
-    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_ARENA);
-    cr_assert_eq(kv_get_empty(kv_buf_peek(&seen->rig.taken)), KV_OK);
-    return map;
 }
 
 static void put_into(uint8_t *arena, const struct kv_msg_fetch *asked, const char *text)

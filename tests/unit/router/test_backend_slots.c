@@ -70,18 +70,6 @@ static void read_until_open(struct reading *reading)
     answer_row(reading->seen, SIZE, STORED);
 }
 
-static uint8_t *take_arena(struct seen *seen)
-{
-    int fd;
-    uint64_t request_id;
-    calls_next_output(seen->rig.calls, 0, &fd);
-    cr_assert_geq(fd, 0);
-    uint8_t *map = mmap(NULL, KV_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cr_assert_neq(map, MAP_FAILED);
-    cr_assert_eq(txn_rig_take(&seen->rig, 0, &request_id), KV_MSG_ARENA);
-    return map;
-}
-
 static void expect_all_idle(struct seen *seen)
 {
     struct arena_slot slots[KV_ARENA_UNITS];

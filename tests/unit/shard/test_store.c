@@ -18,6 +18,7 @@
 #include "blobs.h"
 #include "rows.h"
 #include "store_internal.h"
+#include "store_rig.h"
 
 #define MAP_BYTES (256u << 20)
 
@@ -946,22 +947,11 @@ static void set_identity_version(struct place *place, uint8_t version)
     cr_assert_eq(txn_commit(&txn), KV_OK);
 }
 
-static uint8_t identity_version(struct place *place)
-{
-    struct store_txn *txn = NULL;
-    struct kv_slice value;
-    cr_assert_eq(txn_begin_read(place->store->env, &txn), KV_OK);
-    cr_assert_eq(txn_get(txn, STORE_META, kv_slice_text("identity"), &value), KV_OK);
-    uint8_t version = value.data[0];
-    txn_abort(&txn);
-    return version;
-}
-
 Test(store, files_of_format_1_are_taken_and_raised_by_the_first_generation)
 {
     struct place place;
     place_init(&place, MAP_BYTES);
-    cr_expect_eq(identity_version(&place), STORE_FORMAT_VERSION);
+    cr_expect_eq(rig_format_on_disk(place.store), STORE_FORMAT_VERSION);
     put_object(&place, 1, 1, 100);
     place.meta.objects = 1;
     place.meta.stored_bytes = 100;
@@ -970,12 +960,12 @@ Test(store, files_of_format_1_are_taken_and_raised_by_the_first_generation)
     cr_assert_eq(store_renew(place.store, place.why, sizeof place.why), KV_OK, "%s", place.why);
     expect_blob(&place, 1, 0, 100);
     expect_clean(&place);
-    cr_expect_eq(identity_version(&place), 1, "an older build may still take it back");
+    cr_expect_eq(rig_format_on_disk(place.store), 1, "an older build may still take it back");
     put_small(&place, 2, 100);
     place.meta.objects = 2;
     place.meta.stored_bytes = 200;
     apply(&place, 0);
-    cr_expect_eq(identity_version(&place), STORE_FORMAT_VERSION);
+    cr_expect_eq(rig_format_on_disk(place.store), STORE_FORMAT_VERSION);
     cr_assert_eq(store_renew(place.store, place.why, sizeof place.why), KV_OK, "%s", place.why);
     expect_blob(&place, 1, 0, 100);
     expect_small(&place, 2, 100);

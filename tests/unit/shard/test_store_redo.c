@@ -19,6 +19,7 @@
 #include "store_internal.h"
 #include "store_meta.h"
 #include "store_redo.h"
+#include "store_rig.h"
 
 #define MAP_BYTES (256u << 20)
 #define BOUND_BYTES (8u * 4096) /* pieces of 3 rows */
@@ -356,18 +357,6 @@ static bool has_file(const struct place *place)
     return access(path, F_OK) == 0;
 }
 
-/* The number by which builds before halves (they know 1 and 2) refuse what they could only damage. */
-static uint8_t format_on_disk(struct place *place)
-{
-    struct store_txn *txn = NULL;
-    struct kv_slice value;
-    cr_assert_eq(txn_begin_read(place->store->env, &txn), KV_OK);
-    cr_assert_eq(txn_get(txn, STORE_META, kv_slice_text("identity"), &value), KV_OK);
-    uint8_t format = value.data[0];
-    txn_abort(&txn);
-    return format;
-}
-
 /* In a process that ends at flush `at`. Gives whether it did. */
 static bool killed_at(struct place *place, unsigned at)
 {
@@ -432,12 +421,13 @@ Test(store_redo, a_process_may_end_at_a_flush)
         place_open_as(&place, MAP_BYTES, false);
         bool half = get_redo(&place, &redo);
         halves += half;
-        cr_expect_eq(format_on_disk(&place), half ? STORE_FORMAT_VERSION_HALF : STORE_FORMAT_VERSION, "flush %u", at);
+        cr_expect_eq(rig_format_on_disk(place.store), half ? STORE_FORMAT_VERSION_HALF : STORE_FORMAT_VERSION,
+                     "flush %u", at);
         store_redo_free(&redo);
         finish(&place);
         expect_clean(&place);
         cr_expect_not(has_file(&place), "flush %u", at);
-        cr_expect_eq(format_on_disk(&place), STORE_FORMAT_VERSION, "flush %u", at);
+        cr_expect_eq(rig_format_on_disk(place.store), STORE_FORMAT_VERSION, "flush %u", at);
         struct kv_buf found = dump(&place);
         cr_expect(kv_slice_equal(kv_buf_peek(&expected), kv_buf_peek(&found)), "flush %u", at);
         kv_buf_free(&found);
